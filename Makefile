@@ -1,0 +1,38 @@
+# make test, make demo and make bench set everything up in .venv and reuse it; make check needs make test's set-up.
+PYTHON ?= python3
+BIN := .venv/bin
+OUT ?= demo-out
+
+.PHONY: demo test test-aarch64 bench check clean
+
+demo: .venv/installed
+	$(BIN)/python examples/demo.py --out $(OUT)
+
+test: .venv/installed
+	$(BIN)/python -m pytest
+
+test-aarch64: .venv/installed
+	$(BIN)/pip install -q -c constraints.txt ziglang
+	$(BIN)/python -m pytest -rs tests/native/test_aarch64.py
+
+bench: .venv/installed
+	$(BIN)/pip install -q -c constraints.txt onnxsim huggingface_hub pyyaml
+	$(BIN)/pip install -q -c constraints.txt --no-deps timm
+	$(BIN)/python benchmarks/scan.py
+	$(BIN)/python benchmarks/latency.py
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+clean:
+	rm -rf .venv build $(OUT)
+
+# torch comes first and by its exact version: asked for by a range, the newest build for GPUs is fetched.
+.venv/installed: pyproject.toml constraints.txt $(wildcard native/*)
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install -q --upgrade pip
+	$(BIN)/pip install -q "$$(grep '^torch==' constraints.txt)"
+	$(BIN)/pip install -q -c constraints.txt -e ".[dev]"
+	touch $@

@@ -1,0 +1,47 @@
+"""EfficientVMamba checkpoints to verified ONNX bundles, with the selective scan as one operator."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from evm_deploy.bundle import Bundle as Bundle
+    from evm_deploy.exporters.options import ExportOptions as ExportOptions
+    from evm_deploy.model import EfficientVMamba as EfficientVMamba
+    from evm_deploy.model import ModelConfig as ModelConfig
+    from evm_deploy.model.checkpoint import load as load
+    from evm_deploy.pipeline import doctor as doctor
+    from evm_deploy.pipeline import export as export
+    from evm_deploy.pipeline import inspect as inspect
+    from evm_deploy.pipeline import predict as predict
+    from evm_deploy.pipeline import verify as verify
+    from evm_deploy.scan import selective_scan_fn as selective_scan_fn
+    from evm_deploy.scan.native import native_library as native_library
+
+# Loaded on first use: importing the package must not import torch.
+_HOMES = {
+    "Bundle": "bundle",
+    "EfficientVMamba": "model",
+    "ExportOptions": "exporters.options",
+    "ModelConfig": "model",
+    "doctor": "pipeline",
+    "export": "pipeline",
+    "inspect": "pipeline",
+    "load": "model.checkpoint",
+    "native_library": "scan.native",
+    "predict": "pipeline",
+    "selective_scan_fn": "scan",
+    "verify": "pipeline",
+}
+__all__ = list(_HOMES)  # noqa: PLE0604
+
+
+def __getattr__(name: str) -> object:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*globals(), *__all__])

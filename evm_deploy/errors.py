@@ -1,0 +1,46 @@
+"""The error tree: every failure a user can meet names its cause and its fix, and carries the exit code."""
+
+
+class EvmDeployError(Exception):
+    """Root of the tree. `cause` is what happened, `fix` is what to do about it; both are one sentence."""
+
+    exit_code = 2
+
+    def __init__(self, cause: str, fix: str) -> None:
+        super().__init__(f"{cause} Fix: {fix}")
+        self.cause = cause
+        self.fix = fix
+
+
+class InputError(EvmDeployError):
+    """What the caller passed cannot be used."""
+
+
+class OptionError(InputError):
+    """An option has a value that the command or the target does not offer."""
+
+
+class CheckpointError(InputError):
+    """A checkpoint cannot be read, or does not hold an EfficientVMamba."""
+
+
+class ImageError(InputError):
+    """An image cannot be decoded, or is larger than we decode."""
+
+
+class BundleError(InputError):
+    """A bundle is missing, damaged, or not one this version reads."""
+
+
+class OutputError(EvmDeployError):
+    """The result cannot be written where it was asked for."""
+
+
+class MissingToolError(EvmDeployError):
+    """A library or a tool that the command needs is not installed."""
+
+
+class CheckFailed(EvmDeployError):
+    """The artifact was made and read, and it is not right (parity, accuracy, precision)."""
+
+    exit_code = 1

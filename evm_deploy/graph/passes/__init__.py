@@ -1,0 +1,20 @@
+"""What happens to a graph between the PyTorch exporter and the file: the order is data, one pass a file."""
+
+from collections.abc import Callable
+
+import onnx
+
+from evm_deploy.graph.passes.name_blocks import name_blocks
+from evm_deploy.graph.passes.strip_metadata import strip_metadata
+
+PASSES: tuple[Callable[[onnx.ModelProto], None], ...] = (
+    name_blocks,  # reads the exporter's metadata, so it comes before
+    strip_metadata,
+)
+
+
+def run_passes(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """Runs every pass in order, in place, and returns `proto`."""
+    for change in PASSES:
+        change(proto)
+    return proto

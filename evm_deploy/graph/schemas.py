@@ -1,0 +1,64 @@
+"""The two operators made known to `onnx` (checker, shape inference) and to the PyTorch exporter."""
+
+import functools
+from collections.abc import Callable
+from typing import Any
+
+import onnx
+import torch
+
+from evm_deploy.graph.functions import DOMAIN, VERSION
+from evm_deploy.scan import efficient_scan_2d, selective_scan
+
+_ROW = "T"  # float or float16: what the graph computes in
+_STATE = "tensor(float)"  # parameters of the recurrence, float32 in every precision
+OPERATORS: dict[str, tuple[dict[str, str], str]] = {
+    "SelectiveScan": (
+        {"u": _ROW, "delta": _ROW, "A": _STATE, "B": _ROW, "C": _ROW, "D": _STATE, "delta_bias": _STATE},
+        "delta_softplus",
+    ),
+    "EfficientScan2D": (
+        {"x": _ROW, "x_proj": _ROW, "dt_proj": _ROW, "dt_bias": _STATE, "A": _STATE, "D": _STATE},
+        "step",
+    ),
+}
+
+
+@functools.cache
+def register() -> None:
+    """Registers the schemas with `onnx`, once a process."""
+    schema = onnx.defs.OpSchema
+    for name, (inputs, attribute) in OPERATORS.items():
+        onnx.defs.register_schema(
+            schema(
+                name,
+                DOMAIN,
+                VERSION,
+                inputs=[schema.FormalParameter(key, kind) for key, kind in inputs.items()],
+                outputs=[schema.FormalParameter("y", _ROW)],
+                type_constraints=[(_ROW, ["tensor(float)", "tensor(float16)"], "what the graph computes in")],
+                attributes=[schema.Attribute(attribute, schema.AttrType.INT, "", required=True)],
+            )
+        )
+
+
+def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
+    """For `torch.onnx.export(custom_translation_table=...)`: each torch operator as one node."""
+    from onnxscript import opset18 as op
+    from onnxscript import values
+
+    register()
+    evm = values.Opset(DOMAIN, VERSION)
+
+    def scan(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):  # type: ignore[no-untyped-def]
+        zeros = op.Mul(op.ReduceSum(A, op.Constant(value_ints=[1]), keepdims=0), op.Constant(value_float=0.0))  # (K, D)
+        D, delta_bias = (zeros if given is None else given for given in (D, delta_bias))
+        return evm.SelectiveScan(u, delta, A, B, C, D, delta_bias, delta_softplus=int(delta_softplus))
+
+    def scan_2d(x, x_proj, dt_proj, dt_bias, A, D, step=2):  # type: ignore[no-untyped-def]
+        return evm.EfficientScan2D(x, x_proj, dt_proj, dt_bias, A, D, step=step)
+
+    operators = torch.ops.evm
+    assert selective_scan is not None
+    assert efficient_scan_2d is not None  # importing them registers them
+    return {operators.selective_scan.default: scan, operators.efficient_scan_2d.default: scan_2d}

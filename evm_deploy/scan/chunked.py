@@ -1,0 +1,84 @@
+"""The scan in chunks: few large tensor operations, differentiable, on any device; the arithmetic of the exported body.
+
+T tokens are scanned one after the other inside a chunk, in all chunks at once; the states at the ends of the chunks are
+a scan of the same form, over chunks; its result is carried into each chunk once. Every exponent is a sum of
+non-positive terms, never a difference, so nothing overflows however large delta*A is.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evm_deploy.scan.atrous import gather, scatter
+
+CHUNK = 28  # tokens a chunk; 784 = 28 * 28 is stage 1 of every variant at 224
+
+
+def selective_scan(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> Tensor:
+    """As `reference.selective_scan`; computes in float32 (float64 for float64 inputs), returns y in the dtype of u."""
+    y, _ = selective_scan_with_state(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    return y
+
+
+def selective_scan_with_state(
+    u: Tensor,
+    delta: Tensor,
+    A: Tensor,
+    B: Tensor,
+    C: Tensor,
+    D: Tensor | None = None,
+    delta_bias: Tensor | None = None,
+    delta_softplus: bool = False,
+) -> tuple[Tensor, Tensor]:
+    """`selective_scan` and the state after the last token, (B, K, N, D)."""
+    dtype = u.dtype
+    u, delta, A, B, C = (t.double() if dtype == torch.float64 else t.float() for t in (u, delta, A, B, C))
+    if delta_bias is not None:
+        delta = delta + delta_bias[:, None, :]
+    if delta_softplus:
+        delta = F.softplus(delta)
+    x = (delta * u).unsqueeze(3) * B.unsqueeze(4)  # (B, K, L, N, D)
+    h = _states(delta.unsqueeze(3), A.unsqueeze(1), x)
+    y = (C.unsqueeze(4) * h).sum(3)
+    if D is not None:
+        y = y + D[:, None, :] * u
+    return y.to(dtype), h[:, :, -1]
+
+
+def efficient_scan_2d(
+    x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
+) -> Tensor:
+    """As `reference.efficient_scan_2d`; the scan itself computes in float32."""
+    R, N = dt_proj.shape[1], A.shape[1]
+    u = gather(x, step)  # (B, K, L, D)
+    dt, B, C = torch.matmul(u, x_proj).split([R, N, N], dim=-1)
+    y = selective_scan(u, torch.matmul(dt, dt_proj), A, B, C, D, dt_bias, delta_softplus=True)
+    return scatter(y, x.shape[1], x.shape[2], step)
+
+
+def _states(delta: Tensor, A: Tensor, x: Tensor) -> Tensor:
+    """h_t = exp(delta_t A) h_{t-1} + x_t. delta: (B, K, L, 1, D); A: (K, 1, N, D); x, result: (B, K, L, N, D)."""
+    L = x.shape[2]
+    T = min(CHUNK, L)
+    if pad := -L % T:  # delta = 0, x = 0 keeps the state: exact
+        delta, x = (F.pad(t, (0, 0, 0, 0, 0, pad)) for t in (delta, x))
+    delta, x = (t.unflatten(2, (-1, T)) for t in (delta, x))  # (B, K, chunks, T, ., D)
+    states = [x[:, :, :, 0]]
+    for t in range(1, T):
+        states.append(torch.exp(delta[:, :, :, t] * A) * states[-1] + x[:, :, :, t])
+    h = torch.stack(states, 3)  # (B, K, chunks, T, N, D), each chunk from a zero state
+    if L > T:
+        elapsed = delta.cumsum(3)
+        ends = _states(elapsed[:, :, :, -1], A, h[:, :, :, -1])  # (B, K, chunks, N, D)
+        carry = F.pad(ends[:, :, :-1], (0, 0, 0, 0, 1, 0)).unsqueeze(3)
+        h = h + torch.exp(elapsed * A.unsqueeze(2)) * carry
+    return h.flatten(2, 3)[:, :, :L]

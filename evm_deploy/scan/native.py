@@ -1,0 +1,3 @@
+"""Stand-in until the native binding lands."""
+def available() -> bool:
+    return False

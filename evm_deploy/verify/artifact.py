@@ -1,0 +1,63 @@
+"""Verification of a bundle: its own file, on a stock runtime and with the operator library, against PyTorch."""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+import numpy.typing as npt
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError
+from evm_deploy.exporters.deployed import reference
+from evm_deploy.model import EfficientVMamba
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.runtimes.pytorch import TorchRunner
+from evm_deploy.scan import native
+from evm_deploy.verify.blocks import first_divergent_block
+from evm_deploy.verify.parity import ParityReport, compare_runners
+from evm_deploy.verify.tolerances import PARITY
+
+NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
+
+
+def verify_against_model(bundle: Bundle, model: EfficientVMamba, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
+    """Every image through every runtime, against the model as it was loaded; a failure is traced to a block."""
+    softmax = bundle.manifest.outputs[0].meaning == "probabilities"
+    pytorch = TorchRunner(reference(model, bundle.manifest.preprocessing, softmax=softmax))
+    expected = {name: pytorch.run(image) for name, image in images.items()}
+    report = _compare(bundle, images, expected, "PyTorch")
+    failed = next((row for row in report.rows if not row.passed), None)
+    if failed is None:
+        return report
+    block = first_divergent_block(
+        bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library="evm_ops" in failed.runtime
+    )
+    return dataclasses.replace(report, first_divergent_block=block)
+
+
+def verify_against_sample(bundle: Bundle) -> ParityReport:
+    """The golden pair in the bundle, which PyTorch computed when it was exported, through every runtime."""
+    sample = bundle.sample()
+    report = _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
+    return report
+
+
+def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
+    manifest = bundle.manifest
+    if manifest.target != "onnx":
+        raise BundleError(f"target {manifest.target!r} is not known here.", "use a newer evm-deploy.")
+    forms = [False] if manifest.scan_form == "inlined" or not native.available() else [False, True]
+    notes = () if native.available() else (NO_LIBRARY,)
+    tolerance = PARITY[manifest.precision]
+    rows = []
+    for library in forms:
+        with OnnxRunner(bundle.model_path, library=library) as runner:
+            rows += compare_runners(
+                [runner],
+                images,
+                expected,
+                [spec.name for spec in manifest.outputs],
+                tolerance,
+                scores=manifest.task == "classification",
+            )
+    return ParityReport(source, tolerance, tuple(rows), notes=notes)

@@ -1,0 +1,45 @@
+"""What to compare on: random images in every shape the model promises to take, and the user's own."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evm_deploy.errors import InputError
+from evm_deploy.images import load_image, preprocess
+from evm_deploy.manifest import IOSpec, Manifest
+
+MAX_REAL = 64  # of a folder, the first in the order of their names
+SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
+
+
+def verification_images(manifest: Manifest, real: Path | None) -> dict[str, npt.NDArray[Any]]:
+    """Batches by name. Raises InputError and ImageError for a path without images, or with broken ones."""
+    spec, (h, w) = manifest.inputs[0], manifest.preprocessing.image_size
+    shapes = [(1, h, w)]
+    if isinstance(spec.shape[0], str):
+        shapes.append((3, h, w))
+    if any(isinstance(size, str) for size in spec.shape[1:]):
+        shapes.append((shapes[-1][0], h + 27, max(33, w - 45)))  # odd after the stem and after the first downsample
+    images = {f"random {b}x{h}x{w}": _random(spec, b, h, w) for b, h, w in shapes}
+    for path in image_files(real) if real else ():
+        images[path.name] = preprocess(load_image(path), manifest.preprocessing)
+    return images
+
+
+def image_files(path: Path) -> list[Path]:
+    """`path` itself, or the images in that folder. Raises InputError when there are none."""
+    if path.is_file():
+        return [path]
+    files = sorted(file for file in path.glob("*") if file.suffix.lower() in SUFFIXES)[:MAX_REAL]
+    if not files:
+        raise InputError(f"{path} is not an image or a folder with images.", "name an image file, or a folder of them.")
+    return files
+
+
+def _random(spec: IOSpec, batch: int, h: int, w: int) -> npt.NDArray[Any]:
+    rng = np.random.default_rng(h * 1000 + w)
+    if spec.dtype == "uint8":
+        return rng.integers(0, 256, (batch, h, w, 3), dtype=np.uint8)
+    return rng.standard_normal((batch, 3, h, w), dtype=np.float32)

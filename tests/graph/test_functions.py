@@ -1,0 +1,187 @@
+"""The function bodies, as stock onnxruntime inlines them, against the sequential reference."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from onnx import TensorProto, helper
+
+from evm_deploy.graph import functions
+from evm_deploy.graph.body import FIRST_OPSET, LAST_OPSET
+from evm_deploy.scan import reference
+from evm_deploy.verify.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+
+Inputs = dict[str, np.ndarray]
+STATE = ("A", "D", "delta_bias", "dt_bias")  # float32 in every precision
+
+
+def run(op: str, inputs: Inputs, bodies: Sequence[onnx.FunctionProto], opset: int, **attributes: int) -> np.ndarray:
+    """One node of the operator, by its body alone."""
+    types = {name: helper.np_dtype_to_tensor_dtype(array.dtype) for name, array in inputs.items()}
+    values = [helper.make_tensor_value_info(name, types[name], [None] * inputs[name].ndim) for name in inputs]
+    node = helper.make_node(op, list(inputs), ["y"], domain="evm", **attributes)
+    y = helper.make_tensor_value_info("y", types[next(iter(inputs))], None)
+    graph = helper.make_graph([node], "scan", values, [y])
+    imports = [helper.make_opsetid("", opset), helper.make_opsetid("evm", 1)]
+    model = helper.make_model(graph, functions=bodies, opset_imports=imports, ir_version=10)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    return session.run(None, inputs)[0]
+
+
+def scan_inputs(batch: int, K: int, L: int, D: int, N: int, seed: int, step: float = 1.0) -> Inputs:
+    rng = np.random.default_rng(seed)
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    return {
+        "u": normal(batch, K, L, D),
+        "delta": step * rng.random((batch, K, L, D), dtype=np.float32),
+        "A": -np.exp(normal(K, N, D)),
+        "B": normal(batch, K, L, N),
+        "C": normal(batch, K, L, N),
+        "D": normal(K, D),
+        "delta_bias": np.abs(normal(K, D)),
+    }
+
+
+def scan_2d_inputs(batch: int, H: int, W: int, D: int, N: int, R: int, step: int, seed: int) -> Inputs:
+    rng = np.random.default_rng(seed)
+    K = step * step
+
+    def normal(*shape: int) -> np.ndarray:
+        return rng.standard_normal(shape, dtype=np.float32)
+
+    return {
+        "x": normal(batch, H, W, D),
+        "x_proj": normal(K, D, R + 2 * N) / np.float32(D**0.5),
+        "dt_proj": normal(K, R, D),
+        "dt_bias": normal(K, D) - 3,
+        "A": -np.exp(normal(K, N, D)),
+        "D": normal(K, D),
+    }
+
+
+def double(inputs: Inputs) -> list[torch.Tensor]:
+    return [torch.from_numpy(array).double() for array in inputs.values()]
+
+
+def relative(found: np.ndarray, expected: torch.Tensor) -> float:
+    wanted = expected.numpy()
+    return float(np.abs(found - wanted).max() / np.abs(wanted).max())
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    K=st.integers(1, 3),
+    L=st.integers(1, 70),
+    D=st.integers(1, 9),
+    N=st.sampled_from([1, 3, 16]),
+    chunk=st.sampled_from([2, 5, 28]),
+    softplus=st.booleans(),
+    seed=st.integers(0, 99),
+)
+def test_selective_scan(
+    batch: int, K: int, L: int, D: int, N: int, chunk: int, softplus: bool, seed: int
+) -> None:
+    inputs = scan_inputs(batch, K, L, D, N, seed)
+    y = run("SelectiveScan", inputs, [functions.selective_scan(20, chunk)], 20, delta_softplus=int(softplus))
+    assert relative(y, reference.selective_scan(*double(inputs), softplus)) <= KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("L", [27, 28, 29, 784, 785, 3000])
+def test_carry_over_every_level(L: int) -> None:
+    inputs = scan_inputs(1, 1, L, 3, 2, seed=L, step=1e-3)
+    inputs["delta_bias"] *= 0
+    inputs["u"][:, :, L // 3 :] = 0  # what the end shows, it got from the beginning
+    y = run("SelectiveScan", inputs, [functions.selective_scan(20)], 20, delta_softplus=0)
+    expected = reference.selective_scan(*double(inputs))
+    assert expected[:, :, -1].abs().max() > 1e-4 * expected.abs().max()
+    assert relative(y, expected) <= KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("size", [1e3, 1e20, 1.5e37])
+def test_decay_as_large_as_float32_allows(size: float) -> None:
+    inputs = scan_inputs(1, 2, 60, 5, 4, seed=1, step=20.0)
+    inputs["A"] = np.full_like(inputs["A"], -size)
+    y = run("SelectiveScan", inputs, [functions.selective_scan(20)], 20, delta_softplus=1)
+    assert np.isfinite(y).all()
+    assert relative(y, reference.selective_scan(*double(inputs), True)) <= KERNEL_RELATIVE
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    batch=st.integers(1, 2),
+    H=st.integers(1, 11),
+    W=st.integers(1, 11),
+    D=st.integers(1, 9),
+    N=st.sampled_from([1, 4]),
+    R=st.integers(1, 3),
+    step=st.integers(1, 3),
+    seed=st.integers(0, 99),
+)
+def test_efficient_scan_2d(batch: int, H: int, W: int, D: int, N: int, R: int, step: int, seed: int) -> None:
+    inputs = scan_2d_inputs(batch, H, W, D, N, R, step, seed)
+    bodies = [functions.efficient_scan_2d(20, step), functions.selective_scan(20)]
+    y = run("EfficientScan2D", inputs, bodies, 20, step=step)
+    assert relative(y, reference.efficient_scan_2d(*double(inputs), step)) <= 5 * KERNEL_RELATIVE  # + projections
+
+
+@pytest.mark.parametrize("opset", range(FIRST_OPSET, LAST_OPSET + 1))
+def test_every_opset(opset: int) -> None:
+    inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=opset)
+    bodies = [functions.efficient_scan_2d(opset), functions.selective_scan(opset)]
+    y = run("EfficientScan2D", inputs, bodies, opset, step=2)
+    assert relative(y, reference.efficient_scan_2d(*double(inputs))) <= 5 * KERNEL_RELATIVE
+
+
+def test_float16_in_and_out_with_a_float32_recurrence() -> None:
+    inputs = scan_2d_inputs(1, 12, 10, 8, 4, 2, 2, seed=0)
+    half = {name: array if name in STATE else array.astype(np.float16) for name, array in inputs.items()}
+    bodies = [functions.efficient_scan_2d(20), functions.selective_scan(20)]
+    y = run("EfficientScan2D", half, bodies, 20, step=2)
+    assert y.dtype == np.float16
+    assert relative(y, reference.efficient_scan_2d(*double(half))) <= FP16_IO_RELATIVE
+
+
+def test_bodies_use_neither_loops_nor_branches() -> None:
+    for body in (functions.selective_scan(20), functions.efficient_scan_2d(20)):
+        assert not {node.op_type for node in body.node} & {"Loop", "Scan", "If", "Einsum"}
+        assert all(node.domain in ("", "evm") for node in body.node)
+
+
+def test_a_lost_carry_is_seen() -> None:
+    """The same body with what enters each chunk replaced by zeros fails the tolerance by far."""
+    inputs = scan_inputs(1, 1, 100, 3, 2, seed=3, step=0.1)
+    body = functions.selective_scan(20)
+    carried = next(node for node in reversed(body.node) if node.op_type == "Slice" and node.input[0].startswith("pad"))
+    zeros = helper.make_node("Sub", [carried.output[0], carried.output[0]], ["nothing"])
+    position = list(body.node).index(carried) + 1
+    for node in body.node[position:]:
+        node.input[:] = ["nothing" if name == carried.output[0] else name for name in node.input]
+    body.node.insert(position, zeros)
+    y = run("SelectiveScan", inputs, [body], 20, delta_softplus=0)
+    assert relative(y, reference.selective_scan(*double(inputs))) > 1000 * KERNEL_RELATIVE
+
+
+def test_only_what_the_graph_calls_is_carried() -> None:
+    def graph(*nodes: onnx.NodeProto) -> onnx.ModelProto:
+        value = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+        return helper.make_model(
+            helper.make_graph(nodes, "g", [], [value]), opset_imports=[helper.make_opsetid("", 21)]
+        )
+
+    scan = helper.make_node("SelectiveScan", [""] * 7, ["y"], domain="evm", delta_softplus=1)
+    scan_2d = helper.make_node("EfficientScan2D", [""] * 6, ["y"], domain="evm", step=3)
+    assert functions.bodies(graph(helper.make_node("Relu", ["x"], ["y"]))) == []
+    assert [body.name for body in functions.bodies(graph(scan))] == ["SelectiveScan"]
+    assert [body.name for body in functions.bodies(graph(scan_2d))] == ["EfficientScan2D", "SelectiveScan"]
+    assert functions.bodies(graph(scan))[0].opset_import[0].version == 21
