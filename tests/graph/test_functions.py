@@ -14,7 +14,7 @@ from onnx import TensorProto, helper
 from evm_deploy.graph import functions
 from evm_deploy.graph.body import FIRST_OPSET, LAST_OPSET
 from evm_deploy.scan import reference
-from evm_deploy.verify.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Inputs = dict[str, np.ndarray]
 STATE = ("A", "D", "delta_bias", "dt_bias")  # float32 in every precision

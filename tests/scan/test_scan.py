@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 import evm_deploy.scan as scan
 from evm_deploy.scan import atrous, chunked, reference
-from evm_deploy.verify.tolerances import KERNEL_RELATIVE
+from evm_deploy.verification.tolerances import KERNEL_RELATIVE
 
 FORMS = (chunked.selective_scan, scan.selective_scan)
 FORMS_2D = (chunked.efficient_scan_2d, scan.efficient_scan_2d)

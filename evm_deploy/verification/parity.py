@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.runtimes import Runner
-from evm_deploy.verify.metrics import compare
+from evm_deploy.verification.metrics import compare
 
 Array = npt.NDArray[Any]
 

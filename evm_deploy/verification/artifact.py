@@ -13,9 +13,9 @@ from evm_deploy.model import EfficientVMamba
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.scan import native
-from evm_deploy.verify.blocks import first_divergent_block
-from evm_deploy.verify.parity import ParityReport, compare_runners
-from evm_deploy.verify.tolerances import PARITY
+from evm_deploy.verification.blocks import first_divergent_block
+from evm_deploy.verification.parity import ParityReport, compare_runners
+from evm_deploy.verification.tolerances import PARITY
 
 NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
 

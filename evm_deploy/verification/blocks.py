@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evm_deploy.graph.passes.name_blocks import block_name
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
-from evm_deploy.verify.metrics import compare
+from evm_deploy.verification.metrics import compare
 
 
 def first_divergent_block(

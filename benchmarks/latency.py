@@ -1,0 +1,132 @@
+"""Whole networks at 224, batch 1, in one process and in turns: ours portable and native, beside timm's peers.
+
+python benchmarks/latency.py [--variants tiny small base] [--threads 1 2] [--rounds 30] [--unrolled]
+Weights are random: latency does not depend on them. Every artifact is compared with PyTorch before it is timed.
+"""
+
+import argparse
+import logging
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import torch
+from timing import interleaved, quartiles, save, table
+from unroll import unroll
+
+from evm_deploy import ExportOptions, ModelConfig
+from evm_deploy.exporters import onnx as exporter
+from evm_deploy.manifest import Preprocessing
+from evm_deploy.model import VARIANTS, EfficientVMamba
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.scan import native
+from evm_deploy.verification.tolerances import PARITY
+
+PEERS = ("regnety_008", "pvt_v2_b0", "mobilevit_xs", "deit_tiny_patch16_224")
+SIZE = (224, 224)
+Contender = tuple[bytes, bool]  # a model, and whether our operator library is loaded
+
+
+def main() -> None:
+    """Prints a Markdown table for each number of threads, writes benchmarks/results/latency_<threads>.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--unrolled", action="store_true", help="also T with every token a node: minutes to load")
+    arguments = parser.parse_args()
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    torch.manual_seed(0)
+    image = np.random.default_rng(0).standard_normal((1, 3, *SIZE), dtype=np.float32)
+
+    contenders: dict[str, Contender] = {}
+    for variant in arguments.variants:
+        proto = ours(variant, image)
+        contenders[f"{variant}, portable"] = proto.SerializeToString(), False
+        if native.available():
+            contenders[f"{variant}, native"] = proto.SerializeToString(), True
+        if arguments.unrolled and variant == "tiny":
+            contenders["tiny, unrolled"] = unroll(proto).SerializeToString(), False
+    contenders |= peers(image)
+
+    for threads in arguments.threads:
+        rows = measure(contenders, image, threads, arguments.rounds)
+        print(f"\n{threads} thread{'s' if threads > 1 else ''}\n\n{table(rows)}")
+        save(Path(__file__).parent / "results" / f"latency_{threads}.json", rows, threads=threads)
+
+
+def ours(variant: str, image: np.ndarray) -> onnx.ModelProto:
+    """The exported network, after both of its forms agreed with PyTorch."""
+    model = EfficientVMamba(ModelConfig.variant(variant)).eval()
+    proto = exporter.export(model, Preprocessing(SIZE), ExportOptions())
+    for library in [False, True] if native.available() else [False]:
+        agrees(proto.SerializeToString(), model, image, library)
+    return proto
+
+
+def peers(image: np.ndarray) -> dict[str, Contender]:
+    """timm's models of about the same size, exported by the same exporter; none where timm is not installed."""
+    for name in ("nms", "qnms"):  # timm imports torchvision, which a CPU installation need not have
+        torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
+    try:
+        import timm
+    except ImportError as error:
+        print(f"no peers: {error}")
+        return {}
+    found: dict[str, Contender] = {}
+    for name in PEERS:
+        model = timm.create_model(name).eval()
+        program = torch.onnx.export(model, (torch.from_numpy(image),), dynamo=True, verbose=False)
+        data = program.model_proto.SerializeToString()
+        agrees(data, model, image, library=False)
+        found[f"timm {name}"] = data, False
+    return found
+
+
+def agrees(data: bytes, model: torch.nn.Module, image: np.ndarray, library: bool) -> None:
+    """Stops the benchmark when a model does not give what PyTorch gives."""
+    with torch.inference_mode():
+        expected = model(torch.from_numpy(image)).numpy()
+    with OnnxRunner(data, library=library) as runner:
+        error = np.abs(runner.run(image)[0] - expected).max() / max(1.0, np.abs(expected).max())
+    if not error <= PARITY["fp32"]:
+        raise SystemExit(f"{type(model).__name__} differs from PyTorch by {error:.1e}: not timed")
+
+
+def measure(contenders: dict[str, Contender], image: np.ndarray, threads: int, rounds: int) -> list[dict[str, object]]:
+    """One row a contender; ratios are of medians."""
+    calls: dict[str, Callable[[], object]] = {}
+    loads, nodes = {}, {}
+    for name, (data, library) in contenders.items():
+        start = time.perf_counter()
+        runner = OnnxRunner(data, library=library, threads=threads)
+        loads[name] = time.perf_counter() - start
+        nodes[name] = len(onnx.load_from_string(data).graph.node)
+        calls[name] = lambda runner=runner: runner.run(image)
+    times = interleaved(calls, rounds)
+    medians = {name: quartiles(samples)[1] for name, samples in times.items()}
+    rows = []
+    for name, samples in times.items():
+        low, middle, high = quartiles(samples)
+        portable, peer = medians.get(name.split(",")[0] + ", portable"), medians.get("timm regnety_008")
+        rows.append(
+            {
+                "model": name,
+                "ms": middle,
+                "ms p25": low,
+                "ms p75": high,
+                "of portable": middle / portable if portable else None,
+                "of RegNetY-800M": middle / peer if peer else None,
+                "load s": loads[name],
+                "nodes": nodes[name],
+            }
+        )
+    return rows
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+"""One selective scan in every form: error, time to run, time to load, nodes. The output is checked before it is timed.
+
+python benchmarks/scan.py [--stage 1] [--threads 1] [--rounds 30] [--skip unrolled]
+"""
+
+import argparse
+import contextlib
+import time
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from forms import FORMS, inputs, operator
+from timing import interleaved, quartiles, save, table
+
+from evm_deploy.scan import chunked, native, reference
+from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+
+STAGES = {1: (4, 784, 96, 16), 2: (4, 196, 192, 16)}  # K, L, D, N of T at 224
+
+
+def main() -> None:
+    """Prints a Markdown table, writes benchmarks/results/scan.json."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--stage", type=int, choices=STAGES, default=1)
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--rounds", type=int, default=30)
+    parser.add_argument("--skip", nargs="*", default=[], choices=FORMS)
+    arguments = parser.parse_args()
+    shape = STAGES[arguments.stage]
+    torch.set_num_threads(arguments.threads)
+    feed = inputs(shape)
+    expected = reference.selective_scan(*(torch.from_numpy(a).double() for a in feed.values()), True).numpy()
+
+    contenders, facts = {}, {}
+    for name, build in FORMS.items():
+        if name not in arguments.skip:
+            contenders[name], facts[name] = _onnx(build(shape), feed, arguments.threads)
+    tensors = [torch.from_numpy(a) for a in feed.values()]
+    contenders["PyTorch, chunked"] = lambda: chunked.selective_scan(*tensors, True).numpy()
+    if native.available():
+        isas = _isas()
+        run, facts["native, in onnxruntime"] = _onnx(operator(shape), feed, arguments.threads, library=True)
+        contenders["native, in onnxruntime"] = lambda: (native.set_isa(isas[0]), run())[1]
+        for isa in isas:
+            contenders[f"native, {isa}"] = lambda isa=isa: _native(isa, tensors)
+
+    errors = {name: float(np.abs(call() - expected).max() / np.abs(expected).max()) for name, call in contenders.items()}
+    for name, error in errors.items():
+        if error > KERNEL_RELATIVE:
+            raise SystemExit(f"{name} is wrong by {error:.1e}: not timed")
+    times = interleaved(contenders, arguments.rounds)
+    base = quartiles(times["chunked (exported)"])[1]
+    rows = []
+    for name, samples in times.items():
+        low, middle, high = quartiles(samples)
+        rows.append(
+            {"form": name, "ms": middle, "ms p25": low, "ms p75": high, "of chunked": middle / base}
+            | {"load s": None, "nodes": None}
+            | facts.get(name, {})
+            | {"relative error": errors[name]}
+        )
+    print(table(rows))
+    results = Path(__file__).parent / "results" / f"scan_stage{arguments.stage}.json"
+    save(results, rows, shape=dict(zip("KLDN", shape, strict=True)), threads=arguments.threads)
+
+
+def _onnx(model: onnx.ModelProto, feed: dict[str, np.ndarray], threads: int, library: bool = False):  # type: ignore[no-untyped-def]
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads, options.log_severity_level = threads, 3
+    if library:
+        options.register_custom_ops_library(str(native.native_library()))
+    start = time.perf_counter()
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    load = time.perf_counter() - start
+    nodes = 1 if library else sum(len(body.node) for body in model.functions) or len(model.graph.node)
+    return lambda: session.run(None, feed)[0], {"load s": load, "nodes": nodes}
+
+
+def _isas() -> list[str]:
+    """The instruction sets that this processor and this build have, best first."""
+    found = []
+    for isa in ("avx512", "avx2", "neon", "baseline"):
+        with contextlib.suppress(ValueError):
+            native.set_isa(isa)
+            found.append(isa)
+    return found
+
+
+def _native(isa: str, tensors: list[torch.Tensor]) -> np.ndarray:
+    native.set_isa(isa)
+    y: np.ndarray = native.selective_scan(*tensors, True).numpy()
+    return y
+
+
+if __name__ == "__main__":
+    main()

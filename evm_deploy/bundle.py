@@ -1,0 +1,286 @@
+"""A bundle: the folder that holds an exported model, its manifest, labels and a golden sample."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import os
+import secrets
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from .errors import BundleError, OutputError
+from .manifest import CheckpointRecord, IOSpec, Manifest, Preprocessing
+
+__all__ = [
+    "Bundle",
+    "CheckpointRecord",
+    "Draft",
+    "IOSpec",
+    "Manifest",
+    "Preprocessing",
+    "Sample",
+    "sha256_file",
+    "write_bundle",
+]
+
+MANIFEST = "manifest.json"
+MANIFEST_BYTES = 1 << 20
+LABELS_BYTES = 1 << 22
+SAMPLE_BYTES = 1 << 29
+
+
+@dataclass(frozen=True)
+class Sample:
+    """An input of the model and the outputs it must give, one per output of the manifest."""
+
+    input: npt.NDArray[np.generic]
+    outputs: tuple[npt.NDArray[np.generic], ...]
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A bundle on disk that has been read and checked. Make one with `Bundle.open`."""
+
+    path: Path
+    manifest: Manifest
+
+    @classmethod
+    def open(cls, path: str | os.PathLike[str]) -> Bundle:
+        """Reads the bundle at `path` and checks the hash of every file.
+
+        Raises BundleError: no bundle there, an unknown schema version, an invalid manifest, a path or link that
+        leaves the folder, a missing or changed file.
+        """
+        root = Path(path)
+        manifest = Manifest.from_json(_read_manifest(root))
+        for name, digest in manifest.files.items():
+            if sha256_file(_regular_file(root, name)) != digest:
+                raise BundleError(
+                    f"{name} in {root} is not the file that was exported (its sha256 differs).", "export it again."
+                )
+        bundle = cls(root, manifest)
+        bundle._check_names()
+        return bundle
+
+    @property
+    def model_path(self) -> Path:
+        """The model's file, or its folder for targets whose model is one."""
+        return self.path / self.manifest.model_file
+
+    def labels(self) -> tuple[str, ...] | None:
+        """The class names in order, or None where the bundle has none."""
+        if self.manifest.labels is None:
+            return None
+        path = self._bounded(self.manifest.labels, LABELS_BYTES)
+        try:
+            return tuple(path.read_text(encoding="utf-8").splitlines())
+        except UnicodeDecodeError:
+            raise BundleError(f"{path} is not UTF-8 text.", "export the model again.") from None
+
+    def sample(self) -> Sample:
+        """The golden pair. Raises BundleError where it is no plain array."""
+        names = _output_names(len(self.manifest.outputs))
+        return Sample(self._array("sample/input.npy"), tuple(map(self._array, names)))
+
+    def _check_names(self) -> None:
+        """What the manifest speaks of, and every bundle has, is among the hashed files."""
+        manifest = self.manifest
+        needed = ["sample/input.npy", *_output_names(len(manifest.outputs))]
+        needed += [manifest.labels] if manifest.labels is not None else []
+        model = (manifest.model_file, manifest.model_file + "/")
+        if not any(name == model[0] or name.startswith(model[1]) for name in manifest.files):
+            needed.append(manifest.model_file)
+        for name in needed:
+            if name not in manifest.files:
+                raise BundleError(f"{self.path} does not list {name} among its files.", "export the model again.")
+
+    def _array(self, name: str) -> npt.NDArray[np.generic]:
+        path = self._bounded(name, SAMPLE_BYTES)
+        try:  # a mapping allocates nothing on the word of a header that promises more than the file has
+            return np.array(np.lib.format.open_memmap(path, mode="r"))
+        except (ValueError, OSError) as error:
+            raise BundleError(f"{path} is not a plain NumPy array ({error}).", "export the model again.") from error
+
+    def _bounded(self, name: str, limit: int) -> Path:
+        path = _regular_file(self.path, name)
+        if path.stat().st_size > limit:
+            raise BundleError(f"{path} has more than {limit} bytes.", "export the model again.")
+        return path
+
+
+@dataclass(frozen=True)
+class Draft:
+    """A bundle being written, in a temporary folder beside its destination."""
+
+    path: Path
+
+    def write_labels(self, labels: Sequence[str], name: str = "labels.txt") -> str:
+        """Writes the class names, one a line, and returns the name for `Manifest.labels`."""
+        self._write(name, "".join(label + "\n" for label in labels))
+        return name
+
+    def write_sample(self, sample: Sample) -> None:
+        """Writes the golden pair under `sample/`."""
+        (self.path / "sample").mkdir(exist_ok=True)
+        names = ("sample/input.npy", *_output_names(len(sample.outputs)))
+        for name, array in zip(names, (sample.input, *sample.outputs), strict=True):
+            buffer = io.BytesIO()  # np.save to a file on a full disk raises an OSError that does not say so
+            np.save(buffer, array, allow_pickle=False)
+            (self.path / name).write_bytes(buffer.getvalue())
+
+    def seal(self, manifest: Manifest) -> Bundle:
+        """Hashes every file, writes the manifest, and returns the draft as the bundle a reader would open.
+
+        May be called again, with another manifest or after files changed; the last call counts.
+        """
+        names = sorted(file.relative_to(self.path).as_posix() for file in _files(self.path))
+        files = {name: sha256_file(self.path / name) for name in names if name != MANIFEST}
+        self._write(MANIFEST, dataclasses.replace(manifest, files=files).to_json())
+        return Bundle.open(self.path)
+
+    def _write(self, name: str, text: str) -> None:
+        (self.path / name).write_text(text, encoding="utf-8", newline="\n")
+
+
+@contextlib.contextmanager
+def write_bundle(out: str | os.PathLike[str], overwrite: bool = False) -> Iterator[Draft]:
+    """Yields a Draft; on leaving the block its folder becomes `out`, and on any failure nothing is left behind.
+
+    The block must call `Draft.seal`. With `overwrite` a bundle at `out` is replaced, at the end. Raises OutputError:
+    `out` exists (with `overwrite`: and is not a bundle alone), cannot be written, or the disk is full.
+    """
+    target = Path(os.path.realpath(out))
+    _check_free(target, overwrite)
+    made = _missing_parents(target)
+    draft = Draft(target.parent / f".{target.name}.{secrets.token_hex(4)}.partial")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        draft.path.mkdir()
+        yield draft
+        if not (draft.path / MANIFEST).is_file():
+            raise RuntimeError("the block that wrote the bundle did not seal it")
+        _check_free(target, overwrite)
+        _move(draft.path, target)
+    except BaseException as error:
+        shutil.rmtree(draft.path, ignore_errors=True)
+        for folder in made:
+            with contextlib.suppress(OSError):  # not made yet, or somebody put something into it meanwhile
+                folder.rmdir()
+        if isinstance(error, OSError) and (reason := _cannot_write(error, draft.path, target)):
+            raise reason from error
+        raise
+
+
+def sha256_file(path: str | os.PathLike[str]) -> str:
+    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
+    digest = hashlib.sha256()
+    with Path(path).open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def _output_names(count: int) -> tuple[str, ...]:
+    if count == 1:
+        return ("sample/output.npy",)
+    return tuple(f"sample/output{index}.npy" for index in range(count))
+
+
+def _read_manifest(root: Path) -> bytes:
+    if not root.is_dir():
+        what = "is not a folder" if root.exists() else "does not exist"
+        raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")
+    if not (root / MANIFEST).exists():
+        raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", "name a folder that export wrote.")
+    path = _regular_file(root, MANIFEST)
+    if path.stat().st_size > MANIFEST_BYTES:
+        raise BundleError(f"{path} has more than {MANIFEST_BYTES} bytes.", "export the model again.")
+    return path.read_bytes()
+
+
+def _regular_file(root: Path, name: str) -> Path:
+    """The path of `name`, which is a regular file reached through no link below `root`."""
+    path = root
+    for part in name.split("/"):
+        path = path / part
+        if path.is_symlink():
+            raise BundleError(f"{name} in {root} is a link, which may leave the folder.", "export the model again.")
+    if not path.is_file():
+        raise BundleError(f"{name} is missing from {root}.", "copy the whole folder, or export the model again.")
+    return path
+
+
+def _files(root: Path) -> Iterator[Path]:
+    return (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    """Raises OutputError unless `target` may be created, or replaced without losing anything but a bundle."""
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputError(f"{target} exists.", "choose another --out, or pass --overwrite to replace a bundle.")
+    stranger = _stranger(target)
+    if stranger is not None:
+        raise OutputError(f"{target} is not replaced: {stranger}.", "choose another --out, or remove it yourself.")
+
+
+def _stranger(target: Path) -> str | None:
+    """Why deleting `target` could lose something of the user's; None for a bundle or an empty folder."""
+    if not target.is_dir():
+        return "it is not a folder"
+    names = {file.relative_to(target).as_posix() for file in _files(target)} - {".DS_Store"}
+    if not names:
+        return None
+    try:
+        manifest = json.loads(_read_manifest(target))
+        ours = manifest["files"].keys() | {MANIFEST} if "schema_version" in manifest else set()
+    except (BundleError, OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
+        ours = set()
+    if MANIFEST not in ours:
+        return "it is not a bundle"
+    others = sorted(names - ours)
+    return f"it holds {others[0]}, which is not part of the bundle" if others else None
+
+
+def _missing_parents(target: Path) -> list[Path]:
+    """The folders above `target` that do not exist yet, innermost first."""
+    return [folder for folder in target.parents if not os.path.lexists(folder)]
+
+
+def _move(source: Path, target: Path) -> None:
+    """Renames `source` to `target`; what was there is put back if that fails, and deleted only after it worked."""
+    old = source.with_suffix(".old")
+    try:
+        if os.path.lexists(target):
+            target.rename(old)
+        source.rename(target)
+    except BaseException:
+        if os.path.lexists(old) and not os.path.lexists(target):
+            old.rename(target)
+        raise
+    finally:
+        if os.path.lexists(target):
+            shutil.rmtree(old, ignore_errors=True)
+
+
+def _cannot_write(error: OSError, draft: Path, target: Path) -> OutputError | None:
+    """An OSError of the destination as ours; None for one that has to do with another file."""
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return OutputError(f"the disk is full: {target} is not written.", "free some space, or choose another --out.")
+    named = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike)))
+    places = [Path(os.fsdecode(name)) for name in named]
+    ours = (draft, target, *target.parents)
+    if any(place in ours or draft in place.parents for place in places):
+        return OutputError(f"{target} cannot be written ({error.strerror}).", "choose an --out that you can write to.")
+    return None

@@ -1,0 +1,242 @@
+"""The command line: a command parses, calls the function of its name, and prints.
+
+Exit codes: 0 done; 1 a check failed; 2 wrong input or a missing tool; 130 interrupted; 70 a fault of evm-deploy.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import re
+import sys
+import traceback
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from . import console
+from .errors import EvmDeployError, OptionError
+from .exporters.options import TARGETS, ExportOptions
+from .jsontext import dumps
+
+if TYPE_CHECKING:
+    from .verify.parity import ParityReport
+
+INTERRUPTED = 130
+FAULT = 70
+# typer has carried its own click since 0.26; through its public exception this is the right class in both.
+UsageError: type[Any] = typer.BadParameter.__bases__[0]
+
+app = typer.Typer(
+    help="From an EfficientVMamba checkpoint to a verified ONNX bundle.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+DEFAULTS = ExportOptions()
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export wrote.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"evm-deploy {importlib.metadata.version('evm-deploy')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From an EfficientVMamba checkpoint to a verified ONNX bundle."""
+
+
+@app.command()
+def export(
+    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=".pth, .pt, .ckpt, .bin or .safetensors.")],
+    out: Annotated[Path, typer.Option(help="The bundle's own folder.")],
+    target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = DEFAULTS.target,
+    precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = DEFAULTS.precision,
+    image_size: Annotated[str, typer.Option(help="224, or 192x256 for height and width.")] = "224",
+    opset: Annotated[int, typer.Option(help="ONNX opset.")] = DEFAULTS.opset,
+    dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of images.")] = False,
+    dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="Any height and width.")] = False,
+    bake_preprocessing: Annotated[
+        bool, typer.Option("--bake-preprocessing", help="Take a uint8 NHWC image and normalise it in the model.")
+    ] = False,
+    softmax: Annotated[bool, typer.Option("--softmax", help="Give probabilities, not logits.")] = False,
+    labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
+    scan_form: Annotated[str, typer.Option(help="How a runtime without our operator scans.")] = DEFAULTS.scan_form,
+    key: Annotated[str | None, typer.Option(help="The entry of the checkpoint that holds the weights.")] = None,
+    images: Annotated[Path | None, typer.Option(help="Verify on this image, or folder of images, as well.")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the result with PyTorch.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Write a bundle for a runtime, and verify it."""
+    options = ExportOptions(
+        target=target,
+        precision=precision,
+        image_size=parse_image_size(image_size),
+        opset=opset,
+        dynamic_batch=dynamic_batch,
+        dynamic_size=dynamic_size,
+        bake_preprocessing=bake_preprocessing,
+        softmax=softmax,
+        labels=labels,
+        scan_form=scan_form,
+        key=key,
+        images=images,
+        verify=not no_verify,
+        overwrite=overwrite,
+    )
+    with console.progress() as progress:
+        from . import pipeline
+
+        result = pipeline.export(checkpoint, out, options, progress=progress)
+    path, report = result.bundle.path, result.report
+    if json:
+        _print_json(bundle=path, passed=report and report.passed, report=report)
+        return
+    if report is not None:
+        _print_report(report)
+    print(f"wrote {path}" if report is not None else f"wrote {path}, not verified")
+
+
+@app.command()
+def verify(
+    bundle: BundleArgument,
+    checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")] = None,
+    images: Annotated[Path | None, typer.Option(help="An image, or a folder of images, to compare on.")] = None,
+    json: Json = False,
+) -> None:
+    """Run a bundle, with and without our operator library, and compare. Exit code 1 if it differs."""
+    with console.progress() as progress:
+        from . import pipeline
+
+        report = pipeline.verify(bundle, checkpoint=checkpoint, images=images, progress=progress)
+    if json:
+        _print_json(bundle=bundle, passed=report.passed, report=report)
+    else:
+        _print_report(report)
+    raise typer.Exit(0 if report.passed else 1)
+
+
+@app.command()
+def predict(
+    bundle: BundleArgument,
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
+    no_library: Annotated[bool, typer.Option("--no-library", help="Run without our operator library.")] = False,
+    json: Json = False,
+) -> None:
+    """Classify images with a bundle."""
+    from . import pipeline
+
+    predictions = pipeline.predict(bundle, images, top=top, library=not no_library)
+    if json:
+        found = [
+            {"image": one.image, "top": [{"label": name, "probability": value} for name, value in one.top]}
+            for one in predictions
+        ]
+        _print_json(bundle=bundle, predictions=found)
+        return
+    for one in predictions:
+        print(one.image)
+        for name, value in one.top:
+            print(f"  {value:8.4f}  {name}")
+
+
+@app.command()
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file or a bundle.")],
+    json: Json = False,
+) -> None:
+    """Say what a checkpoint, an ONNX file or a bundle holds."""
+    from .inspection import inspect as look
+
+    found = look(file)
+    if json:
+        _print_json(path=found.path, kind=found.kind, **found.facts)
+    else:
+        console.print_facts({"path": found.path, "kind": found.kind, **found.facts})
+
+
+@app.command()
+def doctor(json: Json = False) -> None:
+    """Check this machine: libraries, their versions, and our operator library."""
+    from .diagnosis import doctor as examine
+
+    checks = examine()
+    ready = all(check.ready for check in checks)
+    if json:
+        _print_json(ready=ready, checks=checks)
+    else:
+        console.print_rows(checks)
+    raise typer.Exit(0 if ready else 2)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Runs a command line and returns its exit code; every failure is a line or two on stderr."""
+    try:
+        arguments = sys.argv[1:] if arguments is None else arguments
+        code = app(arguments or ["--help"], prog_name="evm-deploy", standalone_mode=False)
+        sys.stdout.flush()
+        if code == INTERRUPTED:  # newer typers turn Ctrl-C into this
+            raise KeyboardInterrupt
+        return code if isinstance(code, int) else 0
+    except (KeyboardInterrupt, typer.Abort):
+        print("interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except EvmDeployError as error:
+        return _failed(error.cause, error.fix, error.exit_code)
+    except UsageError as error:
+        return _failed(*_usage(error), 2)
+    except BrokenPipeError:  # the reader of our stdout, say `head`, has what it wants
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except MemoryError:
+        return _failed("there is not enough memory for this.", "use a smaller --image-size, or a larger machine.", 2)
+    except Exception as error:
+        cause = f"unexpected {type(error).__name__}: {error}"
+        return _failed(cause, "this is a fault of evm-deploy: report it with the output of EVM_DEPLOY_DEBUG=1.", FAULT)
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """(h, w) from `224` or `192x256`. Raises OptionError: anything else."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip(), flags=re.ASCII)
+    if match is None:
+        raise OptionError(f"--image-size {text!r} is not a size.", "write 224, or 192x256 for height and width.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _usage(error: Any) -> tuple[str, str]:
+    context = error.ctx
+    command = context.command_path if context is not None else "evm-deploy"
+    near = getattr(error, "possibilities", None)
+    cause = error.message if near else error.format_message()
+    return cause, (f"did you mean {near[0]}? " if near else "") + f"see {command} --help."
+
+
+def _failed(cause: str, fix: str, code: int) -> int:
+    if os.environ.get("EVM_DEPLOY_DEBUG"):
+        traceback.print_exc()
+    console.error(cause, fix)
+    return code
+
+
+def _print_report(report: ParityReport) -> None:
+    console.print_rows(report.rows)
+    for note in report.notes:
+        print(f"note: {note}")
+    if report.first_divergent_block is not None:
+        print(f"first block that differs: {report.first_divergent_block}")
+    verdict = "passed" if report.passed else "failed"
+    print(f"{verdict}: compared with {report.reference}, relative error at most {report.tolerance:.0e}")
+
+
+def _print_json(**value: Any) -> None:
+    print(dumps(value), end="")

@@ -1,0 +1,84 @@
+"""What a person sees: results as tables on stdout, progress and errors on stderr."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+PIPE_WIDTH = 160  # columns of a table that goes into a file or another program
+
+
+def out() -> Console:
+    """The console of results. Made anew, as tests replace sys.stdout."""
+    return _console(sys.stdout)
+
+
+def error(cause: str, fix: str) -> None:
+    """Two lines on stderr, never wrapped, so that a script finds them; file names in them control no terminal."""
+    for title, text in (("error", cause), ("fix", fix)):
+        line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
+        _console(sys.stderr).print(f"{title}: {line}", soft_wrap=True)
+
+
+@contextlib.contextmanager
+def progress() -> Iterator[Callable[[str], None]]:
+    """Yields the function that a pipeline calls with each stage's name: a spinner, or a line where there is no tty."""
+    console = _console(sys.stderr)
+    if not console.is_terminal:
+        yield lambda stage: console.print(stage, soft_wrap=True)
+        return
+    with console.status("starting") as status:
+        yield status.update
+
+
+def print_rows(rows: Sequence[Any]) -> None:
+    """Dataclass instances of one type as a table, a field a column."""
+    if not rows:
+        return
+    names = [field.name for field in dataclasses.fields(rows[0])]
+    table = Table(*(name.replace("_", " ") for name in names), box=None, pad_edge=False)
+    for row in rows:
+        table.add_row(*(_cell(getattr(row, name)) for name in names))
+    out().print(table)
+
+
+def print_facts(facts: Mapping[str, Any]) -> None:
+    """A mapping as a table of two columns; nested mappings are indented under their name."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    for name, value in _flat(facts, ""):
+        table.add_row(name, value)
+    out().print(table)
+
+
+def _flat(facts: Mapping[str, Any], indent: str) -> Iterator[tuple[str, str]]:
+    for name, value in facts.items():
+        if isinstance(value, Mapping) and value:
+            yield indent + name.replace("_", " "), ""
+            yield from _flat(value, indent + "  ")
+        else:
+            yield indent + name.replace("_", " "), _cell(value)
+
+
+def _cell(value: Any) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, (list, tuple)):
+        return ", ".join(str(item) for item in value) or "-"
+    return str(value) or "-"
+
+
+def _console(stream: Any) -> Console:
+    width = None if stream.isatty() else PIPE_WIDTH
+    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)

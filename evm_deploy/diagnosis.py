@@ -1,0 +1,102 @@
+"""Is this machine ready? Each library that the commands need, and the native operator library."""
+
+from __future__ import annotations
+
+import ctypes
+import importlib
+import importlib.metadata
+import platform
+import re
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
+DISTRIBUTION = "evm-deploy"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One row: what was looked for, how it stands, and what to do where it is not ok."""
+
+    name: str
+    status: Literal["ok", "old", "missing", "broken"]
+    detail: str
+    fix: str = ""
+    required: bool = True
+
+    @property
+    def ready(self) -> bool:
+        """Whether the commands work as far as this row goes."""
+        return self.status == "ok" or not self.required
+
+
+def doctor() -> list[Check]:
+    """The state of this machine, a row for each thing that a command uses. Raises nothing."""
+    return [_python(), *map(_library, LIBRARIES), _native()]
+
+
+def _python() -> Check:
+    detail = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    old = sys.version_info < (3, 10)
+    return Check("python", "old" if old else "ok", detail, "install Python 3.10 or newer." if old else "")
+
+
+def _library(name: str) -> Check:
+    floor = _floors().get(name, "")
+    fix = f'pip install "{name}>={floor}"' if floor else f"pip install {name}"
+    try:
+        module = importlib.import_module(name)
+    except ModuleNotFoundError as error:
+        if error.name != name:
+            return Check(name, "broken", f"it needs {error.name}", f"pip install --force-reinstall {name}")
+        return Check(name, "missing", "not installed", fix)
+    except Exception as error:  # a library built for another system raises what it likes
+        return Check(name, "broken", f"{type(error).__name__}: {error}", f"pip install --force-reinstall {name}")
+    version = str(module.__version__)
+    if _numbers(version) < _numbers(floor):
+        return Check(name, "old", f"{version}, older than {floor}", fix)
+    if name == "onnxruntime":
+        version += f" ({', '.join(module.get_available_providers())})"
+    return Check(name, "ok", version)
+
+
+def _native() -> Check:
+    name = "native operators"
+    try:
+        from .scan import native
+
+        if not native.available():
+            fix = "install a C++ compiler, then: pip install --force-reinstall --no-deps evm-deploy"
+            return Check(name, "missing", "models run, more slowly, on standard operators", fix, required=False)
+        path = Path(native.native_library())
+        isa = ctypes.CDLL(str(path)).evm_isa
+        isa.restype = ctypes.c_char_p
+        _load_in_onnxruntime(path)
+        return Check(name, "ok", f"{isa().decode()}, {path}", required=False)
+    except Exception as error:  # whatever the loader of this system raises is what the user must read
+        fix = "pip install --force-reinstall --no-deps evm-deploy"
+        return Check(name, "broken", f"{type(error).__name__}: {error}", fix, required=False)
+
+
+def _load_in_onnxruntime(path: Path) -> None:
+    import onnxruntime
+
+    onnxruntime.SessionOptions().register_custom_ops_library(str(path))
+
+
+def _floors() -> dict[str, str]:
+    """The least version of each library that our own package asks for."""
+    try:
+        needs = importlib.metadata.requires(DISTRIBUTION) or []
+    except importlib.metadata.PackageNotFoundError:  # run from a source tree
+        return {}
+    matches = (re.match(r"([\w.-]+).*>=([\d.]+)", need) for need in needs if ";" not in need)  # no extras
+    return {match[1]: match[2] for match in matches if match}
+
+
+def _numbers(version: str) -> tuple[int, ...]:
+    """The leading numbers of a version: (1, 20, 1) of 1.20.1+cu12."""
+    match = re.match(r"\d+(\.\d+)*", version)
+    return tuple(map(int, match[0].split("."))) if match else ()

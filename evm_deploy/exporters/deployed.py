@@ -1,0 +1,82 @@
+"""What an app sees of a model: its image going in, its scores or maps coming out. The same for every target."""
+
+import torch
+from torch import Tensor, nn
+
+from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.manifest import IOSpec, Preprocessing
+from evm_deploy.model import EfficientVMamba, ModelConfig
+
+INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
+DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+class Deployed(nn.Module):
+    """A model between a float32 NCHW image, or a uint8 NHWC one, and float32 outputs; `dtype` is what it computes in.
+
+    `normalise` is for a uint8 image whose mean and deviation are not folded into the model.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        *,
+        softmax: bool = False,
+        uint8: bool = False,
+        dtype: torch.dtype = torch.float32,
+        normalise: Preprocessing | None = None,
+    ) -> None:
+        super().__init__()
+        self.model, self.softmax, self.uint8, self.dtype, self.normalise = model, softmax, uint8, dtype, normalise
+
+    def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
+        x = image.to(self.dtype)
+        if self.normalise is not None:
+            mean, std = (torch.tensor(values) for values in (self.normalise.mean, self.normalise.std))
+            x = (x / 255 - mean) / std
+        y = self.model(x.permute(0, 3, 1, 2) if self.uint8 else x)
+        if isinstance(y, tuple):
+            return tuple(feature.float() for feature in y)
+        return y.float().softmax(-1) if self.softmax else y.float()
+
+
+def reference(model: EfficientVMamba, preprocessing: Preprocessing, *, softmax: bool) -> Deployed:
+    """`model` as it was loaded, nothing folded, in float32: what an artifact has to agree with."""
+    normalise = preprocessing if preprocessing.baked else None
+    return Deployed(model, softmax=softmax, uint8=preprocessing.baked, normalise=normalise).eval()
+
+
+def io_specs(config: ModelConfig, options: ExportOptions) -> tuple[tuple[IOSpec, ...], tuple[IOSpec, ...]]:
+    """The inputs and the outputs of the exported model."""
+    h, w = ("height", "width") if options.dynamic_size else options.image_size
+    batch = "batch" if options.dynamic_batch else 1
+    image = (
+        IOSpec(INPUT, (batch, h, w, 3), "uint8", "NHWC", "image", (0, 255))
+        if options.bake_preprocessing
+        else IOSpec(INPUT, (batch, 3, h, w), "float32", "NCHW", "image")
+    )
+    if config.num_classes is None:
+        names = output_names(config, options)
+        sizes = [_feature_size(options, stage) for stage in config.outputs]
+        maps = zip(names, config.outputs, sizes, strict=True)
+        return (image,), tuple(
+            IOSpec(name, (batch, config.dims[stage], *size), "float32", "NCHW", "features")
+            for name, stage, size in maps
+        )
+    name, meaning, limits = (PROBABILITIES, "probabilities", (0.0, 1.0)) if options.softmax else (LOGITS, "logits", None)
+    return (image,), (IOSpec(name, (batch, config.num_classes), "float32", "NC", meaning, limits),)  # type: ignore[arg-type]
+
+
+def output_names(config: ModelConfig, options: ExportOptions) -> list[str]:
+    """One name for a classifier, one a stage for a backbone."""
+    if config.num_classes is None:
+        return [f"feature{stage}" for stage in config.outputs]
+    return [PROBABILITIES if options.softmax else LOGITS]
+
+
+def _feature_size(options: ExportOptions, stage: int) -> tuple[int | str, int | str]:
+    if options.dynamic_size:
+        return f"height{stage}", f"width{stage}"
+    h, w = (side // 4 for side in options.image_size)  # the stem; each downsample halves, rounding up
+    return -(-h >> stage), -(-w >> stage)

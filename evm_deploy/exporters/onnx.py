@@ -1,0 +1,94 @@
+"""PyTorch to ONNX: one graph, the scan as one operator that carries its body with it."""
+
+import contextlib
+import logging
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import onnx
+import onnx.inliner
+import torch
+
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, output_names
+from evm_deploy.exporters.options import SMALLEST_IMAGE, ExportOptions
+from evm_deploy.graph import functions
+from evm_deploy.graph.passes import run_passes
+from evm_deploy.graph.schemas import translations
+from evm_deploy.manifest import Preprocessing
+from evm_deploy.model import EfficientVMamba
+from evm_deploy.model.fold import fold, fold_preprocessing
+
+IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
+
+
+def write(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions, path: Path) -> None:
+    """Exports `model` and writes it at `path`, weights included."""
+    path.write_bytes(export(model, preprocessing, options).SerializeToString())
+
+
+def export(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> onnx.ModelProto:
+    """The ONNX model of `model`, checked by `onnx.checker`."""
+    with _quiet():
+        program = torch.onnx.export(
+            deployed(model, preprocessing, options),
+            (_example(options),),
+            input_names=[INPUT],
+            output_names=output_names(model.config, options),
+            dynamic_shapes=(_dynamic_axes(options),),
+            opset_version=options.opset,
+            custom_translation_table=translations(),
+            dynamo=True,
+            verbose=False,
+        )
+    assert program is not None  # it is None for the older exporter only
+    proto = run_passes(program.model_proto)
+    proto.functions.extend(functions.bodies(proto))
+    proto.ir_version = IR_VERSION
+    if options.scan_form == "inlined":
+        proto = onnx.inliner.inline_local_functions(proto)
+    onnx.checker.check_model(proto, full_check=True)
+    return proto
+
+
+def deployed(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> Deployed:
+    """The module that is traced: everything exact is folded, and it computes in the precision asked for."""
+    folded = fold(model)
+    if preprocessing.baked:
+        folded = fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
+    dtype = DTYPES[options.precision]
+    wrapped = Deployed(folded.to(dtype), softmax=options.softmax, uint8=preprocessing.baked, dtype=dtype)
+    return wrapped.eval()
+
+
+def _example(options: ExportOptions) -> torch.Tensor:
+    """An image to trace with; a batch that is to stay dynamic is not 1 there, which would be taken as fixed."""
+    h, w = options.image_size
+    batch = 2 if options.dynamic_batch else 1
+    if options.bake_preprocessing:
+        return torch.zeros(batch, h, w, 3, dtype=torch.uint8)
+    return torch.zeros(batch, 3, h, w)
+
+
+def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
+    axes = {}
+    if options.dynamic_batch:
+        axes[0] = torch.export.Dim("batch", min=1)
+    if options.dynamic_size:
+        rows = 1 if options.bake_preprocessing else 2
+        axes |= {rows + i: torch.export.Dim(side, min=SMALLEST_IMAGE) for i, side in enumerate(("height", "width"))}
+    return axes
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """The exporter warns of libraries that a model like ours does not use, and of PyTorch's own internals."""
+    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

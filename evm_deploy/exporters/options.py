@@ -1,0 +1,77 @@
+"""What can be asked of an export, and what each target can give."""
+
+import difflib
+from dataclasses import dataclass
+from pathlib import Path
+
+from evm_deploy.errors import OptionError
+from evm_deploy.graph.body import FIRST_OPSET, LAST_OPSET
+
+SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table of targets: the module that writes it, its file in the bundle, what it can give."""
+
+    module: str
+    model_file: str
+    precisions: tuple[str, ...]
+    scan_forms: tuple[str, ...]
+
+
+TARGETS = {
+    "onnx": Target("evm_deploy.exporters.onnx", "model.onnx", ("fp32", "fp16"), ("operator", "inlined")),
+}
+
+
+@dataclass(frozen=True)
+class ExportOptions:
+    """Options of `export`. Raises OptionError for a value that does not exist or that the target cannot give.
+
+    scan_form: "operator", the scan as one operator that carries its meaning with it; "inlined", the same graph with
+    the operator written out in standard ops, for tools that cannot read local functions (no native kernel then).
+    """
+
+    target: str = "onnx"
+    precision: str = "fp32"
+    image_size: tuple[int, int] = (224, 224)  # (h, w)
+    opset: int = 20
+    dynamic_batch: bool = False
+    dynamic_size: bool = False
+    bake_preprocessing: bool = False  # the model takes a uint8 NHWC image
+    softmax: bool = False
+    labels: Path | None = None  # a text file, a label a line
+    scan_form: str = "operator"
+    verify: bool = True
+    images: Path | None = None  # real images for the verification: a file or a folder
+    key: str | None = None  # which state dict of the checkpoint
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        one_of("target", self.target, TARGETS)
+        target = TARGETS[self.target]
+        one_of("precision", self.precision, target.precisions)
+        one_of("scan form", self.scan_form, target.scan_forms)
+        if not FIRST_OPSET <= self.opset <= LAST_OPSET:
+            raise OptionError(
+                f"opset {self.opset} is not one of {FIRST_OPSET} to {LAST_OPSET}.",
+                f"choose an opset from {FIRST_OPSET} to {LAST_OPSET}; 20 is the default.",
+            )
+        if any(not SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in self.image_size):
+            h, w = self.image_size
+            raise OptionError(
+                f"image size {h}x{w} is not within {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels a side.",
+                "give one number (224) or height x width (192x256).",
+            )
+
+
+def one_of(what: str, value: str, offered: dict[str, object] | dict[str, Target] | tuple[str, ...]) -> None:
+    """Raises OptionError, with the nearest name, unless `value` is offered."""
+    if value in offered:
+        return
+    near = difflib.get_close_matches(value, offered, 1)
+    raise OptionError(
+        f"{what} {value!r} does not exist." if near else f"{what} {value!r} is not offered here.",
+        f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(offered)}.",
+    )

@@ -1,0 +1,117 @@
+"""What a file holds: a checkpoint, an ONNX model, or a bundle."""
+
+from __future__ import annotations
+
+import collections
+import math
+import os
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from .bundle import MANIFEST, Bundle, sha256_file
+from .errors import InputError
+
+if TYPE_CHECKING:
+    import onnx
+
+SCAN_DOMAIN = "evm"
+
+
+@dataclass(frozen=True)
+class Inspection:
+    """`kind` is "checkpoint", "onnx" or "bundle"; `facts` maps names to plain values, as `--json` prints them."""
+
+    path: Path
+    kind: str
+    facts: dict[str, Any]
+
+
+def inspect(path: str | os.PathLike[str]) -> Inspection:
+    """Reads a checkpoint, an `.onnx` file or a bundle's folder; runs nothing that is in it.
+
+    Raises InputError: nothing there, or nothing that can be read as what its name says.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file or a bundle's folder.")
+    if path.is_dir() or path.name == MANIFEST:
+        return Inspection(path, "bundle", _bundle(path if path.is_dir() else path.parent))
+    if path.suffix.lower() == ".onnx":
+        return Inspection(path, "onnx", _onnx(path))
+    return Inspection(path, "checkpoint", _checkpoint(path))
+
+
+def _bundle(path: Path) -> dict[str, Any]:
+    bundle = Bundle.open(path)
+    facts = asdict(bundle.manifest)
+    facts["files"] = {name: (path / name).stat().st_size for name in bundle.manifest.files}
+    if bundle.model_path.suffix == ".onnx":
+        facts["onnx"] = _onnx(bundle.model_path)
+    return facts
+
+
+def _onnx(path: Path) -> dict[str, Any]:
+    import onnx
+    from google.protobuf.message import DecodeError
+
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except (DecodeError, OSError) as error:
+        raise InputError(f"{path} cannot be read as ONNX ({error}).", "name an intact .onnx file.") from error
+    if not model.opset_import or not model.graph.node:
+        raise InputError(f"{path} holds no ONNX graph.", "name an intact .onnx file.")
+    functions = {f"{function.domain}::{function.name}": len(function.node) for function in model.functions}
+    operators = collections.Counter(_operator(node) for node in model.graph.node)
+    scans = {name: count for name, count in operators.items() if name.startswith(SCAN_DOMAIN + "::")}
+    weights: collections.Counter[str] = collections.Counter()
+    for tensor in model.graph.initializer:
+        weights[_dtype(tensor.data_type)] += _bytes(tensor)
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": sha256_file(path),
+        "ir_version": model.ir_version,
+        "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
+        "inputs": {value.name: _tensor(value) for value in model.graph.input},
+        "outputs": {value.name: _tensor(value) for value in model.graph.output},
+        "nodes": len(model.graph.node),
+        "operators": dict(operators.most_common()),
+        "function_nodes": functions,
+        "weight_bytes": dict(weights),
+        "scan_is_one_operator": bool(scans),
+        "scan_runs_on_a_stock_runtime": all(name in functions for name in scans),
+    }
+
+
+def _checkpoint(path: Path) -> dict[str, Any]:
+    from .model.checkpoint import read_checkpoint
+
+    checkpoint = read_checkpoint(path)
+    return {"bytes": path.stat().st_size, "sha256": sha256_file(path), "config": asdict(checkpoint.config)}
+
+
+def _operator(node: onnx.NodeProto) -> str:
+    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+
+
+def _tensor(value: onnx.ValueInfoProto) -> str:
+    kind = value.type.tensor_type
+    sides = [side.dim_param or (side.dim_value if side.HasField("dim_value") else "?") for side in kind.shape.dim]
+    return f"{_dtype(kind.elem_type)} ({', '.join(map(str, sides))})"
+
+
+def _dtype(number: int) -> str:
+    import onnx
+
+    names = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    return names.get(number, f"type {number}")
+
+
+def _bytes(tensor: onnx.TensorProto) -> int:
+    import onnx
+
+    try:
+        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+    except (KeyError, ValueError, TypeError):  # a type that this onnx does not know
+        return len(tensor.raw_data)
+    return math.prod(tensor.dims) * size

@@ -1,0 +1,160 @@
+"""What `manifest.json` says about a bundle: the schema, and its strict reader."""
+
+from __future__ import annotations
+
+import functools
+import json
+import math
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Literal
+
+from .errors import BundleError
+from .jsontext import dumps
+
+SCHEMA_VERSION = 1
+IMAGENET_MEAN = (0.485, 0.456, 0.406)
+IMAGENET_STD = (0.229, 0.224, 0.225)
+
+_STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+
+
+@dataclass(frozen=True)
+class IOSpec:
+    """One input or output tensor. A dimension is a length, or the name of a length chosen at run time."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    name: str
+    shape: tuple[int | str | None, ...]
+    dtype: Literal["float32", "float16", "uint8"]
+    layout: Literal["NCHW", "NHWC", "NC"]
+    meaning: Literal["image", "logits", "probabilities", "features"]
+    range: tuple[float, float] | None = None  # least and greatest value, where there is a bound
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """From a decoded RGB image to the model's input: cover `resize_size`, centre crop `image_size`, normalise.
+
+    With `baked` the model normalises itself and takes the cropped uint8 image.
+    """
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    image_size: tuple[int, int]  # (h, w)
+    crop_pct: float = 0.875
+    interpolation: Literal["bicubic"] = "bicubic"
+    channels: Literal["RGB"] = "RGB"
+    mean: tuple[float, float, float] = IMAGENET_MEAN
+    std: tuple[float, float, float] = IMAGENET_STD
+    baked: bool = False
+
+    def __post_init__(self) -> None:
+        if not all(1 <= side <= 4096 for side in self.image_size):
+            raise ValueError(f"image size {self.image_size} is not within 1 to 4096")
+        if not 0.1 <= self.crop_pct <= 1:
+            raise ValueError(f"crop_pct {self.crop_pct} is not within 0.1 to 1")
+        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
+            raise ValueError("mean and std must be finite, std positive")
+
+    @property
+    def resize_size(self) -> tuple[int, int]:
+        """The (h, w) that the resized image covers before the crop: (256, 256) for 224."""
+        h, w = self.image_size
+        return math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
+
+
+@dataclass(frozen=True)
+class CheckpointRecord:
+    """Where the weights came from: the file's name (never its folder), the hash of its bytes, the entry that was asked for."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    file: str
+    sha256: str
+    key: str | None = None  # which of its state dicts; None: the first that is found
+    key: str | None = None
+
+    def __post_init__(self) -> None:
+        if re.search(r"[/\\]", self.file):
+            raise ValueError("the checkpoint is recorded by name, without folders")
+        if not _SHA256.fullmatch(self.sha256):
+            raise ValueError("sha256 is not 64 hexadecimal digits")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Everything an app needs to run the model in the same folder, and to know where it came from."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    task: Literal["classification", "backbone"]
+    target: str
+    precision: str
+    model_file: str  # relative; a folder for targets whose model is one
+    inputs: tuple[IOSpec, ...]
+    outputs: tuple[IOSpec, ...]
+    preprocessing: Preprocessing
+    checkpoint: CheckpointRecord
+    model: dict[str, Any]  # the model's configuration: dims, depths, ...
+    scan_form: str
+    tools: dict[str, str]  # name: version
+    opset: int | None = None
+    labels: str | None = None  # relative name of a text file, a label a line
+    parity: dict[str, Any] | None = None  # the parity report that gated the export; None: not verified
+    calibration: dict[str, Any] | None = None
+    files: dict[str, str] = field(default_factory=dict)  # relative name: sha256, all but the manifest
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name, digest in self.files.items():
+            check_relative(name)
+            if not _SHA256.fullmatch(digest):
+                raise ValueError(f"the sha256 of {name!r} is not 64 hexadecimal digits")
+        for name in (self.model_file, self.labels):
+            if name is not None:
+                check_relative(name)
+
+    def to_json(self) -> str:
+        """The text of `manifest.json`; equal manifests give equal text."""
+        return dumps(self)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Manifest:
+        """Reads untrusted text. Raises BundleError: not JSON, an unknown schema version, key, type or value."""
+        from pydantic import ValidationError
+
+        fix = "export the model again."
+        try:
+            version = json.loads(text).get("schema_version")
+        except (ValueError, RecursionError, AttributeError):
+            raise BundleError("manifest.json is not a JSON object.", fix) from None
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise BundleError(
+                f"manifest.json has schema version {version!r}; this evm-deploy reads {SCHEMA_VERSION}.",
+                "use the evm-deploy that wrote the bundle, or a newer one.",
+            )
+        try:
+            manifest: Manifest = _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            where = ".".join(map(str, first["loc"])) or "manifest.json"
+            reason = first["msg"].removeprefix("Value error, ")
+            raise BundleError(f"manifest.json is not valid: {where}: {reason}.", fix) from None
+        return manifest
+
+
+def check_relative(name: str) -> None:
+    """Raises ValueError unless `name` is a plain relative path with `/`, on every system, that stays in its folder."""
+    bad = any(ord(char) < 32 or char in '\\:*?"<>|' for char in name)
+    if bad or any(part in ("", ".", "..") for part in name.split("/")):
+        raise ValueError(f"{name!r} leaves the bundle's folder or is not a portable relative path")
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Manifest)

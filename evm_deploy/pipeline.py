@@ -1,0 +1,172 @@
+"""The path from a checkpoint to a bundle, and from a bundle to an answer, in order. Each function is a command."""
+
+import dataclasses
+import importlib
+import importlib.metadata
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evm_deploy.bundle import Bundle, CheckpointRecord, Manifest, Preprocessing, Sample, write_bundle
+from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.labels import read_labels
+
+if TYPE_CHECKING:
+    from evm_deploy.model.checkpoint import Checkpoint
+    from evm_deploy.verification.parity import ParityReport
+
+Progress = Callable[[str], None]
+TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
+
+
+@dataclass(frozen=True)
+class ExportResult:
+    """A bundle that was written, and the report that let it through (None: verification was not wanted)."""
+
+    bundle: Bundle
+    report: "ParityReport | None"
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """The best classes of one image, as (label, probability), best first."""
+
+    image: Path
+    top: tuple[tuple[str, float], ...]
+
+
+def export(
+    checkpoint: Path, out: Path, options: ExportOptions | None = None, *, progress: Progress | None = None
+) -> ExportResult:
+    """Turns a checkpoint into a verified bundle at `out`; nothing is left there when anything fails.
+
+    Raises CheckpointError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when the artifact
+    does not agree with PyTorch.
+    """
+    options, say = options or ExportOptions(), progress or (lambda stage: None)
+    with write_bundle(out, options.overwrite) as draft:
+        from evm_deploy.model.checkpoint import read_checkpoint
+        from evm_deploy.verification.artifact import verify_against_model
+        from evm_deploy.verification.images import verification_images
+
+        say("reading the checkpoint")
+        source = read_checkpoint(checkpoint, key=options.key)
+        labels = read_labels(options.labels, source.config.num_classes) if options.labels else None
+        model = source.build()
+        manifest = _manifest(source, checkpoint.name, options)
+        images = verification_images(manifest, options.images)
+
+        say(f"exporting to {options.target}")
+        target = importlib.import_module(TARGETS[options.target].module)
+        target.write(model, manifest.preprocessing, options, draft.path / manifest.model_file)
+        if labels:
+            manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
+        draft.write_sample(_golden_pair(model, manifest, images))
+        bundle, report = draft.seal(manifest), None
+
+        if options.verify:
+            say("verifying")
+            report = verify_against_model(bundle, model, images)
+            if not report.passed:
+                raise CheckFailed(f"the artifact does not agree with PyTorch: {_worst(report)}.", _ADVICE)
+            draft.seal(dataclasses.replace(manifest, parity=report.to_dict()))
+    return ExportResult(Bundle.open(out), report)
+
+
+def verify(
+    bundle: Path, *, checkpoint: Path | None = None, images: Path | None = None, progress: Progress | None = None
+) -> "ParityReport":
+    """Runs a bundle on every runtime here and compares: with `checkpoint` in PyTorch, else with its golden pair.
+
+    Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's).
+    """
+    from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
+    from evm_deploy.verification.images import verification_images
+
+    say = progress or (lambda stage: None)
+    opened = Bundle.open(bundle)
+    if checkpoint is None:
+        if images is not None:
+            raise OptionError("images can only be compared with PyTorch.", "name the checkpoint as well: --checkpoint.")
+        say("verifying against the golden pair")
+        return verify_against_sample(opened)
+    record = opened.manifest.checkpoint
+    source = read_checkpoint(checkpoint, key=record.key)
+    if source.sha256 != record.sha256:
+        raise InputError(f"{checkpoint} is not the checkpoint that {bundle} was made from.", f"name {record.file}.")
+    say("verifying against PyTorch")
+    return verify_against_model(opened, source.build(), verification_images(opened.manifest, images))
+
+
+def predict(bundle: Path, images: Sequence[Path], *, top: int = 5, library: bool = True) -> list[Prediction]:
+    """The `top` classes of each image, by the bundle alone; `library` uses our operators where they are built.
+
+    Raises BundleError (a backbone has no classes), ImageError.
+    """
+    import numpy as np
+
+    from evm_deploy.images import load_image, preprocess
+    from evm_deploy.runtimes.onnxruntime import OnnxRunner
+    from evm_deploy.scan import native
+
+    opened = Bundle.open(bundle)
+    manifest, labels = opened.manifest, opened.labels()
+    if manifest.task != "classification":
+        raise BundleError(f"{bundle} is a backbone: it gives feature maps, not classes.", "predict with a classifier.")
+    found = []
+    with OnnxRunner(opened.model_path, library=library and native.available()) as runner:
+        for image in images:
+            scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0][0].astype(np.float64)
+            if manifest.outputs[0].meaning == "logits":
+                scores = np.exp(scores - scores.max())
+            shares = scores / scores.sum()
+            best = np.argsort(-shares, kind="stable")[:top]
+            names = labels or [f"class {i}" for i in range(len(shares))]
+            found.append(Prediction(image, tuple((names[i], float(shares[i])) for i in best)))
+    return found
+
+
+_ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
+
+
+def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manifest:
+    """What can be said of the bundle before it is written."""
+    from evm_deploy.exporters.deployed import io_specs
+
+    config = source.config
+    inputs, outputs = io_specs(config, options)
+    return Manifest(
+        task="backbone" if config.num_classes is None else "classification",
+        target=options.target,
+        precision=options.precision,
+        model_file=TARGETS[options.target].model_file,
+        inputs=inputs,
+        outputs=outputs,
+        preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
+        checkpoint=CheckpointRecord(file, source.sha256, options.key),
+        model=dataclasses.asdict(config),
+        scan_form=options.scan_form,
+        tools={name: importlib.metadata.version(name) for name in TOOLS},
+        opset=options.opset,
+    )
+
+
+def _golden_pair(model: object, manifest: Manifest, images: dict[str, object]) -> Sample:
+    """The first verification image, and what PyTorch makes of it."""
+    from evm_deploy.exporters.deployed import reference
+    from evm_deploy.runtimes.pytorch import TorchRunner
+
+    softmax = manifest.outputs[0].meaning == "probabilities"
+    image = next(iter(images.values()))
+    outputs = TorchRunner(reference(model, manifest.preprocessing, softmax=softmax)).run(image)  # type: ignore[arg-type]
+    return Sample(image, tuple(outputs))  # type: ignore[arg-type]
+
+
+def _worst(report: "ParityReport") -> str:
+    """The comparison that failed by most, in words."""
+    row = max((row for row in report.rows if not row.passed), key=lambda row: row.relative)
+    where = f", from {report.first_divergent_block} on" if report.first_divergent_block else ""
+    return f"{row.output} on {row.runtime} for {row.input} is off by {row.relative:.1e} of {report.tolerance:.0e}{where}"

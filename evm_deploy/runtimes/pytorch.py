@@ -1,0 +1,24 @@
+"""PyTorch itself: what every other runtime is held against."""
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import nn
+
+
+class TorchRunner:
+    """An eval-mode module whose forward takes the image and returns a tensor or a tuple of them."""
+
+    name = "pytorch"
+
+    def __init__(self, model: nn.Module) -> None:
+        self.model = model
+
+    def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
+        """The outputs for one batch."""
+        with torch.inference_mode():
+            y = self.model(torch.from_numpy(image))
+        return [t.numpy() for t in (y if isinstance(y, tuple) else (y,))]
+
+    def close(self) -> None:
+        """Nothing to free."""

@@ -1,0 +1,96 @@
+"""Trains a small EfficientVMamba on handwritten digits, and writes what `evm-deploy export` and `predict` take."""
+
+import argparse
+import math
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from data import CLASSES, PREPROCESSING, Images, Labels, held_out, model_inputs, training
+from evaluate import report
+from PIL import Image
+from safetensors.torch import save_file
+from torch import Tensor
+
+from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.runtimes.pytorch import TorchRunner
+
+CONFIG = ModelConfig(dims=(16, 32, 64, 128), depths=(1, 1, 1, 1), num_classes=CLASSES)
+SEED, BATCH, LEARNING_RATE = 0, 32, 3e-3
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Trains, writes, and prints the accuracy on the held-out digits after the last epoch."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint, the labels and the images")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--limit", type=int, help="train on this many digits only")
+    options = parser.parse_args(arguments)
+
+    start = time.perf_counter()
+    images, labels = training()
+    model = train(images[: options.limit], labels[: options.limit], options.epochs)
+    save(model, options.out)
+    write_examples(options.out / "images")
+    report(TorchRunner(model), PREPROCESSING, BATCH)
+    print(f"{count_parameters(model)} parameters, {time.perf_counter() - start:.0f} s")
+
+
+def train(images: Images, labels: Labels, epochs: int) -> EfficientVMamba:
+    """The model after the last epoch, in eval mode; nothing is chosen by looking at the held-out digits."""
+    torch.manual_seed(SEED)
+    model = EfficientVMamba(CONFIG)
+    inputs, targets = torch.from_numpy(model_inputs(images)), torch.from_numpy(labels)
+    steps = epochs * math.ceil(len(inputs) / BATCH)
+    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
+    for epoch in range(epochs):
+        total = 0.0
+        for batch in torch.randperm(len(inputs)).split(BATCH):
+            loss = F.cross_entropy(model(augment(inputs[batch])), targets[batch], label_smoothing=0.1)
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            schedule.step()
+            total += loss.item() * len(batch)
+        print(f"epoch {epoch + 1} of {epochs}: loss {total / len(inputs):.3f}", flush=True)
+    return model.eval()
+
+
+def augment(x: Tensor) -> Tensor:
+    """(B, 3, h, w), each image turned by up to 10 degrees, scaled by up to 10 % and shifted by up to 8 % of a side."""
+    angle, *scale, dx, dy = (torch.rand(5, len(x)) * 2 - 1) * torch.tensor([0.17, 0.1, 0.1, 0.16, 0.16])[:, None]
+    width, height = (1 + s for s in scale)
+    rows = [width * angle.cos(), -height * angle.sin(), dx, width * angle.sin(), height * angle.cos(), dy]
+    grid = F.affine_grid(torch.stack(rows, 1).view(-1, 2, 3), list(x.shape), align_corners=False)
+    return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
+
+
+def save(model: EfficientVMamba, out: Path) -> None:
+    """`digits.safetensors` and `labels.txt`."""
+    out.mkdir(parents=True, exist_ok=True)
+    about = {
+        "format": "pt",
+        "description": "EfficientVMamba trained on scikit-learn's handwritten digits",
+        "image_size": "x".join(map(str, PREPROCESSING.image_size)),
+        "parameters": str(count_parameters(model)),
+    }
+    save_file(model.state_dict(), out / "digits.safetensors", about)
+    (out / "labels.txt").write_text("".join(f"{label}\n" for label in range(CLASSES)))
+
+
+def write_examples(out: Path) -> None:
+    """A dozen held-out digits: the first of each class, then the first two that are left."""
+    images, labels = held_out()
+    firsts = [labels.tolist().index(label) for label in range(CLASSES)]
+    others = [i for i in range(len(labels)) if i not in firsts][:2]
+    out.mkdir(exist_ok=True)
+    for i in sorted(firsts + others):
+        Image.fromarray(images[i]).save(out / f"held_out_{i:03}_is_{labels[i]}.png")
+
+
+if __name__ == "__main__":
+    main()

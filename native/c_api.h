@@ -1,0 +1,35 @@
+// The library as a C program, or ctypes, calls it. Shapes are those of scan.h.
+#pragma once
+
+#include <stdint.h>
+
+#if defined(_WIN32)
+#define EVM_EXPORT __declspec(dllexport)
+#else
+#define EVM_EXPORT __attribute__((visibility("default")))
+#endif
+
+extern "C" {
+
+enum evm_result { EVM_OK = 0, EVM_BAD_ARGUMENT = 1, EVM_OUT_OF_MEMORY = 2 };
+
+// "avx512", "avx2" or "baseline" on x86-64, "neon" on aarch64: what the calls below use.
+EVM_EXPORT const char* evm_isa(void);
+
+// Uses the named one from now on, in the whole process. 0, or 1 where this processor has it not.
+EVM_EXPORT int evm_set_isa(const char* name);
+
+struct evm_selective_scan_args {
+  int64_t batch, groups, length, channels, states, delta_softplus, threads;
+  const float *u, *delta, *A, *B, *C, *D, *delta_bias;  // D and delta_bias may be null
+  float* y;
+};
+EVM_EXPORT int evm_selective_scan_f32(const evm_selective_scan_args* args);
+
+struct evm_efficient_scan_2d_args {
+  int64_t batch, height, width, channels, states, rank, step, threads;
+  const float *x, *x_proj, *dt_proj, *dt_bias, *A, *D;
+  float* y;
+};
+EVM_EXPORT int evm_efficient_scan_2d_f32(const evm_efficient_scan_2d_args* args);
+}

@@ -1,0 +1,327 @@
+// The kernels, compiled once per instruction set. The including file defines EVM_NAMESPACE, EVM_KERNELS (the name of the
+// table) and EVM_NAME. No function of the standard library is used, for the reason given in vec.h.
+
+#if defined(__x86_64__) || defined(_M_X64)
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"  // GCC warns of its own header
+#include <immintrin.h>
+#pragma GCC diagnostic pop
+#else
+#include <immintrin.h>
+#endif
+#endif
+
+#include "scan.h"
+
+namespace evm {
+namespace EVM_NAMESPACE {
+
+#include "vec.h"
+
+// Denormal numbers count as zero while this lives. A state that decays without input would otherwise become denormal,
+// where every operation is a hundred times slower, for the sake of values below 1e-38.
+class FlushDenormals {
+ public:
+#if defined(__SSE2__)
+  FlushDenormals() : saved_(_mm_getcsr()) { _mm_setcsr(saved_ | 0x8040); }
+  ~FlushDenormals() { _mm_setcsr(saved_); }
+
+ private:
+  unsigned saved_;
+#elif defined(__aarch64__)
+  FlushDenormals() {
+    __asm__ volatile("mrs %0, fpcr" : "=r"(saved_));
+    __asm__ volatile("msr fpcr, %0" : : "r"(saved_ | (uint64_t{1} << 24)));
+  }
+  ~FlushDenormals() { __asm__ volatile("msr fpcr, %0" : : "r"(saved_)); }
+
+ private:
+  uint64_t saved_;
+#else
+  FlushDenormals() {}
+#endif
+};
+
+// The places of consecutive tokens; null for padding.
+class Walk {
+ public:
+  Walk(const Tokens& tokens, int64_t first) : tokens_(tokens), row_(first / tokens.inner), column_(first % tokens.inner) {}
+
+  // Offset of the token in floats, or -1 for padding; then steps to the next token.
+  int64_t next() {
+    const bool valid = row_ < tokens_.outer_valid && column_ < tokens_.inner_valid;
+    int64_t offset = valid ? row_ * tokens_.outer_stride + column_ * tokens_.inner_stride : -1;
+    if (++column_ == tokens_.inner) column_ = 0, ++row_;
+    return offset;
+  }
+
+ private:
+  const Tokens& tokens_;
+  int64_t row_, column_;
+};
+
+// ---- projection: a small matrix product whose left rows lie anywhere ----
+
+// kRows tokens times V vectors of columns, the vectors starting at columns[0 .. V).
+template <int kRows, int V>
+static void project_tile(const float* const* x, const float* W, const int64_t* columns, int64_t channels, int64_t ldw,
+                             float* const* out) {
+  F sum[kRows][V] = {};
+  for (int64_t d = 0; d < channels; ++d, W += ldw) {
+    F w[V];
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) w[v] = load(W + columns[v]);
+#pragma GCC unroll 8
+    for (int i = 0; i < kRows; ++i) {
+      const F s = splat(x[i][d]);
+#pragma GCC unroll 4
+      for (int v = 0; v < V; ++v) sum[i][v] += s * w[v];
+    }
+  }
+  for (int i = 0; i < kRows; ++i)
+    for (int v = 0; v < V; ++v) store(out[i] + columns[v], sum[i][v]);
+}
+
+// As many sums as fit the registers: 32 of them with AVX-512 and NEON, 16 otherwise.
+#if defined(__AVX512F__) || defined(__aarch64__)
+constexpr int kTileRows = 8;
+#else
+constexpr int kTileRows = 4;
+#endif
+constexpr int kTileVectors = 3;
+
+static void project(const Projection& p, int64_t first, int count) {
+  const int64_t width = p.columns;
+  Walk walk(p.tokens, first);
+  for (int row = 0; row < count; row += kTileRows) {
+    const float* x[kTileRows];
+    float* out[kTileRows];
+    for (int i = 0; i < kTileRows; ++i) {
+      bool there = row + i < count;  // rows past the end repeat the first, and write the same values to the same place
+      int64_t offset = there ? walk.next() : 0;
+      x[i] = !there ? x[0] : offset < 0 ? p.zeros : p.x + offset;
+      out[i] = there ? p.out + (first + row + i) * p.columns : out[0];
+    }
+    for (int64_t column = 0; column < width; column += kTileVectors * kLanes) {
+      int64_t columns[kTileVectors];  // the last vector ends at the last column: it may overlap the one before it
+      for (int v = 0; v < kTileVectors; ++v) {
+        int64_t c = column + v * kLanes;
+        columns[v] = c < width - kLanes ? c : width - kLanes;
+      }
+      int64_t vectors = (width - column + kLanes - 1) / kLanes;
+      auto tile = vectors == 1   ? project_tile<kTileRows, 1>
+                  : vectors == 2 ? project_tile<kTileRows, 2>
+                                 : project_tile<kTileRows, kTileVectors>;
+      tile(x, p.W, columns, p.channels, p.columns, out);
+    }
+  }
+}
+
+// ---- scan ----
+
+struct Block {
+  alignas(64) float delta[kBlock * kLanes];  // (token, channel)
+  alignas(64) float input[kBlock * kLanes];  // delta * u
+  alignas(64) float y[kBlock * kLanes];
+};
+
+// S states of kLanes channels over the tokens of a block: h <- 2^(a * delta) * h + B * delta * u; y += C * h.
+template <int S, Reach reach>
+static void scan_states(const float* a, float* h, const float* delta, const float* input, float* __restrict y,
+                        const float* B, const float* C, int64_t ldbc, int tokens) {
+  F state[S];
+#pragma GCC unroll 16
+  for (int n = 0; n < S; ++n) state[n] = load(h + n * kLanes);
+  for (int t = 0; t < tokens; ++t, B += ldbc, C += ldbc) {
+    F d = load(delta + t * kLanes), du = load(input + t * kLanes), sum = load(y + t * kLanes);
+#pragma GCC unroll 16
+    for (int n = 0; n < S; ++n) {
+      state[n] = exp2_product<reach>(load(a + n * kLanes), d) * state[n] + du * B[n];
+      sum += state[n] * C[n];
+    }
+    store(y + t * kLanes, sum);
+  }
+#pragma GCC unroll 16
+  for (int n = 0; n < S; ++n) store(h + n * kLanes, state[n]);
+}
+
+using ScanStates = void (*)(const float*, float*, const float*, const float*, float*, const float*, const float*, int64_t,
+                            int);
+
+// States that are taken together, so that they, with what they need, stay in registers.
+constexpr int kStates = 8;
+
+template <Reach reach>
+static ScanStates scan_states_for(int64_t states) {
+  static constexpr ScanStates table[] = {
+      scan_states<1, reach>, scan_states<2, reach>, scan_states<3, reach>, scan_states<4, reach>,
+      scan_states<5, reach>, scan_states<6, reach>, scan_states<7, reach>, scan_states<8, reach>,
+  };
+  static_assert(sizeof(table) / sizeof(*table) == kStates, "one entry for each count");
+  return table[(states < kStates ? states : kStates) - 1];
+}
+
+// What a unit keeps in its scratch for each kLanes channels: A * log2(e), the states, dt_proj; a row of kLanes each.
+struct Held {
+  float *a, *h, *dt_proj;
+};
+
+EVM_INLINE Held held_at(const Unit& unit, int channel) {
+  float* p = unit.scratch + channel * (2 * unit.states + unit.rank);
+  return {p, p + unit.states * kLanes, p + 2 * unit.states * kLanes};
+}
+
+static void prepare(const Unit& unit) {
+  const float most = 3.0e38f;  // an infinite A would make a NaN of delta = 0
+  for (int c = 0; c < unit.count; c += kLanes) {
+    const Held held = held_at(unit, c);
+    for (int64_t n = 0; n < unit.states; ++n) {
+      const F a = load(unit.A + n * unit.channels + c, unit.count - c) * 1.44269504f;
+      store(held.a + n * kLanes, min(splat(most), max(splat(-most), a)));
+      store(held.h + n * kLanes, F{});
+    }
+    for (int64_t r = 0; r < unit.rank; ++r)
+      store(held.dt_proj + r * kLanes, load(unit.dt_proj + r * unit.channels + c, unit.count - c));
+  }
+}
+
+// Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is negative.
+static F fill(const Unit& unit, const float* dt_proj, const int64_t* places, int64_t first, int tokens, int c,
+              Block& block) {
+  const int count = unit.count - c;
+  const F bias = unit.bias ? load(unit.bias + c, count) : F{};
+  const F skip = unit.skip ? load(unit.skip + c, count) : F{};
+  F most = {};
+  for (int t = 0; t < tokens; ++t) {
+    F delta = bias;
+    if (unit.delta) {
+      delta += load(unit.delta + (first + t) * unit.channels + c, count);
+    } else {
+      const float* dt = unit.dt + (first + t) * unit.ldbc;
+      for (int64_t r = 0; r < unit.rank; ++r) delta += load(dt_proj + r * kLanes) * dt[r];
+    }
+    if (unit.softplus) delta = softplus(delta);
+    const F u = places[t] < 0 ? F{} : load(unit.u + places[t] + c, count);
+    most = max(most, delta < 0.0f ? splat(__builtin_inff()) : delta);
+    store(block.delta + t * kLanes, delta);
+    store(block.input + t * kLanes, delta * u);
+    store(block.y + t * kLanes, skip * u);
+  }
+  return most;
+}
+
+// The cheapest form of 2^(a * delta) that holds for `count` states and these largest deltas. None of the cheaper ones
+// holds for a positive A.
+EVM_INLINE ScanStates choose(const float* a, F delta, int64_t count) {
+  F most = {};
+  for (int64_t n = 0; n < (count < kStates ? count : kStates); ++n) {
+    const F value = load(a + n * kLanes);
+    most = max(most, value > 0.0f ? splat(__builtin_inff()) : -value);
+  }
+  const F reach = most * delta;
+  if (all_at_most(reach, 1.0f)) return scan_states_for<Reach::kUnit>(count);
+  if (kScales || all_at_most(reach, 126.0f)) return scan_states_for<Reach::kNormal>(count);
+  return scan_states_for<Reach::kAny>(count);
+}
+
+static void scan(const Unit& unit) {
+  FlushDenormals flush;
+  prepare(unit);
+  Block block;
+  Walk walk(unit.tokens, 0);
+  for (int64_t first = 0; first < unit.tokens.length; first += kBlock) {
+    const int64_t left = unit.tokens.length - first;
+    const int tokens = static_cast<int>(left < kBlock ? left : kBlock);
+    int64_t places[kBlock];
+    for (int t = 0; t < tokens; ++t) places[t] = walk.next();
+    const float *B = unit.B + first * unit.ldbc, *C = unit.C + first * unit.ldbc;
+    for (int c = 0; c < unit.count; c += kLanes) {
+      const Held held = held_at(unit, c);
+      const F delta = fill(unit, held.dt_proj, places, first, tokens, c, block);
+      for (int64_t n = 0; n < unit.states; n += kStates) {
+        const float* a = held.a + n * kLanes;
+        const ScanStates run = choose(a, delta, unit.states - n);
+        run(a, held.h + n * kLanes, block.delta, block.input, block.y, B + n, C + n, unit.ldbc, tokens);
+      }
+      for (int t = 0; t < tokens; ++t)
+        if (places[t] >= 0) store(unit.y + places[t] + c, load(block.y + t * kLanes), unit.count - c);
+    }
+  }
+}
+
+// ---- float16 ----
+
+static void to_float(const uint16_t* half, float* out, int64_t count) {
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  for (; i + 16 <= count; i += 16)
+    _mm512_storeu_ps(out + i, _mm512_cvtph_ps(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(half + i))));
+#elif defined(__F16C__)
+  for (; i + 8 <= count; i += 8)
+    _mm256_storeu_ps(out + i, _mm256_cvtph_ps(_mm_loadu_si128(reinterpret_cast<const __m128i*>(half + i))));
+#endif
+  for (; i < count; ++i) {
+#if defined(__aarch64__)
+    __fp16 value;
+    __builtin_memcpy(&value, half + i, 2);
+    out[i] = static_cast<float>(value);
+#else
+    const uint32_t sign = static_cast<uint32_t>(half[i] & 0x8000) << 16, rest = half[i] & 0x7fff;
+    uint32_t bits;
+    if (rest >= 0x7c00) {
+      bits = 0x7f800000 | (rest & 0x3ff) << 13;  // infinity, NaN
+    } else if (rest >= 0x400) {
+      bits = (rest + 0x1c000) << 13;
+    } else {  // zero and denormal: rest * 2^-24
+      const float value = static_cast<float>(rest) * 5.9604644775390625e-8f;
+      __builtin_memcpy(&bits, &value, 4);
+    }
+    bits |= sign;
+    __builtin_memcpy(out + i, &bits, 4);
+#endif
+  }
+}
+
+static void to_half(const float* in, uint16_t* half, int64_t count) {
+  int64_t i = 0;
+#if defined(__AVX512F__)
+  for (; i + 16 <= count; i += 16)
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(half + i), _mm512_cvtps_ph(_mm512_loadu_ps(in + i), 0));
+#elif defined(__F16C__)
+  for (; i + 8 <= count; i += 8)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(half + i), _mm256_cvtps_ph(_mm256_loadu_ps(in + i), 0));
+#endif
+  for (; i < count; ++i) {
+#if defined(__aarch64__)
+    const __fp16 value = static_cast<__fp16>(in[i]);
+    __builtin_memcpy(half + i, &value, 2);
+#else
+    uint32_t bits;
+    __builtin_memcpy(&bits, in + i, 4);
+    const uint32_t sign = bits >> 16 & 0x8000, rest = bits & 0x7fffffff;
+    uint32_t value;
+    if (rest > 0x7f800000) {
+      value = 0x7e00;  // NaN
+    } else if (rest >= 0x47800000) {
+      value = 0x7c00;  // 65536 and more; what rounds up to it overflows by itself below
+    } else if (rest >= 0x38800000) {
+      value = (rest - 0x38000000 + 0xfff + (rest >> 13 & 1)) >> 13;
+    } else {  // denormal: the addition rounds to a multiple of 2^-24, which is its lowest bit
+      float sum;
+      __builtin_memcpy(&sum, &rest, 4);
+      sum += 0.5f;
+      __builtin_memcpy(&value, &sum, 4);
+      value -= 0x3f000000;
+    }
+    half[i] = static_cast<uint16_t>(sign | value);
+#endif
+  }
+}
+
+}  // namespace EVM_NAMESPACE
+
+const Kernels EVM_KERNELS = {EVM_NAME, EVM_NAMESPACE::project, EVM_NAMESPACE::scan, EVM_NAMESPACE::to_float,
+                             EVM_NAMESPACE::to_half};
+
+}  // namespace evm

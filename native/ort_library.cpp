@@ -1,0 +1,327 @@
+// The onnxruntime operator library: evm::EfficientScan2D and evm::SelectiveScan, for float and float16.
+
+#include <cstring>
+#include <exception>
+#include <memory>
+#include <mutex>
+#include <stdexcept>
+#include <string>
+#include <vector>
+
+#include "c_api.h"
+#include "ort_api.h"
+#include "scan.h"
+
+namespace {
+
+using Shape = std::vector<int64_t>;
+
+const OrtApi* api = nullptr;
+
+// A call that failed; carries the runtime's own status to the boundary.
+struct Failure {
+  OrtStatus* status;
+};
+
+void check(OrtStatus* status) {
+  if (status) throw Failure{status};
+}
+
+std::string to_string(const Shape& shape) {
+  std::string text = "(";
+  for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
+  return text + ")";
+}
+
+// Nothing that is thrown may cross into onnxruntime.
+template <class Body>
+OrtStatus* guarded(const Body& body) {
+  try {
+    body();
+    return nullptr;
+  } catch (const Failure& failure) {
+    return failure.status;
+  } catch (const std::invalid_argument& error) {
+    return api->CreateStatus(ORT_INVALID_ARGUMENT, error.what());
+  } catch (const std::exception& error) {
+    return api->CreateStatus(ORT_FAIL, error.what());
+  }
+}
+
+evm::Parallel on_runtime_threads(const OrtKernelContext* context) {
+  return [context](int64_t count, const evm::Task& task) {
+    struct Run {
+      const evm::Task& task;
+      std::mutex mutex;
+      std::exception_ptr error;
+    } run{task, {}, {}};
+    auto one = [](void* data, size_t index) {
+      Run& run = *static_cast<Run*>(data);
+      try {
+        run.task(static_cast<int64_t>(index));
+      } catch (...) {
+        const std::lock_guard<std::mutex> lock(run.mutex);
+        run.error = std::current_exception();
+      }
+    };
+    check(api->KernelContext_ParallelFor(context, one, static_cast<size_t>(count), 0, &run));
+    if (run.error) std::rethrow_exception(run.error);
+  };
+}
+
+// One call of a kernel: its tensors as float32, whatever they are in the graph.
+class Call {
+ public:
+  Call(OrtKernelContext* context, const char* op, bool half)
+      : parallel(on_runtime_threads(context)), context_(context), op_(op), half_(half) {
+    check(api->KernelContext_GetInputCount(context, &inputs_));
+  }
+
+  // False where an optional input was left out.
+  bool has(size_t index) const { return index < inputs_ && value(index); }
+
+  Shape shape(size_t index) const {
+    OrtTensorTypeAndShapeInfo* info;
+    check(api->GetTensorTypeAndShape(value(index), &info));
+    const std::unique_ptr<OrtTensorTypeAndShapeInfo, void (*)(OrtTensorTypeAndShapeInfo*)> owner(
+        info, api->ReleaseTensorTypeAndShapeInfo);
+    size_t rank;
+    check(api->GetDimensionsCount(info, &rank));
+    Shape dims(rank);
+    check(api->GetDimensions(info, dims.data(), rank));
+    return dims;
+  }
+
+  Shape shape(size_t index, const char* name, size_t rank, const char* layout) const {
+    Shape dims = shape(index);
+    if (dims.size() != rank) fail(name, dims, layout);
+    return dims;
+  }
+
+  void expect(size_t index, const char* name, const Shape& expected) const {
+    const Shape dims = shape(index);
+    if (dims != expected) fail(name, dims, to_string(expected));
+  }
+
+  // The tensor as float32. `typed`: it has the type of x or u, and is not always float32.
+  const float* floats(size_t index, bool typed) {
+    void* data;
+    check(api->GetTensorMutableData(const_cast<OrtValue*>(value(index)), &data));
+    if (!half_ || !typed) return static_cast<const float*>(data);
+    int64_t count = 1;
+    for (const int64_t dim : shape(index)) count *= dim;
+    float* out = buffer(count);
+    const uint16_t* in = static_cast<const uint16_t*>(data);
+    convert(count, [&](int64_t first, int64_t n) { evm::kernels().to_float(in + first, out + first, n); });
+    return out;
+  }
+
+  float* output(const Shape& dims) {
+    OrtValue* value;
+    check(api->KernelContext_GetOutput(context_, 0, dims.data(), dims.size(), &value));
+    check(api->GetTensorMutableData(value, &result_));
+    result_count_ = 1;
+    for (const int64_t dim : dims) result_count_ *= dim;
+    return half_ ? result_floats_ = buffer(result_count_) : static_cast<float*>(result_);
+  }
+
+  void finish() {
+    if (!half_) return;
+    uint16_t* out = static_cast<uint16_t*>(result_);
+    convert(result_count_,
+            [&](int64_t first, int64_t n) { evm::kernels().to_half(result_floats_ + first, out + first, n); });
+  }
+
+  [[noreturn]] void fail(const std::string& name, const Shape& got, const std::string& expected) const {
+    throw std::invalid_argument(std::string("evm::") + op_ + ": " + name + " has shape " + to_string(got) +
+                                ", expected " + expected);
+  }
+
+  const evm::Parallel parallel;
+
+ private:
+  const OrtValue* value(size_t index) const {
+    const OrtValue* out;
+    check(api->KernelContext_GetInput(context_, index, &out));
+    return out;
+  }
+
+  float* buffer(int64_t count) {
+    buffers_.emplace_back(new float[static_cast<size_t>(count)]);
+    return buffers_.back().get();
+  }
+
+  template <class Body>
+  void convert(int64_t count, const Body& body) const {
+    constexpr int64_t kPiece = 1 << 15;
+    parallel((count + kPiece - 1) / kPiece, [&](int64_t i) {
+      const int64_t first = i * kPiece;
+      body(first, count - first < kPiece ? count - first : kPiece);
+    });
+  }
+
+  OrtKernelContext* context_;
+  const char* op_;
+  bool half_;
+  size_t inputs_;
+  void* result_ = nullptr;
+  float* result_floats_ = nullptr;
+  int64_t result_count_ = 0;
+  std::vector<std::unique_ptr<float[]>> buffers_;
+};
+
+int64_t attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise) {
+  int64_t value = otherwise;
+  if (OrtStatus* status = api->KernelInfoGetAttribute_int64(info, name, &value)) {
+    api->ReleaseStatus(status);  // not there
+    return otherwise;
+  }
+  return value;
+}
+
+struct EfficientScan2D {
+  static constexpr const char* kName = "EfficientScan2D";
+  static constexpr size_t kInputs = 6, kRequired = 6;
+  static bool typed(size_t input) { return input < 3; }  // x, x_proj, dt_proj; the others are float32
+
+  explicit EfficientScan2D(const OrtKernelInfo* info) : step(attribute(info, "step", 2)) {
+    if (step < 1) throw std::invalid_argument("evm::EfficientScan2D: step is " + std::to_string(step) + ", expected >= 1");
+  }
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0, "x", 4, "(B, H, W, D)");
+    const Shape dt_proj = call.shape(2, "dt_proj", 3, "(K, R, D)"), A = call.shape(4, "A", 3, "(K, N, D)");
+    const int64_t K = step * step, D = x[3], R = dt_proj[1], N = A[1];
+    call.expect(1, "x_proj", {K, D, R + 2 * N});
+    call.expect(2, "dt_proj", {K, R, D});
+    call.expect(3, "dt_bias", {K, D});
+    call.expect(4, "A", {K, N, D});
+    call.expect(5, "D", {K, D});
+    evm::EfficientScan2D scan = {x[0], x[1], x[2], D, N, R, step, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    scan.x = call.floats(0, true);
+    scan.x_proj = call.floats(1, true);
+    scan.dt_proj = call.floats(2, true);
+    scan.dt_bias = call.floats(3, false);
+    scan.A = call.floats(4, false);
+    scan.skip = call.floats(5, false);
+    scan.y = call.output(x);
+    evm::run(scan, call.parallel);
+    call.finish();
+  }
+
+  int64_t step;
+};
+
+struct SelectiveScan {
+  static constexpr const char* kName = "SelectiveScan";
+  static constexpr size_t kInputs = 7, kRequired = 5;
+  static bool typed(size_t input) { return input != 2 && input < 5; }  // u, delta, B, C; A, D, delta_bias are float32
+
+  explicit SelectiveScan(const OrtKernelInfo* info) : delta_softplus(attribute(info, "delta_softplus", 0) != 0) {}
+
+  void compute(Call& call) const {
+    const Shape u = call.shape(0, "u", 4, "(B, K, L, D)"), A = call.shape(2, "A", 3, "(K, N, D)");
+    const int64_t K = u[1], D = u[3], N = A[1];
+    call.expect(1, "delta", u);
+    call.expect(2, "A", {K, N, D});
+    call.expect(3, "B", {u[0], K, u[2], N});
+    call.expect(4, "C", {u[0], K, u[2], N});
+    if (call.has(5)) call.expect(5, "D", {K, D});
+    if (call.has(6)) call.expect(6, "delta_bias", {K, D});
+    evm::SelectiveScan scan = {u[0], K, u[2], D, N, delta_softplus, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    scan.u = call.floats(0, true);
+    scan.delta = call.floats(1, true);
+    scan.A = call.floats(2, false);
+    scan.B = call.floats(3, true);
+    scan.C = call.floats(4, true);
+    scan.skip = call.has(5) ? call.floats(5, false) : nullptr;
+    scan.delta_bias = call.has(6) ? call.floats(6, false) : nullptr;
+    scan.y = call.output(u);
+    evm::run(scan, call.parallel);
+    call.finish();
+  }
+
+  bool delta_softplus;
+};
+
+// The output has the shape of x. Only said where every dimension is known or named: the runtime would take an unnamed
+// one for the number -1.
+OrtStatus* infer_shape(const OrtCustomOp*, OrtShapeInferContext* context) {
+  return guarded([&] {
+    OrtTensorTypeAndShapeInfo* info;
+    check(api->ShapeInferContext_GetInputTypeShape(context, 0, &info));
+    size_t rank;
+    check(api->GetDimensionsCount(info, &rank));
+    Shape dims(rank);
+    std::vector<const char*> names(rank);
+    check(api->GetDimensions(info, dims.data(), rank));
+    check(api->GetSymbolicDimensions(info, names.data(), rank));
+    for (size_t i = 0; i < rank; ++i)
+      if (dims[i] < 0 && !(names[i] && *names[i])) return;
+    if (rank == 4) check(api->ShapeInferContext_SetOutputTypeShape(context, 0, info));
+  });
+}
+
+// The description of operator Op for one type.
+template <class Op, bool half>
+const OrtCustomOp* custom_op() {
+  static const OrtCustomOp op = [] {
+    OrtCustomOp o = {};
+    o.version = kOrtApiVersion;
+    o.GetName = [](const OrtCustomOp*) { return Op::kName; };
+    o.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
+    o.GetInputType = [](const OrtCustomOp*, size_t i) -> int { return half && Op::typed(i) ? ORT_FLOAT16 : ORT_FLOAT; };
+    o.GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs; };
+    o.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return half ? ORT_FLOAT16 : ORT_FLOAT; };
+    o.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
+    o.KernelDestroy = [](void* kernel) { delete static_cast<Op*>(kernel); };
+    o.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) -> int {
+      return i < Op::kRequired ? ORT_REQUIRED : ORT_OPTIONAL;
+    };
+    o.GetOutputCharacteristic = [](const OrtCustomOp*, size_t) -> int { return ORT_REQUIRED; };
+    o.GetInputMemoryType = [](const OrtCustomOp*, size_t) { return 0; };
+    o.GetVariadicInputMinArity = o.GetVariadicOutputMinArity = [](const OrtCustomOp*) { return 1; };
+    o.GetVariadicInputHomogeneity = o.GetVariadicOutputHomogeneity = [](const OrtCustomOp*) { return 0; };
+    o.CreateKernelV2 = [](const OrtCustomOp*, const OrtApi*, const OrtKernelInfo* info, void** out) {
+      return guarded([&] { *out = new Op(info); });
+    };
+    o.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
+      return guarded([&] {
+        Call call(context, Op::kName, half);
+        static_cast<const Op*>(kernel)->compute(call);
+      });
+    };
+    // onnxruntime's own code for this call does not expect that an optional input is absent, so that SelectiveScan goes
+    // without it.
+    if (Op::kRequired == Op::kInputs) o.InferOutputShapeFn = infer_shape;
+    o.GetStartVersion = [](const OrtCustomOp*) { return 1; };
+    o.GetEndVersion = [](const OrtCustomOp*) { return INT32_MAX; };
+    return o;
+  }();
+  return &op;
+}
+
+// Lives as long as the library: sessions refer to it. The runtimes of two versions in one process are not supported.
+OrtCustomOpDomain* domain() {
+  static OrtCustomOpDomain* const made = [] {
+    OrtCustomOpDomain* d;
+    check(api->CreateCustomOpDomain("evm", &d));
+    for (const OrtCustomOp* op : {custom_op<EfficientScan2D, false>(), custom_op<EfficientScan2D, true>(),
+                                  custom_op<SelectiveScan, false>(), custom_op<SelectiveScan, true>()})
+      check(api->CustomOpDomain_Add(d, op));
+    return d;
+  }();
+  return made;
+}
+
+}  // namespace
+
+extern "C" EVM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
+  const OrtApi* found = base->GetApi(kOrtApiVersion);
+  if (!found) {
+    const std::string message = std::string("the evm operators need onnxruntime 1.17 or newer, this is ") + base->GetVersionString();
+    return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
+  }
+  api = found;
+  return guarded([&] { check(api->AddCustomOpDomain(options, domain())); });
+}

@@ -1,0 +1,113 @@
+// What every part of the library agrees on: the arguments of the two operators, how tokens lie in memory, and the table
+// of kernels that each instruction set fills in. Symbols follow the paper: u, delta, A, B, C, N states, R rank of dt.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+
+namespace evm {
+
+// y[b,k,l,d] of evm::SelectiveScan. skip is the paper's D; skip and delta_bias may be null.
+struct SelectiveScan {
+  int64_t batch, groups, length, channels, states;
+  bool delta_softplus;
+  const float* u;           // (batch, groups, length, channels)
+  const float* delta;       // (batch, groups, length, channels)
+  const float* A;           // (groups, states, channels)
+  const float* B;           // (batch, groups, length, states)
+  const float* C;           // (batch, groups, length, states)
+  const float* skip;        // (groups, channels)
+  const float* delta_bias;  // (groups, channels)
+  float* y;                 // (batch, groups, length, channels)
+};
+
+// y[b,h,w,d] of evm::EfficientScan2D: step * step groups, each scanned by itself.
+struct EfficientScan2D {
+  int64_t batch, height, width, channels, states, rank, step;
+  const float* x;        // (batch, height, width, channels)
+  const float* x_proj;   // (groups, channels, rank + 2 * states), columns dt | B | C
+  const float* dt_proj;  // (groups, rank, channels)
+  const float* dt_bias;  // (groups, channels)
+  const float* A;        // (groups, states, channels)
+  const float* skip;     // (groups, channels)
+  float* y;              // (batch, height, width, channels)
+};
+
+// Runs task(0) ... task(count - 1), in any order, on the threads that the caller has.
+using Task = std::function<void(int64_t)>;
+using Parallel = std::function<void(int64_t count, const Task& task)>;
+
+// The results do not depend on how `parallel` spreads the tasks. Throws std::bad_alloc.
+void run(const SelectiveScan& scan, const Parallel& parallel);
+void run(const EfficientScan2D& scan, const Parallel& parallel);
+
+// Channels of one unit of work: whole cache lines, several side by side as the prefetchers like them.
+constexpr int kUnit = 48;
+// The widest vector of any instruction set, in floats.
+constexpr int kWidest = 16;
+// Tokens whose delta, delta * u and y are held in the first-level cache at a time.
+constexpr int kBlock = 32;
+// Tokens of one unit of the projection.
+constexpr int kProjectBlock = 64;
+
+// A sequence of tokens on a grid: token l is row l / inner, column l % inner. Rows and columns that are not valid are
+// padding: zero when read, dropped when written. Strides are in floats.
+struct Tokens {
+  int64_t length, inner;
+  int64_t inner_valid, outer_valid;
+  int64_t inner_stride, outer_stride;
+};
+
+// Tokens, (length, channels), times W, (channels, columns). There are at least kWidest columns.
+struct Projection {
+  Tokens tokens;
+  const float* x;
+  const float* W;
+  const float* zeros;  // `channels` zeros: the padded token
+  float* out;          // (length, columns)
+  int64_t channels, columns;
+};
+
+// `count` channels, at most kUnit, of one sequence. Pointers are at the first of these channels.
+struct Unit {
+  Tokens tokens;
+  const float* u;
+  float* y;
+  int count;
+  int64_t channels, states;  // the row length of A, dt_proj and delta; N
+  const float* A;            // (states, channels)
+  const float* skip;         // (channels) or null
+  const float* bias;         // (channels) or null
+  const float* B;            // (length, states), rows `ldbc` apart
+  const float* C;
+  int64_t ldbc;
+  // delta: either given, (length, channels), or dt (length, rank) with rows `ldbc` apart, times dt_proj (rank, channels).
+  const float* delta;
+  const float* dt;
+  const float* dt_proj;
+  int64_t rank;
+  bool softplus;
+  float* scratch;  // scratch_floats(states, rank), aligned to 64 bytes
+};
+
+inline int64_t scratch_floats(int64_t states, int64_t rank) { return (2 * states + rank) * kUnit; }
+
+struct Kernels {
+  const char* name;
+  void (*project)(const Projection&, int64_t first, int count);  // rows first ... first + count - 1
+  void (*scan)(const Unit&);
+  void (*to_float)(const uint16_t* half, float* out, int64_t count);
+  void (*to_half)(const float* in, uint16_t* half, int64_t count);
+};
+
+extern const Kernels kBaseline;
+#if defined(__x86_64__) || defined(_M_X64)
+extern const Kernels kAvx2;
+extern const Kernels kAvx512;
+#endif
+
+const Kernels& kernels();              // the best that this processor runs, or the one that was selected
+bool select_kernels(const char* name); // false: no such kernels here
+
+}  // namespace evm

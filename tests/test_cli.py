@@ -1,0 +1,333 @@
+"""The command line: what is parsed, what is printed where, and which exit code each failure has."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from evm_deploy import cli, console
+from evm_deploy.diagnosis import Check
+from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
+from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.pipeline import ExportResult, Prediction
+from evm_deploy.verification.parity import ParityReport, ParityRow
+
+ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
+PASSED = ParityReport("PyTorch", 1e-4, (ROW,))
+
+
+class Calls(list[tuple[tuple[Any, ...], dict[str, Any]]]):
+    """A stand-in for a function of the pipeline: it records, and answers or raises what it is told."""
+
+    answer: Any = None
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        self.append((args, kwargs))
+        if isinstance(self.answer, BaseException):
+            raise self.answer
+        return self.answer
+
+
+@pytest.fixture
+def exported(monkeypatch: pytest.MonkeyPatch) -> Calls:
+    calls = Calls()
+    calls.answer = ExportResult(SimpleNamespace(path=Path("out")), PASSED)  # type: ignore[arg-type]
+    monkeypatch.setattr("evm_deploy.pipeline.export", calls)
+    return calls
+
+
+def lines(text: str) -> list[str]:
+    return text.strip().splitlines()
+
+
+# export
+
+
+def test_export_passes_every_option(exported: Calls) -> None:
+    command = (
+        "export t.pth --out out --precision fp16 --image-size 192x257 --opset 18 --dynamic-batch --dynamic-size "
+        "--bake-preprocessing --softmax --labels l.txt --scan-form inlined --key ema --images photos --no-verify --overwrite"
+    )
+    assert cli.main(command.split()) == 0
+    ((checkpoint, out, options), keywords) = exported[0]
+    assert (checkpoint, out) == (Path("t.pth"), Path("out"))
+    assert set(keywords) == {"progress"}
+    assert options == ExportOptions(
+        precision="fp16",
+        image_size=(192, 257),
+        opset=18,
+        dynamic_batch=True,
+        dynamic_size=True,
+        bake_preprocessing=True,
+        softmax=True,
+        labels=Path("l.txt"),
+        scan_form="inlined",
+        key="ema",
+        images=Path("photos"),
+        verify=False,
+        overwrite=True,
+    )
+
+
+def test_export_has_the_defaults_of_the_function(exported: Calls) -> None:
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 0
+    assert exported[0][0][2] == ExportOptions()
+
+
+def test_export_prints_the_result_on_stdout_and_progress_on_stderr(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def export(*_: Any, progress: Any) -> ExportResult:
+        progress("folding")
+        return ExportResult(SimpleNamespace(path=Path("out")), PASSED)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("evm_deploy.pipeline.export", export)
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 0
+    captured = capsys.readouterr()
+    assert captured.err == "folding\n"
+    assert "wrote out" in captured.out
+    assert "stock" in captured.out
+
+
+def test_export_json_is_one_object(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", "t.pth", "--out", "out", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bundle"] == "out"
+    assert found["passed"] is True
+    assert found["report"]["rows"][0]["psnr"] is None  # JSON has no infinity
+
+
+def test_export_without_verification_says_so(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    exported.answer = ExportResult(exported.answer.bundle, None)
+    assert cli.main(["export", "t.pth", "--out", "out", "--no-verify"]) == 0
+    assert "not verified" in capsys.readouterr().out
+    assert cli.main(["export", "t.pth", "--out", "out", "--no-verify", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out) == {"bundle": "out", "passed": None, "report": None}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"), [("224", (224, 224)), ("192x256", (192, 256)), ("33", (33, 33)), ("32x4096", (32, 4096))]
+)
+def test_image_sizes(exported: Calls, text: str, size: tuple[int, int]) -> None:
+    assert cli.main(["export", "t.pth", "--out", "out", "--image-size", text]) == 0
+    assert exported[0][0][2].image_size == size
+
+
+@pytest.mark.parametrize(
+    "text", ["31", "0", "-224", "224x", "x224", "224x31", "4097", "1e3", "224.0", "a", "", "9" * 5000, "1x2x3", "٢٢٤"]
+)
+def test_image_sizes_that_are_none(exported: Calls, capsys: pytest.CaptureFixture[str], text: str) -> None:
+    assert cli.main(["export", "t.pth", "--out", "out", "--image-size", text]) == 2
+    assert not exported
+    assert lines(capsys.readouterr().err)[0].startswith("error: ")
+
+
+# verify, predict, inspect, doctor
+
+
+@pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
+def test_verify(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], passed: bool, code: int
+) -> None:
+    calls = Calls()
+    row = ParityRow("stock", "photo", "logits", 0.1, 0.1, 0.9, 20.0, 0.5, passed=passed)
+    calls.answer = ParityReport("PyTorch", 1e-4, (row,), None if passed else "layers.0.blocks.1", ("no library",))
+    monkeypatch.setattr("evm_deploy.pipeline.verify", calls)
+    assert cli.main(["verify", "out", "--checkpoint", "t.pth", "--images", "photos"]) == code
+    assert calls[0][0] == (Path("out"),)
+    assert calls[0][1]["checkpoint"] == Path("t.pth")
+    assert calls[0][1]["images"] == Path("photos")
+    text = capsys.readouterr().out
+    assert ("passed" if passed else "failed") in lines(text)[-1]
+    assert ("layers.0.blocks.1" in text) == (not passed)
+    assert "note: no library" in text
+    assert cli.main(["verify", "out", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["passed"] is passed
+
+
+def test_predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    calls = Calls()
+    calls.answer = [Prediction(Path("a.png"), (("tabby [cat]", 0.9), ("dog", 0.1)))]
+    monkeypatch.setattr("evm_deploy.pipeline.predict", calls)
+    assert cli.main(["predict", "out", "a.png", "b.png", "--top", "2", "--no-library"]) == 0
+    assert calls == [((Path("out"), [Path("a.png"), Path("b.png")]), {"top": 2, "library": False})]
+    text = capsys.readouterr().out
+    assert lines(text)[0] == "a.png"
+    assert "0.9000  tabby [cat]" in text
+    assert cli.main(["predict", "out", "a.png", "--json"]) == 0
+    top = json.loads(capsys.readouterr().out)["predictions"][0]["top"]
+    assert top == [{"label": "tabby [cat]", "probability": 0.9}, {"label": "dog", "probability": 0.1}]
+
+
+def test_inspect_a_bundle(tmp_path: Path, make_bundle: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    make_bundle(tmp_path / "out", model_file="sample")
+    assert cli.main(["inspect", str(tmp_path / "out"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["kind"] == "bundle"
+    assert cli.main(["inspect", str(tmp_path / "out")]) == 0
+    assert "classification" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("status", "required", "code"), [("ok", True, 0), ("old", True, 2), ("missing", False, 0)])
+def test_doctor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], status: Any, required: bool, code: int
+) -> None:
+    check = Check("onnxruntime", status, "1.19", "pip install ...", required)
+    monkeypatch.setattr("evm_deploy.diagnosis.doctor", lambda: [check])
+    assert cli.main(["doctor"]) == code
+    assert "1.19" in capsys.readouterr().out
+    assert cli.main(["doctor", "--json"]) == code
+    assert json.loads(capsys.readouterr().out)["checks"][0]["status"] == status
+
+
+# Failures
+
+
+@pytest.mark.parametrize(
+    ("command", "near"),
+    [
+        ("exprot t.pth", "export"),
+        ("export t.pth --out out --opsett 20", "--opset"),
+        ("export t.pth --out out --target onx", "onnx"),
+        ("export t.pth --out out --precision fp-16", "fp16"),
+        ("export t.pth --out out --scan-form operators", "operator"),
+    ],
+)
+def test_a_typo_gets_the_nearest_name(
+    exported: Calls, capsys: pytest.CaptureFixture[str], command: str, near: str
+) -> None:
+    assert cli.main(command.split()) == 2
+    assert not exported
+    text = capsys.readouterr().err
+    assert "did you mean" in text.lower()
+    assert near in text.lower().split("did you mean")[1]
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["export", "export t.pth", "export t.pth --out", "export t.pth --out out --opset x", "predict out", "inspect",
+     "export t.pth --out out --opset 7", "predict out a.png --top 0", "--nothing", "verify a b"],
+)  # fmt: skip
+def test_wrong_usage_is_an_error_and_a_fix(
+    exported: Calls, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    assert cli.main(command.split()) == 2
+    captured = capsys.readouterr()
+    error, fix = lines(captured.err)
+    assert error.startswith("error: ")
+    assert fix.startswith("fix: ")
+    assert captured.out == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CheckpointError("t.pth is\ntruncated \x1b[31m[red].", "download it again."), 2),
+        (CheckFailed("it differs.", "report it."), 1),
+        (MemoryError(), 2),
+        (ZeroDivisionError("a fault"), 70),
+        (KeyboardInterrupt(), 130),
+    ],
+)
+def test_exit_codes(
+    exported: Calls,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    error: BaseException,
+    code: int,
+) -> None:
+    monkeypatch.delenv("EVM_DEPLOY_DEBUG", raising=False)
+    exported.answer = error
+    assert cli.main(["export", "t.pth", "--out", "out"]) == code
+    captured = capsys.readouterr()
+    assert captured.out == ""
+    assert len(lines(captured.err)) == (1 if code == 130 else 2)
+    assert "Traceback" not in captured.err
+    assert "\x1b" not in captured.err
+    if isinstance(error, EvmDeployError):
+        assert lines(captured.err)[1] == f"fix: {error.fix}"
+
+
+def test_the_traceback_is_there_when_asked_for(
+    exported: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EVM_DEPLOY_DEBUG", "1")
+    exported.answer = ZeroDivisionError("a fault")
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 70
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_long_error_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
+    console.error("word " * 100, "fix")
+    assert len(lines(capsys.readouterr().err)) == 2
+
+
+# As a program
+
+
+def program(*arguments: str) -> "subprocess.CompletedProcess[str]":
+    command = [sys.executable, "-m", "evm_deploy", *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+def test_help_names_every_command() -> None:
+    for arguments in (("--help",), ("-h",), ()):
+        done = program(*arguments)
+        assert done.returncode == 0
+        for name in ("export", "verify", "predict", "inspect", "doctor"):
+            assert name in done.stdout
+
+
+def test_a_missing_checkpoint(tmp_path: Path) -> None:
+    done = program("export", "none.pth", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert "none.pth" in done.stderr
+    assert [line.split(":")[0] for line in lines(done.stderr)][-2:] == ["error", "fix"]
+    assert os.listdir(tmp_path) == []
+
+
+def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    done = program("export", "none.pth", "--out", str(tmp_path / "out"))
+    assert done.returncode == 2
+    assert lines(done.stderr)[0].endswith("out exists.")
+
+
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+    script = (
+        "import sys, time\n"
+        "from evm_deploy import cli, pipeline\n"
+        "from evm_deploy.bundle import write_bundle\n"
+        "def export(checkpoint, out, options, *, progress):\n"
+        "    with write_bundle(out) as draft:\n"
+        "        (draft.path / 'model.onnx').write_bytes(b'half')\n"
+        "        progress('writing')\n"
+        "        time.sleep(60)\n"
+        "pipeline.export = export\n"
+        "sys.exit(cli.main(['export', 't.pth', '--out', sys.argv[1]]))\n"
+    )
+    command = [sys.executable, "-c", script, str(tmp_path / "new" / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+        deadline = time.monotonic() + 60
+        while not list(tmp_path.glob("new/.out*/model.onnx")):
+            assert time.monotonic() < deadline
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.send_signal(signal.SIGINT)
+        _, text = running.communicate(timeout=30)
+    assert running.returncode == 130
+    assert lines(text)[-1] == "interrupted"
+    assert os.listdir(tmp_path) == []
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    done = subprocess.run(
+        f"{sys.executable} -m evm_deploy export --help | head -1", shell=True, capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""

@@ -1,0 +1,261 @@
+"""Images: every usual kind becomes the same RGB pixels, hostile ones an error, and the transform is the paper's."""
+
+import io
+import struct
+import warnings
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evm_deploy.bundle import Preprocessing
+from evm_deploy.errors import ImageError
+from evm_deploy.images import FORMATS, load_image, preprocess
+
+Pixels = npt.NDArray[np.uint8]
+
+
+def pixels(h: int, w: int) -> Pixels:
+    return np.random.default_rng(h * 1000 + w).integers(0, 256, (h, w, 3), dtype=np.uint8)
+
+
+def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int = 2) -> bytes:
+    """A PNG written by hand, whose header may say anything."""
+
+    def chunk(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+
+    header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
+    parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + parts
+
+
+# Decoding
+
+
+def test_pillow_knows_every_kind_we_name() -> None:
+    Image.init()
+    assert set(FORMATS) <= set(Image.OPEN)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".bmp", ".tiff", ".ppm", ".webp"])
+def test_lossless_kinds_keep_every_pixel(tmp_path: Path, suffix: str) -> None:
+    path, image = tmp_path / f"image{suffix}", pixels(5, 7)
+    Image.fromarray(image).save(path, lossless=True)
+    loaded = load_image(path)
+    assert loaded.dtype == np.uint8
+    np.testing.assert_array_equal(loaded, image)
+
+
+def test_jpeg(tmp_path: Path) -> None:
+    image = np.full((16, 24, 3), (200, 30, 90), np.uint8)
+    Image.fromarray(image).save(tmp_path / "image.jpg", quality=95)
+    assert np.abs(load_image(tmp_path / "image.jpg").astype(int) - image).max() <= 3
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "LA", "P", "PA", "RGBA", "CMYK"])
+def test_other_modes_become_rgb(tmp_path: Path, mode: str) -> None:
+    grey = np.array([[0, 255], [255, 0], [0, 0]], np.uint8)
+    path = tmp_path / ("image.tiff" if mode in ("CMYK", "PA") else "image.png")
+    converted = Image.fromarray(grey).convert("L").convert(mode)
+    try:
+        converted.save(path)
+    except OSError:
+        pytest.skip(f"this Pillow writes no {mode}")
+    np.testing.assert_array_equal(load_image(path), np.repeat(grey[:, :, None], 3, axis=2))
+
+
+@pytest.mark.parametrize("color", [0, 2])
+def test_sixteen_bits_keep_their_high_byte(tmp_path: Path, color: int) -> None:
+    high = np.array([[0, 1, 127], [128, 254, 255]], np.uint16)
+    values = high * 256 + 77
+    samples = values[:, :, None].repeat(3 if color else 1, axis=2).astype(">u2")
+    rows = b"".join(b"\0" + row.tobytes() for row in samples)
+    (tmp_path / "image.png").write_bytes(png(3, 2, rows, depth=16, color=color))
+    np.testing.assert_array_equal(load_image(tmp_path / "image.png"), high[:, :, None].repeat(3, axis=2))
+
+
+def test_pixels_without_a_known_range_are_refused(tmp_path: Path) -> None:
+    Image.fromarray(np.array([[0.5, 300.0]], np.float32)).save(tmp_path / "float.tiff")
+    Image.fromarray(np.array([[-1, 1 << 20]], np.int32)).save(tmp_path / "int.tiff")
+    for name in ("float.tiff", "int.tiff"):
+        with pytest.raises(ImageError, match="range is not known"):
+            load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_exif_orientation(tmp_path: Path, orientation: int) -> None:
+    image = pixels(4, 6)
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    Image.fromarray(image).save(tmp_path / "image.png", exif=exif)
+    turned = {
+        1: image,
+        2: image[:, ::-1],
+        3: image[::-1, ::-1],
+        4: image[::-1],
+        5: image.transpose(1, 0, 2),
+        6: np.rot90(image, -1),
+        7: image.transpose(1, 0, 2)[::-1, ::-1],
+        8: np.rot90(image),
+    }
+    np.testing.assert_array_equal(load_image(tmp_path / "image.png"), turned[orientation])
+
+
+def test_the_first_frame_of_an_animation(tmp_path: Path) -> None:
+    frames = [Image.fromarray(np.full((4, 4, 3), value, np.uint8)) for value in (255, 0)]
+    frames[0].save(tmp_path / "image.gif", save_all=True, append_images=frames[1:])
+    assert load_image(tmp_path / "image.gif").min() == 255
+
+
+def test_a_60000_by_60000_png(tmp_path: Path) -> None:
+    path = tmp_path / "bomb.png"
+    path.write_bytes(png(60_000, 60_000))
+    with pytest.raises(ImageError, match="more than 64 megapixels"):
+        load_image(path)
+
+
+@pytest.mark.parametrize("size", [(8001, 8000), (12_000, 9_000), (64_000_001, 1)])
+def test_a_little_over_the_limit(tmp_path: Path, size: tuple[int, int]) -> None:
+    (tmp_path / "large.png").write_bytes(png(*size))
+    with pytest.raises(ImageError, match="more than 64 megapixels"):
+        load_image(tmp_path / "large.png")
+
+
+def test_a_text_file_named_png(tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("not an image\n")
+    with pytest.raises(ImageError, match="is not an image"):
+        load_image(tmp_path / "text.png")
+
+
+def test_kinds_whose_decoder_runs_another_program_are_not_images(tmp_path: Path) -> None:
+    (tmp_path / "drawing.png").write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\n")
+    with pytest.raises(ImageError, match="is not an image"):
+        load_image(tmp_path / "drawing.png")
+
+
+@pytest.mark.parametrize("name", ["none.png", "."])
+def test_no_file_there(tmp_path: Path, name: str) -> None:
+    with pytest.raises(ImageError, match="is not a file"):
+        load_image(tmp_path / name)
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpeg", "webp", "tiff", "bmp", "gif"])
+def test_truncated_or_flipped_bytes_never_escape(tmp_path: Path, suffix: str) -> None:
+    buffer, path = io.BytesIO(), tmp_path / f"image.{suffix}"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.fromarray(pixels(20, 30)).save(buffer, suffix, **({"exif": exif} if suffix in ("png", "jpeg") else {}))
+    whole = buffer.getvalue()
+    refused = 0
+    for step in range(120):
+        damaged = bytearray(whole)
+        if step % 2:
+            damaged = damaged[: len(whole) * step // 120]
+        else:
+            damaged[step * 3 % min(len(whole), 200)] ^= 1 << step % 8
+        path.write_bytes(damaged)
+        try:
+            assert load_image(path).shape[2] == 3
+        except ImageError:
+            refused += 1
+    assert refused > 20
+
+
+# The transform
+
+
+def by_hand(image: Pixels, resized: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
+    """Resize to (h, w), and cut `size` at (top, left)."""
+    large = np.array(Image.fromarray(image).resize(resized[::-1], Image.Resampling.BICUBIC))
+    return large[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
+
+
+@pytest.mark.parametrize(
+    ("shape", "size", "resized", "corner"),
+    [
+        ((300, 400), (224, 224), (256, 341), (16, 58)),  # (341 - 224) / 2 = 58.5, rounded to even as Python does
+        ((400, 300), (224, 224), (341, 256), (58, 16)),
+        ((256, 256), (224, 224), (256, 256), (16, 16)),
+        ((50, 31), (224, 224), (412, 256), (94, 16)),
+        ((224, 224), (225, 225), (257, 257), (16, 16)),
+        ((300, 400), (192, 256), (219, 292), (14, 18)),
+        ((400, 300), (192, 256), (389, 292), (98, 18)),
+        ((100, 900), (192, 256), (219, 1971), (14, 858)),
+    ],
+)
+def test_resize_and_crop(
+    shape: tuple[int, int], size: tuple[int, int], resized: tuple[int, int], corner: tuple[int, int]
+) -> None:
+    image = pixels(*shape)
+    baked = preprocess(image, Preprocessing(size, baked=True))
+    expected = by_hand(image, resized, corner, size)
+    assert baked.dtype == np.uint8
+    np.testing.assert_array_equal(baked, expected[None])
+
+    plain = preprocess(image, Preprocessing(size))
+    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
+    assert plain.dtype == np.float32
+    assert plain.flags.c_contiguous
+    np.testing.assert_allclose(plain[0].transpose(1, 2, 0), (expected / 255 - mean) / std, atol=1e-6)
+
+
+def usual_sizes(height: int, width: int, short: int) -> tuple[int, int]:
+    """(h, w) after the usual resize of the short side, written as its authors write it: in floating point."""
+    if width <= height:
+        return int(short * height / width), short
+    return short, int(short * width / height)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 97, 224]))
+def test_square_sizes_are_the_usual_transform(height: int, width: int, side: int) -> None:
+    short = int(side / 0.875)
+    resized = usual_sizes(height, width, short)
+    if resized[0] * resized[1] > 4_000_000:
+        return
+    corner = round((resized[0] - side) / 2), round((resized[1] - side) / 2)
+    image = pixels(height, width)
+    expected = by_hand(image, resized, corner, (side, side))
+    np.testing.assert_array_equal(preprocess(image, Preprocessing((side, side), baked=True)), expected[None])
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(1, 300), st.integers(1, 300), st.integers(32, 256), st.integers(32, 256))
+def test_every_pixel_comes_from_the_image(height: int, width: int, h: int, w: int) -> None:
+    """The crop never reaches past the resized image, which Pillow would fill with black."""
+    white = np.full((height, width, 3), 255, np.uint8)
+    cropped = preprocess(white, Preprocessing((h, w), baked=True))
+    assert cropped.shape == (1, h, w, 3)
+    assert cropped.min() == 255
+
+
+def test_a_sliver_is_refused_before_it_is_blown_up() -> None:
+    with pytest.raises(ImageError, match="too narrow"):
+        preprocess(np.zeros((1, 300_000, 3), np.uint8), Preprocessing((224, 224)))
+
+
+@pytest.mark.parametrize(
+    "image",
+    [
+        np.zeros((8, 8), np.uint8),
+        np.zeros((8, 8, 4), np.uint8),
+        np.zeros((8, 8, 3), np.float32),
+        np.zeros((0, 8, 3), np.uint8),
+    ],
+)
+def test_arrays_that_are_no_image(image: Pixels) -> None:
+    with pytest.raises(ImageError, match="the image is"):
+        preprocess(image, Preprocessing((224, 224)))
+
+
+def test_no_warning_reaches_the_user(tmp_path: Path) -> None:
+    Image.new("P", (9_500, 6_700)).save(tmp_path / "large.png")  # 63.7 megapixels
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        assert load_image(tmp_path / "large.png").shape == (6_700, 9_500, 3)

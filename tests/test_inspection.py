@@ -1,0 +1,96 @@
+"""Inspect: what is said of a file is what is in it, and a file that is not what its name says is an error."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.errors import InputError
+from evm_deploy.inspection import inspect
+
+
+def model(domain: str = "evm", *, body: bool = True) -> onnx.ModelProto:
+    """Two scans after an Identity, with the function that gives a scan its meaning, or without."""
+    shape = ["batch", 3, None]
+    graph = helper.make_graph(
+        [
+            helper.make_node("Identity", ["x"], ["a"]),
+            helper.make_node("SelectiveScan", ["a"], ["b"], domain=domain),
+            helper.make_node("SelectiveScan", ["b"], ["y"], domain=domain),
+        ],
+        "main",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, shape)],
+        [helper.make_tensor_value_info("y", TensorProto.FLOAT16, [1])],
+        [
+            onnx.numpy_helper.from_array(np.zeros((2, 3), np.float32), "w"),
+            helper.make_tensor("h", TensorProto.FLOAT16, [4], [0.0] * 4),
+        ],
+    )
+    opsets = [helper.make_opsetid("", 20), helper.make_opsetid(domain, 1)]
+    nodes = [helper.make_node("Neg", ["u"], ["y"])]
+    function = helper.make_function(domain, "SelectiveScan", ["u"], ["y"], nodes, opsets[:1])
+    return helper.make_model(graph, opset_imports=opsets, functions=[function] if body else [])
+
+
+def test_an_onnx_file(tmp_path: Path) -> None:
+    onnx.save(model(), tmp_path / "model.onnx")
+    found = inspect(tmp_path / "model.onnx")
+    assert found.kind == "onnx"
+    facts = found.facts
+    assert facts["sha256"] == sha256_file(found.path)
+    assert facts["opsets"] == {"ai.onnx": 20, "evm": 1}
+    assert facts["inputs"] == {"x": "float (batch, 3, ?)"}
+    assert facts["outputs"] == {"y": "float16 (1)"}
+    assert facts["nodes"] == 3
+    assert facts["operators"] == {"evm::SelectiveScan": 2, "Identity": 1}
+    assert facts["function_nodes"] == {"evm::SelectiveScan": 1}
+    assert facts["weight_bytes"] == {"float": 24, "float16": 8}
+    assert facts["scan_is_one_operator"]
+    assert facts["scan_runs_on_a_stock_runtime"]
+
+
+def test_a_scan_without_its_body(tmp_path: Path) -> None:
+    onnx.save(model(body=False), tmp_path / "model.onnx")
+    facts = inspect(tmp_path / "model.onnx").facts
+    assert facts["scan_is_one_operator"]
+    assert not facts["scan_runs_on_a_stock_runtime"]
+
+
+def test_a_model_of_others(tmp_path: Path) -> None:
+    onnx.save(model(domain="other"), tmp_path / "model.onnx")
+    assert not inspect(tmp_path / "model.onnx").facts["scan_is_one_operator"]
+
+
+@pytest.mark.parametrize("content", [b"", b"hello world", b"\x08\x08\x12" + b"\xff" * 50])
+def test_a_file_that_is_no_onnx(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "model.onnx").write_bytes(content)
+    with pytest.raises(InputError, match=r"model\.onnx"):
+        inspect(tmp_path / "model.onnx")
+
+
+def test_a_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle(tmp_path / "out", model=model().SerializeToString())
+    for path in (bundle.path, bundle.path / "manifest.json"):
+        found = inspect(path)
+        assert found.kind == "bundle"
+        assert found.facts["task"] == "classification"
+        assert found.facts["checkpoint"]["file"] == "tiny.pth"
+        assert found.facts["files"]["model.onnx"] == bundle.model_path.stat().st_size
+        assert found.facts["onnx"]["nodes"] == 3
+
+
+def test_a_damaged_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle(tmp_path / "out")
+    bundle.model_path.write_bytes(b"other")
+    with pytest.raises(InputError, match="sha256"):
+        inspect(bundle.path)
+
+
+def test_nothing_there(tmp_path: Path) -> None:
+    for path in (tmp_path / "none.pth", tmp_path):
+        with pytest.raises(InputError):
+            inspect(path)
