@@ -27,7 +27,7 @@ def operator(shape: Shape, chunk: int = 28) -> onnx.ModelProto:
 def unrolled(shape: Shape) -> onnx.ModelProto:
     """One token after the other: what tracing the reference gives."""
     L = shape[1]
-    b, delta, decay, tokens = _start()
+    b, _, decay, tokens = _start()
     decays = b.many("Split", decay, names=L, axis=2, num_outputs=L)
     inputs = b.many("Split", tokens, names=L, axis=2, num_outputs=L)
     h, states = inputs[0], [inputs[0]]

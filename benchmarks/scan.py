@@ -47,7 +47,9 @@ def main() -> None:
         for isa in isas:
             contenders[f"native, {isa}"] = lambda isa=isa: _native(isa, tensors)
 
-    errors = {name: float(np.abs(call() - expected).max() / np.abs(expected).max()) for name, call in contenders.items()}
+    errors = {
+        name: float(np.abs(call() - expected).max() / np.abs(expected).max()) for name, call in contenders.items()
+    }
     for name, error in errors.items():
         if error > KERNEL_RELATIVE:
             raise SystemExit(f"{name} is wrong by {error:.1e}: not timed")

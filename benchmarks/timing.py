@@ -10,7 +10,9 @@ from pathlib import Path
 from typing import Any
 
 
-def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3) -> dict[str, list[float]]:
+def interleaved(
+    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3
+) -> dict[str, list[float]]:
     """Milliseconds of each call of each contender, `rounds` of each, in turns: A B C, A B C, ..."""
     for _ in range(warm_up):
         for call in contenders.values():

@@ -5,13 +5,13 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evm_deploy.bundle import Bundle as Bundle
+    from evm_deploy.diagnosis import doctor as doctor
     from evm_deploy.exporters.options import ExportOptions as ExportOptions
+    from evm_deploy.inspection import inspect as inspect
     from evm_deploy.model import EfficientVMamba as EfficientVMamba
     from evm_deploy.model import ModelConfig as ModelConfig
     from evm_deploy.model.checkpoint import load as load
-    from evm_deploy.pipeline import doctor as doctor
     from evm_deploy.pipeline import export as export
-    from evm_deploy.pipeline import inspect as inspect
     from evm_deploy.pipeline import predict as predict
     from evm_deploy.pipeline import verify as verify
     from evm_deploy.scan import selective_scan_fn as selective_scan_fn
@@ -23,16 +23,16 @@ _HOMES = {
     "EfficientVMamba": "model",
     "ExportOptions": "exporters.options",
     "ModelConfig": "model",
-    "doctor": "pipeline",
+    "doctor": "diagnosis",
     "export": "pipeline",
-    "inspect": "pipeline",
+    "inspect": "inspection",
     "load": "model.checkpoint",
     "native_library": "scan.native",
     "predict": "pipeline",
     "selective_scan_fn": "scan",
     "verify": "pipeline",
 }
-__all__ = list(_HOMES)  # noqa: PLE0604
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

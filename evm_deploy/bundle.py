@@ -18,8 +18,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from .errors import BundleError, OutputError
-from .manifest import CheckpointRecord, IOSpec, Manifest, Preprocessing
+from evm_deploy.errors import BundleError, OutputError
+from evm_deploy.manifest import CheckpointRecord, IOSpec, Manifest, Preprocessing
 
 __all__ = [
     "Bundle",

@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from . import console
-from .errors import EvmDeployError, OptionError
-from .exporters.options import TARGETS, ExportOptions
-from .jsontext import dumps
+from evm_deploy import console
+from evm_deploy.errors import EvmDeployError, OptionError
+from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.jsontext import dumps
 
 if TYPE_CHECKING:
-    from .verify.parity import ParityReport
+    from evm_deploy.verification.parity import ParityReport
 
 INTERRUPTED = 130
 FAULT = 70
@@ -94,7 +94,7 @@ def export(
         overwrite=overwrite,
     )
     with console.progress() as progress:
-        from . import pipeline
+        from evm_deploy import pipeline
 
         result = pipeline.export(checkpoint, out, options, progress=progress)
     path, report = result.bundle.path, result.report
@@ -109,13 +109,15 @@ def export(
 @app.command()
 def verify(
     bundle: BundleArgument,
-    checkpoint: Annotated[Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")] = None,
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="An image, or a folder of images, to compare on.")] = None,
     json: Json = False,
 ) -> None:
     """Run a bundle, with and without our operator library, and compare. Exit code 1 if it differs."""
     with console.progress() as progress:
-        from . import pipeline
+        from evm_deploy import pipeline
 
         report = pipeline.verify(bundle, checkpoint=checkpoint, images=images, progress=progress)
     if json:
@@ -134,7 +136,7 @@ def predict(
     json: Json = False,
 ) -> None:
     """Classify images with a bundle."""
-    from . import pipeline
+    from evm_deploy import pipeline
 
     predictions = pipeline.predict(bundle, images, top=top, library=not no_library)
     if json:
@@ -147,7 +149,7 @@ def predict(
     for one in predictions:
         print(one.image)
         for name, value in one.top:
-            print(f"  {value:8.4f}  {name}")
+            print(f"  {value:8.4f}  {console.clean(name)}")
 
 
 @app.command()
@@ -156,7 +158,7 @@ def inspect(
     json: Json = False,
 ) -> None:
     """Say what a checkpoint, an ONNX file or a bundle holds."""
-    from .inspection import inspect as look
+    from evm_deploy.inspection import inspect as look
 
     found = look(file)
     if json:
@@ -168,7 +170,7 @@ def inspect(
 @app.command()
 def doctor(json: Json = False) -> None:
     """Check this machine: libraries, their versions, and our operator library."""
-    from .diagnosis import doctor as examine
+    from evm_deploy.diagnosis import doctor as examine
 
     checks = examine()
     ready = all(check.ready for check in checks)
@@ -235,7 +237,7 @@ def _print_report(report: ParityReport) -> None:
     if report.first_divergent_block is not None:
         print(f"first block that differs: {report.first_divergent_block}")
     verdict = "passed" if report.passed else "failed"
-    print(f"{verdict}: compared with {report.reference}, relative error at most {report.tolerance:.0e}")
+    print(f"{verdict}: compared with {report.reference}, relative error at most {report.tolerance:.1e}")
 
 
 def _print_json(**value: Any) -> None:

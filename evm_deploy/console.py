@@ -20,10 +20,14 @@ def out() -> Console:
 
 
 def error(cause: str, fix: str) -> None:
-    """Two lines on stderr, never wrapped, so that a script finds them; file names in them control no terminal."""
+    """Two lines on stderr, never wrapped, so that a script finds them."""
     for title, text in (("error", cause), ("fix", fix)):
-        line = "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
-        _console(sys.stderr).print(f"{title}: {line}", soft_wrap=True)
+        _console(sys.stderr).print(f"{title}: {clean(text)}", soft_wrap=True)
+
+
+def clean(text: str) -> str:
+    """One line of printable characters: names that come from a file cannot control the terminal."""
+    return "".join(char if char.isprintable() else "?" for char in " ".join(text.split()))
 
 
 @contextlib.contextmanager
@@ -59,10 +63,10 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def _flat(facts: Mapping[str, Any], indent: str) -> Iterator[tuple[str, str]]:
     for name, value in facts.items():
         if isinstance(value, Mapping) and value:
-            yield indent + name.replace("_", " "), ""
+            yield indent + clean(name), ""
             yield from _flat(value, indent + "  ")
         else:
-            yield indent + name.replace("_", " "), _cell(value)
+            yield indent + clean(name), _cell(value)
 
 
 def _cell(value: Any) -> str:
@@ -75,8 +79,8 @@ def _cell(value: Any) -> str:
     if isinstance(value, int):
         return f"{value:,}"
     if isinstance(value, (list, tuple)):
-        return ", ".join(str(item) for item in value) or "-"
-    return str(value) or "-"
+        return ", ".join(clean(str(item)) for item in value) or "-"
+    return clean(str(value)) or "-"
 
 
 def _console(stream: Any) -> Console:

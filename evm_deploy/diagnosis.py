@@ -65,7 +65,7 @@ def _library(name: str) -> Check:
 def _native() -> Check:
     name = "native operators"
     try:
-        from .scan import native
+        from evm_deploy.scan import native
 
         if not native.available():
             fix = "install a C++ compiler, then: pip install --force-reinstall --no-deps evm-deploy"

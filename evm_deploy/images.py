@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from .errors import ImageError
-from .manifest import Preprocessing
+from evm_deploy.errors import ImageError
+from evm_deploy.manifest import Preprocessing
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # decoders that run no other program

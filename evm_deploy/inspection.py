@@ -9,8 +9,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .bundle import MANIFEST, Bundle, sha256_file
-from .errors import InputError
+from evm_deploy.bundle import MANIFEST, Bundle, IOSpec, sha256_file
+from evm_deploy.errors import InputError
 
 if TYPE_CHECKING:
     import onnx
@@ -44,16 +44,24 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
 
 def _bundle(path: Path) -> dict[str, Any]:
     bundle = Bundle.open(path)
-    facts = asdict(bundle.manifest)
-    facts["files"] = {name: (path / name).stat().st_size for name in bundle.manifest.files}
+    manifest = bundle.manifest
+    facts = asdict(manifest)
+    facts["inputs"] = {spec.name: _described(spec) for spec in manifest.inputs}
+    facts["outputs"] = {spec.name: _described(spec) for spec in manifest.outputs}
+    facts["parity"] = {name: value for name, value in (manifest.parity or {}).items() if name != "rows"}
+    facts["files"] = {name: (path / name).stat().st_size for name in manifest.files}
     if bundle.model_path.suffix == ".onnx":
         facts["onnx"] = _onnx(bundle.model_path)
     return facts
 
 
+def _described(spec: IOSpec) -> str:
+    return f"{spec.dtype} ({', '.join(map(str, spec.shape))}) {spec.layout} {spec.meaning}"
+
+
 def _onnx(path: Path) -> dict[str, Any]:
     import onnx
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -84,10 +92,20 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from .model.checkpoint import read_checkpoint
+    from evm_deploy.model import VARIANTS, count_parameters, read_checkpoint
 
     checkpoint = read_checkpoint(path)
-    return {"bytes": path.stat().st_size, "sha256": sha256_file(path), "config": asdict(checkpoint.config)}
+    config, shapes = checkpoint.config, ("dims", "depths")
+    names = (name for name, known in VARIANTS.items() if all(getattr(known, s) == getattr(config, s) for s in shapes))
+    return {
+        "bytes": path.stat().st_size,
+        "sha256": checkpoint.sha256,
+        "variant": next(names, None),
+        "parameters": count_parameters(checkpoint.build()),
+        "config": asdict(config),
+        "weights_under": checkpoint.source_key,
+        "ignored": checkpoint.ignored,
+    }
 
 
 def _operator(node: onnx.NodeProto) -> str:
@@ -103,7 +121,7 @@ def _tensor(value: onnx.ValueInfoProto) -> str:
 def _dtype(number: int) -> str:
     import onnx
 
-    names = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
+    names: dict[int, str] = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
     return names.get(number, f"type {number}")
 
 
@@ -111,7 +129,7 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     import onnx
 
     try:
-        size = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
+        size: int = onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type).itemsize
     except (KeyError, ValueError, TypeError):  # a type that this onnx does not know
         return len(tensor.raw_data)
-    return math.prod(tensor.dims) * size
+    return size * int(math.prod(tensor.dims))

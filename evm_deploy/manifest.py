@@ -9,8 +9,8 @@ import re
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
-from .errors import BundleError
-from .jsontext import dumps
+from evm_deploy.errors import BundleError
+from evm_deploy.jsontext import dumps
 
 SCHEMA_VERSION = 1
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
@@ -68,14 +68,13 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class CheckpointRecord:
-    """Where the weights came from: the file's name (never its folder), the hash of its bytes, the entry that was asked for."""
+    """Where the weights came from: the file's name (never its folder) and the hash of its bytes."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     file: str
     sha256: str
     key: str | None = None  # which of its state dicts; None: the first that is found
-    key: str | None = None
 
     def __post_init__(self) -> None:
         if re.search(r"[/\\]", self.file):
@@ -113,9 +112,9 @@ class Manifest:
             check_relative(name)
             if not _SHA256.fullmatch(digest):
                 raise ValueError(f"the sha256 of {name!r} is not 64 hexadecimal digits")
-        for name in (self.model_file, self.labels):
-            if name is not None:
-                check_relative(name)
+        check_relative(self.model_file)
+        if self.labels is not None:
+            check_relative(self.labels)
 
     def to_json(self) -> str:
         """The text of `manifest.json`; equal manifests give equal text."""

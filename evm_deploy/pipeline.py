@@ -3,10 +3,10 @@
 import dataclasses
 import importlib
 import importlib.metadata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
@@ -14,6 +14,9 @@ from evm_deploy.exporters.options import TARGETS, ExportOptions
 from evm_deploy.labels import read_labels
 
 if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from evm_deploy.model import EfficientVMamba
     from evm_deploy.model.checkpoint import Checkpoint
     from evm_deploy.verification.parity import ParityReport
 
@@ -125,6 +128,8 @@ def predict(bundle: Path, images: Sequence[Path], *, top: int = 5, library: bool
             shares = scores / scores.sum()
             best = np.argsort(-shares, kind="stable")[:top]
             names = labels or [f"class {i}" for i in range(len(shares))]
+            if len(names) != len(shares):
+                raise BundleError(f"{bundle} has {len(names)} labels for {len(shares)} classes.", "export it again.")
             found.append(Prediction(image, tuple((names[i], float(shares[i])) for i in best)))
     return found
 
@@ -154,19 +159,21 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
     )
 
 
-def _golden_pair(model: object, manifest: Manifest, images: dict[str, object]) -> Sample:
+def _golden_pair(model: "EfficientVMamba", manifest: Manifest, images: "Mapping[str, npt.NDArray[Any]]") -> Sample:
     """The first verification image, and what PyTorch makes of it."""
     from evm_deploy.exporters.deployed import reference
     from evm_deploy.runtimes.pytorch import TorchRunner
 
     softmax = manifest.outputs[0].meaning == "probabilities"
     image = next(iter(images.values()))
-    outputs = TorchRunner(reference(model, manifest.preprocessing, softmax=softmax)).run(image)  # type: ignore[arg-type]
-    return Sample(image, tuple(outputs))  # type: ignore[arg-type]
+    outputs = TorchRunner(reference(model, manifest.preprocessing, softmax=softmax)).run(image)
+    return Sample(image, tuple(outputs))
 
 
 def _worst(report: "ParityReport") -> str:
     """The comparison that failed by most, in words."""
     row = max((row for row in report.rows if not row.passed), key=lambda row: row.relative)
     where = f", from {report.first_divergent_block} on" if report.first_divergent_block else ""
-    return f"{row.output} on {row.runtime} for {row.input} is off by {row.relative:.1e} of {report.tolerance:.0e}{where}"
+    return (
+        f"{row.output} on {row.runtime} for {row.input} is off by {row.relative:.1e} of {report.tolerance:.1e}{where}"
+    )

@@ -1,1 +1,111 @@
-int main() {}
+// Runs one operator on a case from a file, so that a build for another processor can be held against the reference under
+// emulation: evm_check CASE RESULT. The case is int64 numbers (operator 0 or 1, the dimensions in the order of c_api.h,
+// for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the name of the
+// instruction set.
+
+#include <cstdint>
+#include <cstdio>
+#include <cstring>
+#include <vector>
+
+#include "c_api.h"
+#include "scan.h"
+
+namespace {
+
+class Reader {
+ public:
+  explicit Reader(std::FILE* file) : file_(file) {}
+
+  int64_t number() {
+    int64_t value = 0;
+    complete = std::fread(&value, sizeof value, 1, file_) == 1 && complete;
+    return value;
+  }
+
+  const float* floats(int64_t count) {
+    tensors_.emplace_back(static_cast<size_t>(count));
+    complete = std::fread(tensors_.back().data(), sizeof(float), tensors_.back().size(), file_) == tensors_.back().size() &&
+               complete;
+    return tensors_.back().data();
+  }
+
+  bool complete = true;
+
+ private:
+  std::FILE* file_;
+  std::vector<std::vector<float>> tensors_;
+};
+
+int selective_scan(Reader& in, std::vector<float>& y) {
+  evm_selective_scan_args a = {};
+  for (int64_t* dim : {&a.batch, &a.groups, &a.length, &a.channels, &a.states, &a.delta_softplus, &a.threads})
+    *dim = in.number();
+  const bool has_D = in.number() != 0, has_bias = in.number() != 0;
+  const int64_t tokens = a.batch * a.groups * a.length;
+  a.u = in.floats(tokens * a.channels);
+  a.delta = in.floats(tokens * a.channels);
+  a.A = in.floats(a.groups * a.states * a.channels);
+  a.B = in.floats(tokens * a.states);
+  a.C = in.floats(tokens * a.states);
+  a.D = has_D ? in.floats(a.groups * a.channels) : nullptr;
+  a.delta_bias = has_bias ? in.floats(a.groups * a.channels) : nullptr;
+  y.resize(static_cast<size_t>(tokens * a.channels));
+  a.y = y.data();
+  return in.complete ? evm_selective_scan_f32(&a) : -1;
+}
+
+int efficient_scan_2d(Reader& in, std::vector<float>& y) {
+  evm_efficient_scan_2d_args a = {};
+  for (int64_t* dim : {&a.batch, &a.height, &a.width, &a.channels, &a.states, &a.rank, &a.step, &a.threads})
+    *dim = in.number();
+  const int64_t groups = a.step * a.step, pixels = a.batch * a.height * a.width;
+  a.x = in.floats(pixels * a.channels);
+  a.x_proj = in.floats(groups * a.channels * (a.rank + 2 * a.states));
+  a.dt_proj = in.floats(groups * a.rank * a.channels);
+  a.dt_bias = in.floats(groups * a.channels);
+  a.A = in.floats(groups * a.states * a.channels);
+  a.D = in.floats(groups * a.channels);
+  y.resize(static_cast<size_t>(pixels * a.channels));
+  a.y = y.data();
+  return in.complete ? evm_efficient_scan_2d_f32(&a) : -1;
+}
+
+// Every float16 there is, to float32 and back. NaN only has to stay NaN.
+bool halves_survive() {
+  for (int bits = 0; bits < 0x10000; ++bits) {
+    const uint16_t half = static_cast<uint16_t>(bits);
+    uint16_t back[17], many[17];
+    float value[17];
+    for (uint16_t& one : many) one = half;
+    evm::kernels().to_float(many, value, 17);
+    evm::kernels().to_half(value, back, 17);
+    const bool nan = (half & 0x7c00) == 0x7c00 && (half & 0x3ff) != 0;
+    for (const uint16_t one : back)
+      if (nan ? (one & 0x7c00) != 0x7c00 || (one & 0x3ff) == 0 : one != half) return false;
+  }
+  return true;
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  if (argc != 3) {
+    std::fprintf(stderr, "usage: evm_check CASE RESULT\n");
+    return 2;
+  }
+  std::FILE* file = std::fopen(argv[1], "rb");
+  if (!file) return std::perror(argv[1]), 2;
+  Reader in(file);
+  std::vector<float> y;
+  const int error = in.number() == 0 ? selective_scan(in, y) : efficient_scan_2d(in, y);
+  std::fclose(file);
+  if (error != 0) return std::fprintf(stderr, "the operator returned %d\n", error), 1;
+  if (!halves_survive()) return std::fprintf(stderr, "a float16 does not survive float32\n"), 1;
+  std::FILE* result = std::fopen(argv[2], "wb");
+  if (!result) return std::perror(argv[2]), 2;
+  const char* isa = evm_isa();
+  const bool written = std::fwrite(y.data(), sizeof(float), y.size(), result) == y.size() &&
+                       std::fwrite(isa, 1, std::strlen(isa), result) == std::strlen(isa);
+  return std::fclose(result) == 0 && written ? 0 : 2;
+}

@@ -63,24 +63,25 @@ class Walk {
 
 // ---- projection: a small matrix product whose left rows lie anywhere ----
 
-// kRows tokens times V vectors of columns, the vectors starting at columns[0 .. V).
+// kRows tokens times V vectors of columns.
 template <int kRows, int V>
-static void project_tile(const float* const* x, const float* W, const int64_t* columns, int64_t channels, int64_t ldw,
-                             float* const* out) {
+static void project_tile(const float* const* x, const float* W, int64_t channels, int64_t width, float* const* out) {
   F sum[kRows][V] = {};
-  for (int64_t d = 0; d < channels; ++d, W += ldw) {
+  for (int64_t d = 0; d < channels; ++d, W += width) {
     F w[V];
 #pragma GCC unroll 4
-    for (int v = 0; v < V; ++v) w[v] = load(W + columns[v]);
+    for (int v = 0; v < V; ++v) w[v] = load(W + v * kLanes);
 #pragma GCC unroll 8
     for (int i = 0; i < kRows; ++i) {
       const F s = splat(x[i][d]);
 #pragma GCC unroll 4
-      for (int v = 0; v < V; ++v) sum[i][v] += s * w[v];
+      for (int v = 0; v < V; ++v) sum[i][v] = fma(s, w[v], sum[i][v]);
     }
   }
+#pragma GCC unroll 8
   for (int i = 0; i < kRows; ++i)
-    for (int v = 0; v < V; ++v) store(out[i] + columns[v], sum[i][v]);
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) store(out[i] + v * kLanes, sum[i][v]);
 }
 
 // As many sums as fit the registers: 32 of them with AVX-512 and NEON, 16 otherwise.
@@ -89,31 +90,28 @@ constexpr int kTileRows = 8;
 #else
 constexpr int kTileRows = 4;
 #endif
-constexpr int kTileVectors = 3;
 
 static void project(const Projection& p, int64_t first, int count) {
-  const int64_t width = p.columns;
   Walk walk(p.tokens, first);
   for (int row = 0; row < count; row += kTileRows) {
     const float* x[kTileRows];
     float* out[kTileRows];
     for (int i = 0; i < kTileRows; ++i) {
-      bool there = row + i < count;  // rows past the end repeat the first, and write the same values to the same place
-      int64_t offset = there ? walk.next() : 0;
-      x[i] = !there ? x[0] : offset < 0 ? p.zeros : p.x + offset;
-      out[i] = there ? p.out + (first + row + i) * p.columns : out[0];
+      const bool there = row + i < count;  // rows past the end repeat the first, and write the same to the same place
+      const int64_t place = there ? walk.next() : 0;
+      x[i] = !there ? x[0] : place < 0 ? p.zeros : p.x + place;
+      out[i] = there ? p.out + (first + row + i) * p.width : out[0];
     }
-    for (int64_t column = 0; column < width; column += kTileVectors * kLanes) {
-      int64_t columns[kTileVectors];  // the last vector ends at the last column: it may overlap the one before it
-      for (int v = 0; v < kTileVectors; ++v) {
-        int64_t c = column + v * kLanes;
-        columns[v] = c < width - kLanes ? c : width - kLanes;
+    const float* W = p.W;
+    for (int64_t left = p.columns; left > 0; left -= 3 * kLanes, W += 3 * kLanes) {
+      if (left > 2 * kLanes) {
+        project_tile<kTileRows, 3>(x, W, p.channels, p.width, out);
+      } else if (left > kLanes) {
+        project_tile<kTileRows, 2>(x, W, p.channels, p.width, out);
+      } else {
+        project_tile<kTileRows, 1>(x, W, p.channels, p.width, out);
       }
-      int64_t vectors = (width - column + kLanes - 1) / kLanes;
-      auto tile = vectors == 1   ? project_tile<kTileRows, 1>
-                  : vectors == 2 ? project_tile<kTileRows, 2>
-                                 : project_tile<kTileRows, kTileVectors>;
-      tile(x, p.W, columns, p.channels, p.columns, out);
+      for (float*& o : out) o += 3 * kLanes;
     }
   }
 }
@@ -137,8 +135,9 @@ static void scan_states(const float* a, float* h, const float* delta, const floa
     F d = load(delta + t * kLanes), du = load(input + t * kLanes), sum = load(y + t * kLanes);
 #pragma GCC unroll 16
     for (int n = 0; n < S; ++n) {
-      state[n] = exp2_product<reach>(load(a + n * kLanes), d) * state[n] + du * B[n];
-      sum += state[n] * C[n];
+      const F kept = exp2_product<reach>(load(a + n * kLanes), d) * state[n];
+      state[n] = fma(du, splat(B[n]), kept);
+      sum = fma(state[n], splat(C[n]), sum);
     }
     store(y + t * kLanes, sum);
   }
@@ -187,26 +186,38 @@ static void prepare(const Unit& unit) {
 }
 
 // Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is negative.
-static F fill(const Unit& unit, const float* dt_proj, const int64_t* places, int64_t first, int tokens, int c,
-              Block& block) {
+// Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
+static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const int64_t* next, int64_t first, int tokens,
+              int c, Block& block) {
   const int count = unit.count - c;
   const F bias = unit.bias ? load(unit.bias + c, count) : F{};
   const F skip = unit.skip ? load(unit.skip + c, count) : F{};
+  const bool smooth = unit.softplus;
+  const int64_t rank = unit.rank, ldbc = unit.ldbc, channels = unit.channels;
+  const float *u = unit.u + c, *y = unit.y + c, *dt = unit.dt + first * ldbc;
+  const float* given = unit.delta ? unit.delta + first * channels + c : nullptr;
   F most = {};
   for (int t = 0; t < tokens; ++t) {
-    F delta = bias;
-    if (unit.delta) {
-      delta += load(unit.delta + (first + t) * unit.channels + c, count);
-    } else {
-      const float* dt = unit.dt + (first + t) * unit.ldbc;
-      for (int64_t r = 0; r < unit.rank; ++r) delta += load(dt_proj + r * kLanes) * dt[r];
+    if (next[t] >= 0) {
+      __builtin_prefetch(u + next[t]);
+      __builtin_prefetch(y + next[t], 1);
     }
-    if (unit.softplus) delta = softplus(delta);
-    const F u = places[t] < 0 ? F{} : load(unit.u + places[t] + c, count);
-    most = max(most, delta < 0.0f ? splat(__builtin_inff()) : delta);
+    F delta = bias;
+    if (given) {
+      delta += load(given + t * channels, count);
+    } else {
+      for (int64_t r = 0; r < rank; ++r) delta = fma(load(dt_proj + r * kLanes), splat(dt[t * ldbc + r]), delta);
+    }
+    if (smooth) {
+      delta = softplus(delta);
+      most = max(most, delta);
+    } else {
+      most = max(most, delta < 0.0f ? splat(__builtin_inff()) : delta);
+    }
+    const F input = now[t] < 0 ? F{} : load(u + now[t], count);
     store(block.delta + t * kLanes, delta);
-    store(block.input + t * kLanes, delta * u);
-    store(block.y + t * kLanes, skip * u);
+    store(block.input + t * kLanes, delta * input);
+    store(block.y + t * kLanes, skip * input);
   }
   return most;
 }
@@ -221,7 +232,7 @@ EVM_INLINE ScanStates choose(const float* a, F delta, int64_t count) {
   }
   const F reach = most * delta;
   if (all_at_most(reach, 1.0f)) return scan_states_for<Reach::kUnit>(count);
-  if (kScales || all_at_most(reach, 126.0f)) return scan_states_for<Reach::kNormal>(count);
+  if (kLanes == 16 || all_at_most(reach, 126.0f)) return scan_states_for<Reach::kNormal>(count);
   return scan_states_for<Reach::kAny>(count);
 }
 
@@ -229,23 +240,25 @@ static void scan(const Unit& unit) {
   FlushDenormals flush;
   prepare(unit);
   Block block;
+  int64_t places[2][kBlock];
   Walk walk(unit.tokens, 0);
+  for (int t = 0; t < kBlock; ++t) places[0][t] = walk.next();
   for (int64_t first = 0; first < unit.tokens.length; first += kBlock) {
-    const int64_t left = unit.tokens.length - first;
+    const int64_t *now = places[first / kBlock % 2], left = unit.tokens.length - first;
+    int64_t* next = places[(first / kBlock + 1) % 2];
+    for (int t = 0; t < kBlock; ++t) next[t] = walk.next();
     const int tokens = static_cast<int>(left < kBlock ? left : kBlock);
-    int64_t places[kBlock];
-    for (int t = 0; t < tokens; ++t) places[t] = walk.next();
     const float *B = unit.B + first * unit.ldbc, *C = unit.C + first * unit.ldbc;
     for (int c = 0; c < unit.count; c += kLanes) {
       const Held held = held_at(unit, c);
-      const F delta = fill(unit, held.dt_proj, places, first, tokens, c, block);
+      const F delta = fill(unit, held.dt_proj, now, next, first, tokens, c, block);
       for (int64_t n = 0; n < unit.states; n += kStates) {
         const float* a = held.a + n * kLanes;
         const ScanStates run = choose(a, delta, unit.states - n);
         run(a, held.h + n * kLanes, block.delta, block.input, block.y, B + n, C + n, unit.ldbc, tokens);
       }
       for (int t = 0; t < tokens; ++t)
-        if (places[t] >= 0) store(unit.y + places[t] + c, load(block.y + t * kLanes), unit.count - c);
+        if (now[t] >= 0) store(unit.y + now[t] + c, load(block.y + t * kLanes), unit.count - c);
     }
   }
 }

@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 #include <new>
-#include <vector>
 
 #include "scan.h"
 
@@ -84,15 +83,13 @@ void run(const EfficientScan2D& s, const Parallel& parallel) {
   const int64_t sequences = s.batch * groups, image = s.height * s.width * s.channels;
   if (length == 0 || s.batch == 0 || s.channels == 0) return;
 
-  // A projection narrower than a vector is widened with zero columns.
-  const int64_t width = std::max<int64_t>(columns, kWidest);
-  const float* x_proj = s.x_proj;
-  std::vector<float> widened, zeros(static_cast<size_t>(s.channels));
-  if (columns < width) {
-    widened.resize(static_cast<size_t>(groups * s.channels * width));
-    for (int64_t row = 0; row < groups * s.channels; ++row)
-      std::copy_n(s.x_proj + row * columns, columns, widened.begin() + row * width);
-    x_proj = widened.data();
+  // Rows of whole vectors, aligned: what this copies is a small part of what the product then reads.
+  const int64_t width = ceil_div(columns, kWidest) * kWidest;
+  const Floats x_proj(groups * s.channels * width), zeros(s.channels);
+  std::fill_n(zeros.data(), s.channels, 0.0f);
+  for (int64_t row = 0; row < groups * s.channels; ++row) {
+    float* padding = std::copy_n(s.x_proj + row * columns, columns, x_proj.data() + row * width);
+    std::fill_n(padding, width - columns, 0.0f);
   }
 
   const Floats projected(sequences * length * width);  // dt | B | C of every token
@@ -103,11 +100,12 @@ void run(const EfficientScan2D& s, const Parallel& parallel) {
     Projection p = {};
     p.tokens = group.tokens;
     p.x = s.x + sequence / groups * image + group.offset;
-    p.W = x_proj + k * s.channels * width;
+    p.W = x_proj.data() + k * s.channels * width;
     p.zeros = zeros.data();
     p.out = projected.data() + sequence * length * width;
     p.channels = s.channels;
-    p.columns = width;
+    p.columns = columns;
+    p.width = width;
     kernels().project(p, first, static_cast<int>(std::min<int64_t>(kProjectBlock, length - first)));
   });
 

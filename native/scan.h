@@ -59,14 +59,15 @@ struct Tokens {
   int64_t inner_stride, outer_stride;
 };
 
-// Tokens, (length, channels), times W, (channels, columns). There are at least kWidest columns.
+// Tokens, (length, channels), times the first `columns` columns of W, (channels, width). `width` is a multiple of
+// kWidest, and W is aligned to 64 bytes.
 struct Projection {
   Tokens tokens;
   const float* x;
   const float* W;
   const float* zeros;  // `channels` zeros: the padded token
-  float* out;          // (length, columns)
-  int64_t channels, columns;
+  float* out;          // (length, width)
+  int64_t channels, columns, width;
 };
 
 // `count` channels, at most kUnit, of one sequence. Pointers are at the first of these channels.

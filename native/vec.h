@@ -10,13 +10,6 @@ constexpr int kLanes = 8;
 constexpr int kLanes = 4;
 #endif
 
-// Whether scale() takes any exponent, infinite ones too.
-#if defined(__AVX512DQ__)
-constexpr bool kScales = true;
-#else
-constexpr bool kScales = false;
-#endif
-
 typedef float F __attribute__((vector_size(4 * kLanes)));
 typedef float Unaligned __attribute__((vector_size(4 * kLanes), aligned(4), may_alias));
 typedef int32_t I __attribute__((vector_size(4 * kLanes)));
@@ -60,6 +53,15 @@ EVM_INLINE F max(F a, F b) { return a > b ? a : b; }
 EVM_INLINE F min(F a, F b) { return a < b ? a : b; }
 #endif
 
+// a * b + c, rounded once where the processor can.
+#if defined(__AVX512F__)
+EVM_INLINE F fma(F a, F b, F c) { return _mm512_fmadd_ps(a, b, c); }
+#elif defined(__FMA__)
+EVM_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
+#else
+EVM_INLINE F fma(F a, F b, F c) { return a * b + c; }
+#endif
+
 EVM_INLINE F abs(F v) { return (F)((I)v & 0x7fffffff); }
 
 EVM_INLINE bool all_at_most(F v, float limit) {
@@ -77,7 +79,7 @@ EVM_INLINE bool all_at_most(F v, float limit) {
 // Adding 1.5 * 2^23 leaves the nearest integer in the low bits of the sum.
 constexpr float kMagic = 12582912.0f;
 
-// p * 2^n for the integer n in the low bits of t, which stays between -126 and 128 - (p >= 1 ? 1 : 0).
+// p * 2^n for the integer n in the low bits of t.
 EVM_INLINE F scale(F p, F t) { return (F)((I)p + ((I)t << 23)); }
 
 // How large |x| can be in 2^x: the smaller, the cheaper.
@@ -87,62 +89,65 @@ enum class Reach {
   kAny,     // anything; below -126 it counts as -126, where 2^x is 0 for every purpose of a decay
 };
 
-// 2^(a * d), relative error about 1e-7. Polynomials are minimax for (2^x - 1) / x, so that decays close to one, whose
-// errors add up over many tokens, are as exact as float32 allows.
+// 2^(a * d), relative error below 3e-7. The polynomials are minimax not for 2^x alone but for 1 - 2^x beside it: the
+// errors of a decay close to one add up over many tokens.
 template <Reach reach>
 EVM_INLINE F exp2_product(F a, F d) {
+  F x = a * d;
   if (reach == Reach::kUnit) {
-    F x = a * d;
-    F p = splat(0.0010003551f) * x + 0.0093375985f;
-    p = p * x + 0.055404343f;
-    p = p * x + 0.24021383f;
-    p = p * x + 0.69314694f;
-    return p * x + 1.0f;
+    F p = fma(splat(0.0010003551f), x, splat(0.0093375985f));
+    p = fma(p, x, splat(0.055404343f));
+    p = fma(p, x, splat(0.24021383f));
+    p = fma(p, x, splat(0.69314694f));
+    return fma(p, x, splat(1.0f));
   }
-#if defined(__AVX512DQ__)
-  F x = a * d;
-  F f = _mm512_reduce_ps(x, 0);
-  F n = x - f;
+#if defined(__AVX512F__)
+  // scalef multiplies by 2^floor(x), so that the polynomial is for the fraction in [0, 1): exactly 1 at 0 and 2 at 1.
+  const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
+  F p = fma(splat(0.001968279480934143f), f, splat(0.008768763393163681f));
+  p = fma(p, f, splat(0.05600953474640846f));
+  p = fma(p, f, splat(0.24009503424167633f));
+  p = fma(p, f, splat(0.6931583881378174f));
+  return _mm512_scalef_ps(fma(p, f, splat(1.0f)), x);
 #else
-  F x = a * d;
   if (reach == Reach::kAny) x = min(splat(128.0f), max(splat(-126.0f), x));
-  F t = x + kMagic;
-  F f = x - (t - kMagic);
-#endif
-  F p = splat(0.0013333538f) * f + 0.0096662454f;
-  p = p * f + 0.055505004f;
-  p = p * f + 0.24022351f;
-  p = p * f + 0.69314712f;
-  p = p * f + 1.0f;
-#if defined(__AVX512DQ__)
-  return _mm512_scalef_ps(p, n);
+#if defined(__AVX2__)
+  // In eighths: their power is looked up, which leaves less to the polynomial. The low three bits of t are the place in
+  // the table, whose entries lack what the shift adds to them.
+  const I table = {0x3f800000, 0x3f7b95c2, 0x3f7837f0, 0x3f75fed7, 0x3f7504f3, 0x3f75672a, 0x3f7744fd, 0x3f7ac0c7};
+  const F t = x + kMagic / 8;
+  const F f = x - (t - kMagic / 8);
+  const F power = (F)((I)_mm256_permutevar8x32_epi32((__m256i)table, (__m256i)t) + ((I)t << 20));
+  F p = fma(splat(0.05550411f), f, splat(0.24025474f));
+  p = fma(p, f, splat(0.69314718f));
+  return fma(p, f, splat(1.0f)) * power;
 #else
-  return scale(p, t);
+  const F t = x + kMagic;
+  const F f = x - (t - kMagic);
+  F p = fma(splat(0.0013333538f), f, splat(0.0096662454f));
+  p = fma(p, f, splat(0.055505004f));
+  p = fma(p, f, splat(0.24022351f));
+  p = fma(p, f, splat(0.69314712f));
+  return scale(fma(p, f, splat(1.0f)), t);
+#endif
 #endif
 }
 
 // log(1 + exp(x)), accurate relative to the result also where it is tiny; zero below -87.3, where float32 has no more
-// normal numbers.
+// normal numbers. Polynomials by halves: a plain chain of sixteen would wait for itself.
 EVM_INLINE F softplus(F x) {
-  F z = max(splat(-87.3f), -abs(x));
-  F t = z * 1.44269504f + kMagic;
-  F n = t - kMagic;
-  F r = z - n * 0.693145752f;  // ln 2 in two parts: the first has few bits, so that the product is exact
-  r = r - n * 1.42860677e-6f;
-  F p = splat(0.0083124777f) * r + 0.04189055f;
-  p = p * r + 0.16667116f;
-  p = p * r + 0.49999228f;
-  p = p * r + 1.0f;
-  p = p * r + 1.0f;
+  const F z = max(splat(-87.3f), -abs(x));
+  const F t = fma(z, splat(1.44269504f), splat(kMagic));
+  const F n = t - kMagic;
+  // ln 2 in two parts: the first has few bits, so that its product with n is exact.
+  const F r = fma(n, splat(-1.42860677e-6f), fma(n, splat(-0.693145752f), z)), r2 = r * r;
+  F p = fma(fma(splat(0.0083124777f), r, splat(0.04189055f)), r2, fma(splat(0.16667116f), r, splat(0.49999228f)));
+  p = fma(p, r2, r) + 1.0f;
   F e = scale(p, t);  // exp(-|x|), in [1e-38, 1]
-  F q = splat(0.0052326880f) * e - 0.029505214f;
-  q = q * e + 0.078225911f;
-  q = q * e - 0.13663243f;
-  q = q * e + 0.19106005f;
-  q = q * e - 0.24842982f;
-  q = q * e + 0.33319098f;
-  q = q * e - 0.49999493f;
-  q = q * e + 1.0f;
+  const F e2 = e * e, e4 = e2 * e2;
+  const F q0 = fma(fma(splat(-0.24842982f), e, splat(0.33319098f)), e2, fma(splat(-0.49999493f), e, splat(1.0f)));
+  const F q1 = fma(fma(splat(-0.029505214f), e, splat(0.078225911f)), e2, fma(splat(-0.13663243f), e, splat(0.19106005f)));
+  const F q = fma(fma(splat(0.0052326880f), e4, q1), e4, q0);
   e = x < -87.3f ? F{} : e;
-  return e * q + max(F{}, x);
+  return fma(e, q, max(F{}, x));
 }

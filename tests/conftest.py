@@ -1,7 +1,9 @@
-"""What tests of several modules share: a small bundle, made without any model."""
+"""What tests of several modules share: a small bundle, made without any model, and a small disk."""
 
 import dataclasses
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -47,3 +49,17 @@ def make_bundle() -> Callable[..., Bundle]:
         return Bundle.open(out)
 
     return make
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one megabyte."""
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    made = shutil.which("mount") and subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", disk], capture_output=True, check=False
+    )
+    if not made or made.returncode:
+        pytest.skip("mounting a small tmpfs takes rights that this user does not have")
+    yield disk
+    subprocess.run(["umount", disk], check=True)

@@ -1,7 +1,6 @@
 """The command line: what is parsed, what is printed where, and which exit code each failure has."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -11,11 +10,13 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+import torch
 
 from evm_deploy import cli, console
 from evm_deploy.diagnosis import Check
 from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.model import EfficientVMamba, ModelConfig
 from evm_deploy.pipeline import ExportResult, Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
@@ -53,7 +54,8 @@ def lines(text: str) -> list[str]:
 def test_export_passes_every_option(exported: Calls) -> None:
     command = (
         "export t.pth --out out --precision fp16 --image-size 192x257 --opset 18 --dynamic-batch --dynamic-size "
-        "--bake-preprocessing --softmax --labels l.txt --scan-form inlined --key ema --images photos --no-verify --overwrite"
+        "--bake-preprocessing --softmax --labels l.txt --scan-form inlined --key ema --images photos --no-verify "
+        "--overwrite"
     )
     assert cli.main(command.split()) == 0
     ((checkpoint, out, options), keywords) = exported[0]
@@ -133,9 +135,7 @@ def test_image_sizes_that_are_none(exported: Calls, capsys: pytest.CaptureFixtur
 
 
 @pytest.mark.parametrize(("passed", "code"), [(True, 0), (False, 1)])
-def test_verify(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], passed: bool, code: int
-) -> None:
+def test_verify(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], passed: bool, code: int) -> None:
     calls = Calls()
     row = ParityRow("stock", "photo", "logits", 0.1, 0.1, 0.9, 20.0, 0.5, passed=passed)
     calls.answer = ParityReport("PyTorch", 1e-4, (row,), None if passed else "layers.0.blocks.1", ("no library",))
@@ -214,9 +214,7 @@ def test_a_typo_gets_the_nearest_name(
     ["export", "export t.pth", "export t.pth --out", "export t.pth --out out --opset x", "predict out", "inspect",
      "export t.pth --out out --opset 7", "predict out a.png --top 0", "--nothing", "verify a b"],
 )  # fmt: skip
-def test_wrong_usage_is_an_error_and_a_fix(
-    exported: Calls, capsys: pytest.CaptureFixture[str], command: str
-) -> None:
+def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert cli.main(command.split()) == 2
     captured = capsys.readouterr()
     error, fix = lines(captured.err)
@@ -289,7 +287,7 @@ def test_a_missing_checkpoint(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "none.pth" in done.stderr
     assert [line.split(":")[0] for line in lines(done.stderr)][-2:] == ["error", "fix"]
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
@@ -323,11 +321,24 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
         _, text = running.communicate(timeout=30)
     assert running.returncode == 130
     assert lines(text)[-1] == "interrupted"
-    assert os.listdir(tmp_path) == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_export_to_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    network = EfficientVMamba(ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10))
+    torch.save(network.state_dict(), tmp_path / "micro.pth")  # 1.4 MB, on a disk of 1 MB
+    code = cli.main(["export", str(tmp_path / "micro.pth"), "--out", str(small_disk / "out"), "--image-size", "64"])
+    assert code == 2
+    assert "disk is full" in capsys.readouterr().err
+    assert list(small_disk.iterdir()) == []
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:
     done = subprocess.run(
-        f"{sys.executable} -m evm_deploy export --help | head -1", shell=True, capture_output=True, text=True, check=True
+        f"{sys.executable} -m evm_deploy export --help | head -1",
+        shell=True,
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert done.stderr == ""

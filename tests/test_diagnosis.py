@@ -46,11 +46,11 @@ def test_a_missing_library(monkeypatch: pytest.MonkeyPatch) -> None:
     assert check.fix == 'pip install "onnxruntime>=1.20"'
 
 
-@pytest.mark.parametrize(("version", "status"), [("1.19.2", "old"), ("1.20.0", "ok"), ("1.100", "ok"), ("2.0rc1", "ok")])
+@pytest.mark.parametrize(
+    ("version", "status"), [("1.19.2", "old"), ("1.20.0", "ok"), ("1.100", "ok"), ("2.0rc1", "ok")]
+)
 def test_versions_are_compared_as_numbers(monkeypatch: pytest.MonkeyPatch, version: str, status: str) -> None:
-    install(
-        monkeypatch, "onnxruntime", SimpleNamespace(__version__=version, get_available_providers=lambda: ["CPU"])
-    )
+    install(monkeypatch, "onnxruntime", SimpleNamespace(__version__=version, get_available_providers=lambda: ["CPU"]))
     assert row("onnxruntime").status == status
 
 
@@ -83,7 +83,5 @@ def test_no_native_library_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> No
 def test_a_native_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tmp_path: Any) -> None:
     (tmp_path / "libevm_ops.so").write_bytes(b"not a library")
     monkeypatch.setattr("evm_deploy.scan.native.available", lambda: True)
-    monkeypatch.setattr(
-        "evm_deploy.scan.native.native_library", lambda: tmp_path / "libevm_ops.so", raising=False
-    )
+    monkeypatch.setattr("evm_deploy.scan.native.native_library", lambda: tmp_path / "libevm_ops.so", raising=False)
     assert row("native operators").status == "broken"

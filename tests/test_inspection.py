@@ -6,11 +6,13 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
+import torch
 from onnx import TensorProto, helper
 
 from evm_deploy.bundle import Bundle, sha256_file
 from evm_deploy.errors import InputError
 from evm_deploy.inspection import inspect
+from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
 
 
 def model(domain: str = "evm", *, body: bool = True) -> onnx.ModelProto:
@@ -80,6 +82,7 @@ def test_a_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
         assert found.facts["task"] == "classification"
         assert found.facts["checkpoint"]["file"] == "tiny.pth"
         assert found.facts["files"]["model.onnx"] == bundle.model_path.stat().st_size
+        assert found.facts["inputs"] == {"image": "float32 (batch, 3, 224, 224) NCHW image"}
         assert found.facts["onnx"]["nodes"] == 3
 
 
@@ -88,6 +91,27 @@ def test_a_damaged_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) ->
     bundle.model_path.write_bytes(b"other")
     with pytest.raises(InputError, match="sha256"):
         inspect(bundle.path)
+
+
+@pytest.mark.parametrize("key", [None, "model_ema"])
+def test_a_checkpoint(tmp_path: Path, key: str | None) -> None:
+    network = EfficientVMamba(ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10))
+    weights = network.state_dict()
+    torch.save({key: weights, "epoch": 3} if key else weights, tmp_path / "micro.pth")
+    found = inspect(tmp_path / "micro.pth")
+    assert found.kind == "checkpoint"
+    assert found.facts["config"]["dims"] == (16, 32, 64, 128)
+    assert found.facts["config"]["num_classes"] == 10
+    assert found.facts["parameters"] == count_parameters(network)
+    assert found.facts["weights_under"] == key
+    assert found.facts["variant"] is None
+    assert found.facts["sha256"] == sha256_file(found.path)
+
+
+def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("notes")
+    with pytest.raises(InputError, match=r"notes\.txt"):
+        inspect(tmp_path / "notes.txt")
 
 
 def test_nothing_there(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ class Deployed(nn.Module):
         if self.normalise is not None:
             mean, std = (torch.tensor(values) for values in (self.normalise.mean, self.normalise.std))
             x = (x / 255 - mean) / std
-        y = self.model(x.permute(0, 3, 1, 2) if self.uint8 else x)
+        y: Tensor | tuple[Tensor, ...] = self.model(x.permute(0, 3, 1, 2) if self.uint8 else x)
         if isinstance(y, tuple):
             return tuple(feature.float() for feature in y)
         return y.float().softmax(-1) if self.softmax else y.float()
@@ -58,14 +58,14 @@ def io_specs(config: ModelConfig, options: ExportOptions) -> tuple[tuple[IOSpec,
     )
     if config.num_classes is None:
         names = output_names(config, options)
-        sizes = [_feature_size(options, stage) for stage in config.outputs]
-        maps = zip(names, config.outputs, sizes, strict=True)
         return (image,), tuple(
-            IOSpec(name, (batch, config.dims[stage], *size), "float32", "NCHW", "features")
-            for name, stage, size in maps
+            IOSpec(name, (batch, config.dims[stage], *_feature_size(options, stage)), "float32", "NCHW", "features")
+            for name, stage in zip(names, config.outputs, strict=True)
         )
-    name, meaning, limits = (PROBABILITIES, "probabilities", (0.0, 1.0)) if options.softmax else (LOGITS, "logits", None)
-    return (image,), (IOSpec(name, (batch, config.num_classes), "float32", "NC", meaning, limits),)  # type: ignore[arg-type]
+    scores = (batch, config.num_classes)
+    if options.softmax:
+        return (image,), (IOSpec(PROBABILITIES, scores, "float32", "NC", "probabilities", (0.0, 1.0)),)
+    return (image,), (IOSpec(LOGITS, scores, "float32", "NC", "logits"),)
 
 
 def output_names(config: ModelConfig, options: ExportOptions) -> list[str]:

@@ -1,12 +1,12 @@
 """A function body under construction: each call adds one node of standard ONNX and names its output."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import onnx
 from onnx import TensorProto, helper
 
 END = 2**63 - 1  # "to the end" in Slice
-FIRST_OPSET, LAST_OPSET = 18, 23  # Pad, Split and ReduceSum with axes as inputs; what onnxruntime 1.20 to 1.31 all read
 
 
 class Body:
@@ -15,12 +15,10 @@ class Body:
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
 
-    def __call__(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: object) -> str:
+    def __call__(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
         return self.many(op, *inputs, names=[name or self._fresh(op)], domain=domain, **attributes)[0]
 
-    def many(
-        self, op: str, *inputs: str, names: Sequence[str] | int, domain: str = "", **attributes: object
-    ) -> list[str]:
+    def many(self, op: str, *inputs: str, names: Sequence[str] | int, domain: str = "", **attributes: Any) -> list[str]:
         """A node with several outputs, given by their names or their number."""
         outputs = [self._fresh(op, i) for i in range(names)] if isinstance(names, int) else list(names)
         self.nodes.append(helper.make_node(op, list(inputs), outputs, domain=domain, **attributes))
@@ -39,7 +37,7 @@ class Body:
 
     def size(self, tensor: str, axis: int) -> str:
         """The size of one axis, as a vector of one int64."""
-        return self("Shape", tensor, start=axis, **({} if axis == -1 else {"end": axis + 1}))
+        return self("Shape", tensor, start=axis, end=axis + 1)
 
     def shape(self, *sizes: str | int) -> str:
         """A shape for Reshape, of numbers and of results of `size`."""
@@ -52,7 +50,9 @@ class Body:
         """How much `size` lacks to be a multiple: -size mod multiple."""
         return self("Mod", self("Neg", size), self.ints(multiple))
 
-    def function(self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str], opset: int) -> onnx.FunctionProto:
+    def function(
+        self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str], opset: int
+    ) -> onnx.FunctionProto:
         """The finished function, in the domain `evm`."""
         imports = [helper.make_opsetid("", opset), helper.make_opsetid("evm", 1)]
         return helper.make_function("evm", name, inputs, outputs, self.nodes, imports, attributes)

@@ -98,7 +98,7 @@ def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:
 
 
 def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:
-    """The same without steps, over M = L / T^2 tokens (1 at 224): h_i = sum over j <= i of exp(A sum(delta_j+1..i)) x_j.
+    """The same without steps, over M = L / T^2 tokens (1 at 224): h_i = sum of exp(A sum(delta_j+1..i)) x_j, j <= i.
 
     Quadratic in M, yet smaller than the states themselves up to L = T^4; and exact for any L.
     """

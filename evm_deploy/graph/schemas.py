@@ -8,7 +8,7 @@ import onnx
 import torch
 
 from evm_deploy.graph.functions import DOMAIN, VERSION
-from evm_deploy.scan import efficient_scan_2d, selective_scan
+from evm_deploy.scan import ops as ops  # registers torch.ops.evm
 
 _ROW = "T"  # float or float16: what the graph computes in
 _STATE = "tensor(float)"  # parameters of the recurrence, float32 in every precision
@@ -51,14 +51,12 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     evm = values.Opset(DOMAIN, VERSION)
 
     def scan(u, delta, A, B, C, D=None, delta_bias=None, delta_softplus=False):  # type: ignore[no-untyped-def]
-        zeros = op.Mul(op.ReduceSum(A, op.Constant(value_ints=[1]), keepdims=0), op.Constant(value_float=0.0))  # (K, D)
+        rates = op.Gather(A, op.Constant(value_int=0), axis=1)  # type: ignore[type-var]  # (K, D)
+        zeros = op.Sub(rates, rates)
         D, delta_bias = (zeros if given is None else given for given in (D, delta_bias))
         return evm.SelectiveScan(u, delta, A, B, C, D, delta_bias, delta_softplus=int(delta_softplus))
 
     def scan_2d(x, x_proj, dt_proj, dt_bias, A, D, step=2):  # type: ignore[no-untyped-def]
         return evm.EfficientScan2D(x, x_proj, dt_proj, dt_bias, A, D, step=step)
 
-    operators = torch.ops.evm
-    assert selective_scan is not None
-    assert efficient_scan_2d is not None  # importing them registers them
-    return {operators.selective_scan.default: scan, operators.efficient_scan_2d.default: scan_2d}
+    return {torch.ops.evm.selective_scan.default: scan, torch.ops.evm.efficient_scan_2d.default: scan_2d}

@@ -76,8 +76,8 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, sca
         raise CheckpointError(f"{path} declares more weights than it holds.", files.DOWNLOAD)
     tensors, ignored = canonical(tensors)
     config = infer_config(tensors, scan)
-    if config is None:
-        raise _mismatch(path, ["patch_embed.0.weight", "layers.0"], list(tensors), [])
+    if isinstance(config, list):
+        raise _mismatch(path, config, list(tensors), [])
     state_dict = _checked(path, tensors, config)
     others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
     return Checkpoint(state_dict, config, source_key, sha256, (*ignored, *others))

@@ -42,34 +42,40 @@ def _renamed(name: str) -> str:
     return name
 
 
-def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | None:
-    """The configuration that the shapes say; None where they say none. It may not fit every tensor."""
+def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | list[str]:
+    """The configuration that the shapes say, which may not fit every tensor; or what is missing to say any."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    stages = {int(name.split(".")[1]) for name in shapes if re.match(r"layers\.\d+\.", name)}
-    read = [_infer_stage(shapes, i) for i in sorted(stages)]
-    known = [stage for stage in read if stage is not None]
-    if not known or len(known) != len(read) or "patch_embed.0.weight" not in shapes:
-        return None
+    found = {int(name.split(".")[1]) for name in shapes if re.match(r"layers\.\d+\.", name)}
+    stages = {i: _infer_stage(shapes, i) for i in sorted(found or {0})}
+    known = [stage for stage in stages.values() if stage is not None]
+    missing = [f"layers.{i}" for i, stage in stages.items() if stage is None]
+    if "patch_embed.0.weight" not in shapes or missing:
+        return ["patch_embed.0.weight", *missing] if "patch_embed.0.weight" not in shapes else missing
     scanned = [stage for stage in known if stage.kind == "evss"]
-    ranks = tuple(stage.rank for stage in known)
-    outputs = tuple(int(name[7]) for name in shapes if re.fullmatch(r"outnorm\d\.weight", name))
+    outputs = tuple(i for i in range(len(known)) if f"outnorm{i}.weight" in shapes)
     head = shapes.get("classifier.head.weight")
     config = ModelConfig(
         dims=tuple(stage.dim for stage in known),
         depths=tuple(stage.depth for stage in known),
         d_state=scanned[0].d_state if scanned else 16,
-        dt_rank=ranks,
+        dt_rank=tuple(stage.rank for stage in known),
         step=math.isqrt(scanned[0].directions) if scanned and scan != "ss2d" else 2,
-        num_classes=head[0] if head else None if outputs else 1000,
+        num_classes=None if outputs and not head else (head and head[0]) or 1000,
         blocks=tuple(stage.kind for stage in known),
         scan=scan,
         conv_branch=not scanned or any(".conv_branch." in name for name in shapes),
+        out_indices=outputs if outputs and not head else None,
     )
+    return _without_defaults(config)
+
+
+def _without_defaults(config: ModelConfig) -> ModelConfig:
+    """`config` with the fields left out that say what their defaults say, so that equal networks compare equal."""
     usual = dataclasses.replace(config, dt_rank=None)
-    if all(usual.rank(i) == rank for i, rank in enumerate(ranks)):
+    if all(usual.rank(i) == config.rank(i) for i in range(len(config.dims))):
         config = usual
-    if config.num_classes is None and outputs != config.outputs:
-        config = dataclasses.replace(config, out_indices=tuple(sorted(outputs)))
+    if config.out_indices == tuple(range(len(config.dims))):
+        config = dataclasses.replace(config, out_indices=None)
     return config
 
 
@@ -92,10 +98,9 @@ def _infer_stage(shapes: dict[str, tuple[int, ...]], i: int) -> _Stage | None:
     def depth(pattern: str) -> int:
         return len({match[1] for key in shapes if (match := re.match(rf"layers\.{i}\.{pattern}", key))})
 
-    norm = first(r"blocks\.\d+\.norm\.weight", 1)
     dt, A = first(r"blocks\.\d+\.op\.dt_projs_weight", 3), first(r"blocks\.\d+\.op\.A_logs", 2)
-    if norm and dt and A:
-        return _Stage("evss", norm[0], depth(r"blocks\.(\d+)\."), dt[2], A[1], dt[0])
+    if dt and A:
+        return _Stage("evss", max(1, dt[1] // 2), depth(r"blocks\.(\d+)\."), dt[2], A[1], dt[0])
     expand = first(r"\d+\.conv_pw\.0\.weight", 4)
     if expand:
         return _Stage("inres", expand[1], depth(r"(\d+)\.conv_pw\."), math.ceil(expand[1] / 16))

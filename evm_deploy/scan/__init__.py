@@ -1,4 +1,4 @@
-"""The selective scan: a slow obvious reference, the chunked form, the native kernel, and the operator that picks one."""
+"""The selective scan: a slow obvious reference, the chunked form, the native kernel, and what picks one."""
 
 from evm_deploy.scan.interface import selective_scan_fn
 from evm_deploy.scan.ops import efficient_scan_2d, selective_scan

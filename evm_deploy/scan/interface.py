@@ -1,4 +1,4 @@
-"""The scan under the public name and layout of mamba (channels before time), so that other people's models can call it."""
+"""The scan under mamba's public name and layout (channels before time), for other people's models to call."""
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -35,7 +35,7 @@ def selective_scan_fn(
         raise ValueError(f"{dim} channels cannot be shared by the {groups[0]} groups of B and {groups[1]} of C")
 
     def channels(t: Tensor) -> Tensor:
-        return t.unflatten(1, (G, dim // G)).transpose(2, 3)  # (batch, G, L, dim/G)
+        return t.reshape(batch, G, dim // G, L).transpose(2, 3)  # (batch, G, L, dim/G)
 
     def tokens(t: Tensor) -> Tensor:
         if t.dim() == 2:
@@ -47,11 +47,11 @@ def selective_scan_fn(
     arguments = (
         channels(u),
         channels(delta),
-        A.unflatten(0, (G, dim // G)).transpose(1, 2),  # (G, N, dim/G)
+        A.reshape(G, dim // G, -1).transpose(1, 2),  # (G, N, dim/G)
         tokens(B),
         tokens(C),
-        None if D is None else D.view(G, dim // G),
-        None if delta_bias is None else delta_bias.view(G, dim // G),
+        None if D is None else D.reshape(G, dim // G),
+        None if delta_bias is None else delta_bias.reshape(G, dim // G),
         delta_softplus,
     )
     y, state = selective_scan_with_state(*arguments) if return_last_state else (selective_scan(*arguments), None)

@@ -4,9 +4,11 @@ Float32 on a CPU runs the native kernel where the library is built; everything e
 chunked form.
 """
 
+from collections.abc import Callable
+from typing import Any
+
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from evm_deploy.scan import chunked, native
 
@@ -56,21 +58,19 @@ def _(
 
 
 @efficient_scan_2d.register_fake
-def _(
-    x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
-) -> Tensor:
+def _(x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2) -> Tensor:
     return x.new_empty(x.shape)
 
 
-def _save(ctx: FunctionCtx, inputs: tuple[object, ...], output: Tensor) -> None:
+def _save(ctx: Any, inputs: tuple[object, ...], output: Tensor) -> None:
     ctx.save_for_backward(*[t for t in inputs if isinstance(t, Tensor)])
-    ctx.inputs = [None if isinstance(t, Tensor) else (t,) for t in inputs]  # type: ignore[attr-defined]
+    ctx.inputs = [None if isinstance(t, Tensor) else (t,) for t in inputs]
 
 
-def _backward_through(form):  # type: ignore[no-untyped-def]
+def _backward_through(form: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
     """The gradient of `form`, recomputed: what is saved is the inputs, not the (B, K, L, N, D) states."""
 
-    def backward(ctx, grad):  # type: ignore[no-untyped-def]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
         leaves = [next(saved).detach() if held is None else held[0] for held in ctx.inputs]
         wanted = [i for i, needs in enumerate(ctx.needs_input_grad) if needs]

@@ -1,4 +1,4 @@
-"""The scan as the paper writes it: one token at a time, in the dtype of the inputs. Everything else is held against it."""
+"""The scan as the paper writes it, one token at a time, in the dtype of its inputs: what all else is held against."""
 
 import torch
 import torch.nn.functional as F

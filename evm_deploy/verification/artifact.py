@@ -14,13 +14,15 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.scan import native
 from evm_deploy.verification.blocks import first_divergent_block
-from evm_deploy.verification.parity import ParityReport, compare_runners
+from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 from evm_deploy.verification.tolerances import PARITY
 
 NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
 
 
-def verify_against_model(bundle: Bundle, model: EfficientVMamba, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
+def verify_against_model(
+    bundle: Bundle, model: EfficientVMamba, images: Mapping[str, npt.NDArray[Any]]
+) -> ParityReport:
     """Every image through every runtime, against the model as it was loaded; a failure is traced to a block."""
     softmax = bundle.manifest.outputs[0].meaning == "probabilities"
     pytorch = TorchRunner(reference(model, bundle.manifest.preprocessing, softmax=softmax))
@@ -49,7 +51,7 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
     forms = [False] if manifest.scan_form == "inlined" or not native.available() else [False, True]
     notes = () if native.available() else (NO_LIBRARY,)
     tolerance = PARITY[manifest.precision]
-    rows = []
+    rows: list[ParityRow] = []
     for library in forms:
         with OnnxRunner(bundle.model_path, library=library) as runner:
             rows += compare_runners(
@@ -58,6 +60,6 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
                 expected,
                 [spec.name for spec in manifest.outputs],
                 tolerance,
-                scores=manifest.task == "classification",
+                meaning=manifest.outputs[0].meaning,
             )
     return ParityReport(source, tolerance, tuple(rows), notes=notes)

@@ -56,20 +56,30 @@ def compare_runners(
     outputs: Sequence[str],
     tolerance: float,
     *,
-    scores: bool,
+    meaning: str,
 ) -> tuple[ParityRow, ...]:
-    """Runs every image on every runner. `scores`: the outputs are class scores, so the first class must agree too,
-    unless the reference itself has two classes within the tolerance of each other.
+    """Runs every image on every runner. Of class scores the first class must agree too, unless the reference itself
+    has two classes within the tolerance of each other. Probabilities are compared as the logits they came from, up to
+    a constant: a thousand of them are all so small that any tolerance would pass.
     """
+    scores = meaning != "features"
     rows = []
     for runner in runners:
         for name, image in images.items():
             for output, found, wanted in zip(outputs, runner.run(image), expected[name], strict=True):
+                if meaning == "probabilities":
+                    found, wanted = _centred_logits(found), _centred_logits(wanted)
                 agreement = compare(found, wanted, scores=scores)
                 same_class = agreement.top1 in (None, 1.0) or _tie(wanted, tolerance)
                 passed = agreement.relative <= tolerance and same_class
                 rows.append(ParityRow(runner.name, name, output, **dataclasses.asdict(agreement), passed=passed))
     return tuple(rows)
+
+
+def _centred_logits(probabilities: Array) -> Array:
+    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))  # what float32 cannot hold is 0
+    centred: Array = logs - logs.mean(-1, keepdims=True)
+    return centred
 
 
 def _tie(scores: Array, tolerance: float) -> bool:

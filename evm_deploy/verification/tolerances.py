@@ -9,8 +9,8 @@ KERNEL_RELATIVE = 2e-6
 # float16 in and out, the recurrence float32: half a unit in the last place of float16 is 4.9e-4.
 FP16_IO_RELATIVE = 1e-3
 
-# An exported artifact against PyTorch, as a share of the largest |output| (at least of 1).
-# fp32: only the order of summation differs; dropping the scan of T moves its logits by 3e-2, losing the carry at
-# mid-sequence by 6e-3, so a gate has to stay well below that.
-# fp16: weights and activations are rounded to 11 bits; measured about 4e-3 on the golden weights.
-PARITY = {"fp32": 1e-4, "fp16": 2e-2}
+# An exported artifact against PyTorch, as a share of the largest |output| (at least of 1). Dropping the scan of T moves
+# its logits by 1.6e-2 of their scale, losing the carry at mid-sequence by 2.9e-3: a gate has to stay below that.
+# fp32: only the order of summation differs; measured 1e-6.
+# fp16: weights and activations are rounded to 11 bits; measured 6e-4 on T, S and B with the golden weights.
+PARITY = {"fp32": 1e-4, "fp16": 2.5e-3}

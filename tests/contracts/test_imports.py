@@ -23,13 +23,15 @@ def modules_after(statement: str) -> set[str]:
 
 
 def test_importing_the_package_loads_nothing() -> None:
-    assert not modules_after("import evm_deploy") & (HEAVY | CLI_ONLY)
+    assert modules_after("import evm_deploy") & (HEAVY | CLI_ONLY) == set()
 
 
 @pytest.mark.parametrize("command", ["", "export", "verify", "predict", "inspect", "doctor"])
 def test_help_loads_no_library(command: str) -> None:
+    """typer itself may load pydantic to read the arguments."""
     arguments = [command, "--help"] if command else ["--help"]
-    assert not modules_after(f"from evm_deploy.cli import main\nassert main({arguments}) == 0") & HEAVY
+    loaded = modules_after(f"from evm_deploy.cli import main\nassert main({arguments}) == 0")
+    assert loaded & (HEAVY - {"pydantic"}) == set()
 
 
 def test_a_bundle_is_read_without_any_framework(tmp_path: Path) -> None:
@@ -37,7 +39,7 @@ def test_a_bundle_is_read_without_any_framework(tmp_path: Path) -> None:
         "from evm_deploy.bundle import Bundle\nfrom evm_deploy.errors import BundleError\n"
         f"try: Bundle.open({str(tmp_path)!r})\nexcept BundleError: pass"
     )
-    assert not modules_after(script) & {"torch", "onnx", "onnxruntime", "onnxscript"}
+    assert modules_after(script) & {"torch", "onnx", "onnxruntime", "onnxscript"} == set()
 
 
 @pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))

@@ -11,8 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
+from evm_deploy.exporters.options import OPSETS
 from evm_deploy.graph import functions
-from evm_deploy.graph.body import FIRST_OPSET, LAST_OPSET
 from evm_deploy.scan import reference
 from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
@@ -89,9 +89,7 @@ def relative(found: np.ndarray, expected: torch.Tensor) -> float:
     softplus=st.booleans(),
     seed=st.integers(0, 99),
 )
-def test_selective_scan(
-    batch: int, K: int, L: int, D: int, N: int, chunk: int, softplus: bool, seed: int
-) -> None:
+def test_selective_scan(batch: int, K: int, L: int, D: int, N: int, chunk: int, softplus: bool, seed: int) -> None:
     inputs = scan_inputs(batch, K, L, D, N, seed)
     y = run("SelectiveScan", inputs, [functions.selective_scan(20, chunk)], 20, delta_softplus=int(softplus))
     assert relative(y, reference.selective_scan(*double(inputs), softplus)) <= KERNEL_RELATIVE
@@ -135,7 +133,7 @@ def test_efficient_scan_2d(batch: int, H: int, W: int, D: int, N: int, R: int, s
     assert relative(y, reference.efficient_scan_2d(*double(inputs), step)) <= 5 * KERNEL_RELATIVE  # + projections
 
 
-@pytest.mark.parametrize("opset", range(FIRST_OPSET, LAST_OPSET + 1))
+@pytest.mark.parametrize("opset", OPSETS)
 def test_every_opset(opset: int) -> None:
     inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=opset)
     bodies = [functions.efficient_scan_2d(opset), functions.selective_scan(opset)]

@@ -22,11 +22,11 @@ MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)
 class Golden:
     """Golden networks and what they must give."""
 
-    configs = {"micro": MICRO, **VARIANTS}
-
     def __init__(self) -> None:
+        self.configs = {"micro": MICRO, **VARIANTS}
         spec = importlib.util.spec_from_file_location("golden_weights", FOLDER / "weights.py")
-        assert spec and spec.loader
+        assert spec
+        assert spec.loader
         self.weights: ModuleType = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(self.weights)
         self.outputs = np.load(FOLDER / "outputs.npz")

@@ -126,21 +126,20 @@ def test_cross_scan_visits_every_token_in_four_orders(h, w):
     for k, order in enumerate([rows, columns, rows[::-1], columns[::-1]]):
         u = torch.stack([x[0, i, j] for i, j in order])  # (L, D)
         dt, B, C = (u @ x_proj[k]).split([R, N, N], -1)
-        arguments = (u, dt @ dt_proj[k], A[k], B, C, skip[k], dt_bias[k])
-        u, delta, a, B, C, d, bias = (t[None, None] if t.ndim == 2 and t is not A[k] else t for t in arguments)
-        y = reference.selective_scan(u, delta, A[k : k + 1], B, C, skip[k : k + 1], dt_bias[k : k + 1], True)
+        u, delta, B, C = (t[None, None] for t in (u, dt @ dt_proj[k], B, C))  # (1, 1, L, .) each
+        y = reference.selective_scan(u, delta, A[k, None], B, C, skip[k, None], dt_bias[k, None], True)
         for token, (i, j) in enumerate(order):
             expected[0, i, j] += y[0, 0, token]
     found = cross_scan_2d(*(t.float() for t in (x, x_proj, dt_proj, dt_bias, A, skip)))
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("name", ["paper", "full cross-scan", "step 3", "backbone"])
-def test_export_with_dynamic_sizes(micro, name):
-    model = micro(**ABLATIONS[name]).eval()
+@pytest.mark.parametrize("changes", [{}, {"scan": "ss2d"}, {"step": 3}, {"num_classes": None}])
+def test_export_with_dynamic_sizes(changes):
+    model = EfficientVMamba(ModelConfig((16, 24), (1, 1), blocks=("evss", "inres"), **changes)).eval()
     shapes = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)
-    program = torch.export.export(model, (torch.randn(2, 3, 64, 67),), dynamic_shapes=shapes).module(check_guards=False)
-    for size in [(1, 3, 64, 64), (3, 3, 39, 50), (1, 3, 4, 4), (2, 3, 9, 31)]:
+    program = torch.export.export(model, (torch.randn(2, 3, 64, 67),), dynamic_shapes=shapes).module()
+    for size in [(1, 3, 64, 64), (3, 3, 37, 30), (2, 3, 12, 19)]:
         x = torch.randn(size)
         torch.testing.assert_close(program(x), model(x))
 

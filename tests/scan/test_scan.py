@@ -21,7 +21,15 @@ def scan_inputs(batch: int, K: int, L: int, D: int, N: int, seed: int, step: flo
 
     delta = step * torch.rand(batch, K, L, D, generator=g, dtype=torch.float64)
     A = -torch.arange(1, N + 1, dtype=torch.float64)[None, :, None] * torch.exp(0.1 * normal(K, N, D))
-    return [normal(batch, K, L, D), delta, A, normal(batch, K, L, N), normal(batch, K, L, N), normal(K, D), normal(K, D)]
+    return [
+        normal(batch, K, L, D),
+        delta,
+        A,
+        normal(batch, K, L, N),
+        normal(batch, K, L, N),
+        normal(K, D),
+        normal(K, D),
+    ]
 
 
 def scan_2d_inputs(batch: int, H: int, W: int, D: int, N: int, R: int, step: int, seed: int) -> list[torch.Tensor]:
