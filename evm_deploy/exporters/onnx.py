@@ -29,7 +29,7 @@ def write(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportO
 
 def export(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> onnx.ModelProto:
     """The ONNX model of `model`, checked by `onnx.checker`."""
-    with _quiet():
+    with quiet():
         program = torch.onnx.export(
             deployed(model, preprocessing, options),
             (_example(options),),
@@ -81,7 +81,7 @@ def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """The exporter warns of libraries that a model like ours does not use, and of PyTorch's own internals."""
     logger = logging.getLogger("torch.onnx._internal.exporter._registration")
     level = logger.level

@@ -39,7 +39,12 @@ class ScanMixer(nn.Module):
 
     def scan(self, x: Tensor) -> Tensor:
         """The scan alone: (B, H, W, D) -> (B, H, W, D)."""
-        return scan_2d(x, self.scan_parameters(), self.kind, self.step)
+        x_proj, dt_proj, dt_bias, A, D = self.scan_parameters()
+        x_proj, dt_proj = x_proj.to(x.dtype), dt_proj.to(x.dtype)  # they differ under autocast only
+        if self.kind == "ss2d":
+            return cross_scan_2d(x, x_proj, dt_proj, dt_bias, A, D)
+        y: Tensor = scan.efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, self.step)
+        return y
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
@@ -47,16 +52,6 @@ class ScanMixer(nn.Module):
         x = F.silu(_conv(self.conv2d, x))
         y: Tensor = self.out_proj(self.out_norm(self.scan(x)) * F.silu(z))
         return y
-
-
-def scan_2d(x: Tensor, parameters: tuple[Tensor, Tensor, Tensor, Tensor, Tensor], kind: str, step: int) -> Tensor:
-    """The scan called `kind` of x (B, H, W, D); `parameters` as `ScanMixer.scan_parameters` gives them."""
-    x_proj, dt_proj, dt_bias, A, D = parameters
-    x_proj, dt_proj = x_proj.to(x.dtype), dt_proj.to(x.dtype)  # they differ under autocast only
-    if kind == "ss2d":
-        return cross_scan_2d(x, x_proj, dt_proj, dt_bias, A, D)
-    y: Tensor = scan.efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, step)
-    return y
 
 
 class ChannelAttention(nn.Module):
@@ -81,7 +76,7 @@ class EVSSBlock(nn.Module):
         super().__init__()
         C = config.dims[stage]
         self.norm = nn.LayerNorm(C)
-        self.op: nn.Module = ScanMixer(config, stage)
+        self.op = ScanMixer(config, stage)
         self.conv_branch: nn.Module | None = None
         if config.conv_branch:
             depthwise = nn.Conv2d(C, C, 3, padding=1, groups=C)

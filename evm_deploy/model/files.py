@@ -15,6 +15,7 @@ import torch
 from evm_deploy.errors import CheckpointError
 
 DOWNLOAD = "Copy or download the file again."
+DOWNLOAD_OR_RESAVE = "Copy or download it again, or save the weights alone: torch.save(model.state_dict(), path)."
 RESAVE = "Save the weights alone where you trust the file: torch.save(model.state_dict(), path), or safetensors."
 CHUNK = 1 << 20
 
@@ -32,6 +33,7 @@ HARMLESS_CALLS = {
     "numpy._core.multiarray._reconstruct",
     "numpy._core.multiarray.scalar",
 }
+BLOCKED_MODULES = {"os", "posix", "nt", "sys"}  # torch refuses their very names
 HARMLESS_MODULES = {"datetime", "decimal", "fractions", "pathlib", "pathlib._local", "uuid"}
 
 
@@ -87,15 +89,23 @@ def _read_zip(path: Path) -> Any:
 
 
 def _read_pickle(path: Path, names: set[str]) -> Any:
+    for name in sorted(names):
+        if name.partition(".")[0] in BLOCKED_MODULES:
+            raise _code(path, name)
     stand_ins: list[Any] = [(_stand_in(name), name) for name in sorted(names)]
     try:
         with torch.serialization.safe_globals(stand_ins):  # torch's own list comes first: its tensors stay real
             return torch.load(path, map_location="cpu", weights_only=True)
-    except CheckpointError as error:
-        raise CheckpointError(f"{path}: {error.cause}", error.fix) from error
+    except _CodeError as error:
+        raise _code(path, str(error)) from error
     except Exception as error:  # a damaged pickle can fail in any way
-        reason = str(error).strip().splitlines()[-1] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path} cannot be read safely: {reason.rstrip('.')}.", f"{DOWNLOAD} {RESAVE}") from error
+        reason = str(error).partition("WeightsUnpickler error: ")[2] or str(error) or type(error).__name__
+        line = reason.strip().partition("\n")[0].rstrip(". ")
+        raise CheckpointError(f"{path} cannot be read safely: {line}.", DOWNLOAD_OR_RESAVE) from error
+
+
+def _code(path: Path, name: str) -> CheckpointError:
+    return CheckpointError(f"{path} holds code, which was not run: a call of {name}.", RESAVE)
 
 
 def _globals(file: IO[bytes], pickles: int) -> set[str]:
@@ -113,13 +123,17 @@ def _globals(file: IO[bytes], pickles: int) -> set[str]:
     return names
 
 
+class _CodeError(Exception):
+    """A pickle calls the function of this name."""
+
+
 class _StandIn(type):
     """The type of every class made by `_stand_in`."""
 
     def __call__(cls, *args: Any, **kwargs: Any) -> Any:
         """A pickle calls the name: refuse, unless a configuration has a use for it."""
         if not _harmless(cls.__name__):
-            raise CheckpointError(f"it holds code, which was not run: a call of {cls.__name__}.", RESAVE)
+            raise _CodeError(cls.__name__)
         return object.__new__(cls)  # type: ignore[arg-type]  # past the __new__ that `_stand_in` gives it
 
 

@@ -5,11 +5,10 @@ import itertools
 from collections.abc import Callable, Sequence
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_weights
 
-from evm_deploy.model.blocks import EVSSBlock, ScanMixer, scan_2d
+from evm_deploy.model.blocks import EVSSBlock, ScanMixer
 from evm_deploy.model.network import EfficientVMamba
 
 SCAN_PARAMETERS = ("x_proj", "dt_proj", "dt_bias", "A", "D")  # as `ScanMixer.scan_parameters` orders them
@@ -25,7 +24,7 @@ def fold(model: EfficientVMamba) -> EfficientVMamba:
     for module in list(folded.modules()):
         if isinstance(module, nn.Sequential):
             _fold_batch_norms(module)
-        if isinstance(module, EVSSBlock) and isinstance(module.op, ScanMixer):
+        if isinstance(module, EVSSBlock) and not isinstance(module.op, FoldedMixer):
             module.op = FoldedMixer(module.op)
     return folded
 
@@ -43,17 +42,16 @@ def fold_preprocessing(model: EfficientVMamba, mean: Sequence[float], std: Seque
     return folded
 
 
-class FoldedMixer(nn.Module):
-    """A `ScanMixer` whose scan parameters are constants, and whose two inner inputs have a projection each."""
+class FoldedMixer(ScanMixer):
+    """A `ScanMixer` whose scan parameters are constants, already as the operators take them."""
 
     def __init__(self, mixer: ScanMixer) -> None:
-        super().__init__()
+        nn.Module.__init__(self)
         self.kind, self.step = mixer.kind, mixer.step
         for name, value in zip(SCAN_PARAMETERS, mixer.scan_parameters(), strict=True):
-            self.register_buffer(name, value.contiguous())
-        x_proj, z_proj = mixer.in_proj.weight.chunk(2)  # (D, C) each
-        self.in_x, self.in_z = _linear(x_proj), _linear(z_proj)
-        self.conv2d, self.out_norm, self.out_proj = mixer.conv2d, mixer.out_norm, mixer.out_proj
+            self.register_buffer(name, value.detach().contiguous())
+        for name, module in mixer.named_children():
+            self.add_module(name, module)
 
     def scan_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """As `ScanMixer.scan_parameters`."""
@@ -68,19 +66,6 @@ class FoldedMixer(nn.Module):
         for name, value in kept.items():
             setattr(self, name, value.to(self.get_buffer(name).device))
         return self
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        u = F.silu(self.conv2d(self.in_x(x).permute(0, 3, 1, 2))).permute(0, 2, 3, 1)  # (B, H, W, D)
-        y = self.out_norm(scan_2d(u, self.scan_parameters(), self.kind, self.step))
-        out: Tensor = self.out_proj(y * F.silu(self.in_z(x)))
-        return out
-
-
-def _linear(weight: Tensor) -> nn.Linear:
-    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
-    linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
-    return linear
 
 
 def _fold_batch_norms(sequence: nn.Sequential) -> None:

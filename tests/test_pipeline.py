@@ -1,0 +1,217 @@
+"""From a checkpoint to a bundle to an answer, and what happens when something is wrong on the way."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+
+import evm_deploy
+from evm_deploy import Bundle, EfficientVMamba, ExportOptions
+from evm_deploy.cli import main
+from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.scan import native
+
+OPTIONS = ExportOptions(image_size=(64, 64))
+NAMES = [f"digit {i}" for i in range(10)]
+
+
+@pytest.fixture(scope="module")
+def checkpoint(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("checkpoint") / "micro.safetensors"
+    save_file(golden.state_dict("micro"), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle(checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A labelled bundle of the golden micro network, exported once."""
+    folder = tmp_path_factory.mktemp("bundle")
+    labels = folder / "names.txt"
+    labels.write_text("\n".join(NAMES))
+    options = dataclasses.replace(OPTIONS, labels=labels, images=picture(folder / "picture.png"))
+    result = evm_deploy.export(checkpoint, folder / "micro", options)
+    assert result.report is not None
+    assert result.report.passed
+    return result.bundle.path
+
+
+def picture(path: Path, seed: int = 0) -> Path:
+    pixels = np.random.default_rng(seed).integers(0, 256, (90, 70, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(path)
+    return path
+
+
+def left_behind(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir())
+
+
+def test_the_bundle_says_what_it_is(bundle: Path, checkpoint: Path) -> None:
+    opened = Bundle.open(bundle)
+    manifest = opened.manifest
+    assert (manifest.task, manifest.target, manifest.precision) == ("classification", "onnx", "fp32")
+    assert manifest.checkpoint.file == checkpoint.name
+    assert manifest.model["dims"] == [16, 32, 64, 128]
+    assert opened.labels() == tuple(NAMES)
+    session_inputs = onnx.load(opened.model_path).graph.input
+    assert [value.name for value in session_inputs] == [spec.name for spec in manifest.inputs]
+    report = manifest.parity
+    assert report is not None
+    assert report["passed"]
+    runtimes = {row["runtime"] for row in report["rows"]}
+    assert len(runtimes) == 2 if native.available() else 1
+    assert {row["input"] for row in report["rows"]} == {"random 1x64x64", "picture.png"}
+
+
+def test_the_golden_pair_is_what_the_model_gives(bundle: Path) -> None:
+    opened = Bundle.open(bundle)
+    sample = opened.sample()
+    with OnnxRunner(opened.model_path, library=False) as runner:
+        np.testing.assert_allclose(runner.run(sample.input)[0], sample.outputs[0], atol=1e-4)
+
+
+def test_verify(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+    assert evm_deploy.verify(bundle).passed
+    report = evm_deploy.verify(bundle, checkpoint=checkpoint, images=picture(tmp_path / "a.png"))
+    assert report.passed
+    assert {row.input for row in report.rows} == {"random 1x64x64", "a.png"}
+
+
+def test_verify_needs_the_right_checkpoint(bundle: Path, golden: Any, tmp_path: Path) -> None:
+    weights = golden.state_dict("micro")
+    weights["classifier.head.bias"] += 1
+    save_file(weights, tmp_path / "other.safetensors")
+    with pytest.raises(InputError, match="is not the checkpoint"):
+        evm_deploy.verify(bundle, checkpoint=tmp_path / "other.safetensors")
+    with pytest.raises(OptionError, match="PyTorch"):
+        evm_deploy.verify(bundle, images=tmp_path)
+
+
+def test_predict_gives_what_pytorch_gives(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+    from evm_deploy.images import load_image, preprocess
+
+    image = picture(tmp_path / "b.png", seed=1)
+    batch = preprocess(load_image(image), Bundle.open(bundle).manifest.preprocessing)
+    with torch.inference_mode():
+        scores = evm_deploy.load(checkpoint)(torch.from_numpy(batch)).softmax(-1)[0]
+    for library in (True, False):
+        (found,) = evm_deploy.predict(bundle, [image], top=3, library=library)
+        best = scores.topk(3)
+        assert [name for name, _ in found.top] == [NAMES[i] for i in best.indices]
+        assert [share for _, share in found.top] == pytest.approx(best.values.tolist(), abs=1e-5)
+
+
+def test_a_backbone_makes_a_bundle_but_no_predictions(golden: Any, tmp_path: Path) -> None:
+    save_file(golden.state_dict("backbone_micro"), tmp_path / "backbone.safetensors")
+    result = evm_deploy.export(tmp_path / "backbone.safetensors", tmp_path / "out", OPTIONS)
+    assert [spec.shape for spec in result.bundle.manifest.outputs][1] == (1, 32, 8, 8)
+    with pytest.raises(BundleError, match="backbone"):
+        evm_deploy.predict(tmp_path / "out", [picture(tmp_path / "c.png")])
+
+
+def test_a_wrong_artifact_does_not_become_a_bundle(
+    checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An exporter with a fault in one block: the gate refuses, and says in which block it begins."""
+    from evm_deploy.exporters import onnx as exporter
+
+    def faulty(model: EfficientVMamba) -> EfficientVMamba:
+        folded = fold(model)
+        folded.layers[1].blocks[0].op.out_norm.bias.data += 0.1  # type: ignore[union-attr, index]
+        return folded
+
+    fold = exporter.fold
+    monkeypatch.setattr(exporter, "fold", faulty)
+    with pytest.raises(CheckFailed, match=r"layers\.1\.blocks\.0"):
+        evm_deploy.export(checkpoint, tmp_path / "out", OPTIONS)
+    assert left_behind(tmp_path) == []
+    unchecked = dataclasses.replace(OPTIONS, verify=False)
+    assert evm_deploy.export(checkpoint, tmp_path / "out", unchecked).report is None
+    report = evm_deploy.verify(tmp_path / "out", checkpoint=checkpoint)
+    assert not report.passed
+    assert main(["verify", str(tmp_path / "out")]) == 1
+
+
+def test_a_network_without_classes_in_the_labels(checkpoint: Path, tmp_path: Path) -> None:
+    labels = tmp_path / "labels.txt"
+    labels.write_text("one\ntwo\n")
+    with pytest.raises(InputError, match="2 names on 2 lines; the model has 10 classes"):
+        evm_deploy.export(checkpoint, tmp_path / "out", dataclasses.replace(OPTIONS, labels=labels))
+    labels.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="UTF-8"):
+        evm_deploy.export(checkpoint, tmp_path / "out", dataclasses.replace(OPTIONS, labels=labels))
+    assert left_behind(tmp_path) == ["labels.txt"]
+
+
+BAD_FILES: dict[str, Callable[[Path, bytes], None]] = {
+    "missing": lambda path, data: None,
+    "folder": lambda path, data: path.mkdir(),
+    "empty": lambda path, data: path.touch(),
+    "truncated": lambda path, data: (path.write_bytes(data[: len(data) // 2]), None)[1],
+    "text": lambda path, data: (path.write_text("hello"), None)[1],
+}
+
+
+@pytest.mark.parametrize("kind", BAD_FILES)
+def test_a_bad_checkpoint_is_one_clear_line(
+    kind: str, checkpoint: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "weights.safetensors"
+    BAD_FILES[kind](path, checkpoint.read_bytes())
+    before = left_behind(tmp_path)
+    assert main(["export", str(path), "--out", str(tmp_path / "out"), "--image-size", "64"]) == 2
+    errors = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1
+    assert "weights.safetensors" in errors[0]
+    assert left_behind(tmp_path) == before
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [["--image-size", "0"], ["--image-size=-64"], ["--image-size", "7"], ["--precision", "int3"], ["--key", "nothing"]],
+)
+def test_a_bad_option_leaves_nothing(checkpoint: Path, tmp_path: Path, arguments: list[str]) -> None:
+    assert main(["export", str(checkpoint), "--out", str(tmp_path / "out"), *arguments]) == 2
+    assert left_behind(tmp_path) == []
+
+
+def test_a_full_disk_leaves_nothing(checkpoint: Path, small_disk: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["export", str(checkpoint), "--out", str(small_disk / "out"), "--image-size", "64"]) == 2
+    assert "disk is full" in capsys.readouterr().err
+    assert left_behind(small_disk) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends a POSIX signal")
+def test_an_interrupt_in_the_middle_leaves_nothing(checkpoint: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "evm_deploy", "export", str(checkpoint), "--out", str(tmp_path / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env={**os.environ, "PYTHONUNBUFFERED": "1"})
+    assert process.stderr is not None
+    for line in process.stderr:
+        if line.startswith("exporting"):
+            break
+    time.sleep(0.5)
+    process.send_signal(signal.SIGINT)
+    _, rest = process.communicate(timeout=60)
+    assert process.returncode == 130, rest
+    assert left_behind(tmp_path) == []
+
+
+def test_json_for_machines(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    image = picture(tmp_path / "d.png")
+    assert main(["predict", str(bundle), str(image), "--json", "--top", "2"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["bundle"] == str(bundle)
+    assert len(found["predictions"][0]["top"]) == 2
