@@ -2,11 +2,17 @@
 PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-out
+DIGITS := examples/digits
 
 .PHONY: demo test test-aarch64 bench check clean
 
 demo: .venv/installed
-	$(BIN)/python examples/demo.py --out $(OUT)
+	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
+		--images $(DIGITS)/images --out $(OUT)/digits --overwrite
+	$(BIN)/evm-deploy predict $(OUT)/digits $(DIGITS)/images/*.png --top 1
+	$(BIN)/python examples/random_tiny.py $(OUT)
+	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --images $(OUT)/china.png --out $(OUT)/tiny --overwrite
+	$(BIN)/evm-deploy predict $(OUT)/tiny $(OUT)/china.png --top 3
 
 test: .venv/installed
 	$(BIN)/python -m pytest

@@ -55,7 +55,7 @@ def export(
         from evm_deploy.verification.images import verification_images
 
         say("reading the checkpoint")
-        source = read_checkpoint(checkpoint, key=options.key)
+        source = read_checkpoint(checkpoint, key=options.key, scan=options.scan)
         labels = read_labels(options.labels, source.config.num_classes) if options.labels else None
         model = source.build()
         manifest = _manifest(source, checkpoint.name, options)
@@ -97,7 +97,7 @@ def verify(
         say("verifying against the golden pair")
         return verify_against_sample(opened)
     record = opened.manifest.checkpoint
-    source = read_checkpoint(checkpoint, key=record.key)
+    source = read_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan", "es2d"))
     if source.sha256 != record.sha256:
         raise InputError(f"{checkpoint} is not the checkpoint that {bundle} was made from.", f"name {record.file}.")
     say("verifying against PyTorch")

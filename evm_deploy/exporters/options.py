@@ -46,6 +46,7 @@ class ExportOptions:
     verify: bool = True
     images: Path | None = None  # real images for the verification: a file or a folder
     key: str | None = None  # which state dict of the checkpoint
+    scan: str = "es2d"  # "ss2d": the checkpoint was trained with the full cross-scan, which its tensors do not tell
     overwrite: bool = False
 
     def __post_init__(self) -> None:

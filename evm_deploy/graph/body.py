@@ -1,6 +1,6 @@
 """A function body under construction: each call adds one node of standard ONNX and names its output."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
@@ -45,6 +45,14 @@ class Body:
 
     def unsqueeze(self, tensor: str, *axes: int) -> str:
         return self("Unsqueeze", tensor, self.ints(*axes))
+
+    def pad(self, tensor: str, rank: int, before: Mapping[int, str] = {}, after: Mapping[int, str] = {}) -> str:
+        """Zeros before and after the given axes; the amounts are vectors of one int64.
+
+        All axes are written out: onnxruntime 1.20 moves transposes across Pad as if it had no input `axes`.
+        """
+        amounts = [sides.get(axis, self.ints(0)) for sides in (before, after) for axis in range(rank)]
+        return self("Pad", tensor, self("Concat", *amounts, axis=0))
 
     def missing(self, size: str, multiple: int) -> str:
         """How much `size` lacks to be a multiple: -size mod multiple."""

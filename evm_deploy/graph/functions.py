@@ -33,8 +33,8 @@ def selective_scan(opset: int, chunk: int = 28) -> onnx.FunctionProto:
     delta = b("Where", b("Cast", "flag", to=onnx.TensorProto.BOOL), b("Softplus", delta), delta)
 
     L = b.size(u, 2)
-    pads = b("Concat", b.ints(0), b.missing(L, chunk), axis=0)
-    padded_u, delta, B, C = (b("Pad", t, pads, "", b.ints(2)) for t in (u, delta, B, C))  # delta = 0 keeps the state
+    missing = {2: b.missing(L, chunk)}
+    padded_u, delta, B, C = (b.pad(t, 4, after=missing) for t in (u, delta, B, C))  # delta = 0 keeps the state
     x = b("Mul", b.unsqueeze(b("Mul", delta, padded_u), 3), b.unsqueeze(B, 4))  # (B, K, L', N, D)
     h = _states(b, b.unsqueeze(delta, 3), b.unsqueeze("A", 1), x, chunk, levels=2)
     y = b("Squeeze", b("MatMul", b.unsqueeze(C, 3), h), b.ints(3))  # (B, K, L', D)
@@ -54,8 +54,7 @@ def efficient_scan_2d(opset: int, step: int = 2) -> onnx.FunctionProto:
     b = Body()
     x, x_proj, dt_proj = (b.floats(name) for name in ("x", "x_proj", "dt_proj"))
     H, W = b.size(x, 1), b.size(x, 2)
-    pads = b("Concat", b.ints(0, 0), b.missing(H, step), b.missing(W, step), axis=0)
-    x = b("Pad", x, pads, "", b.ints(1, 2))
+    x = b.pad(x, 4, after={1: b.missing(H, step), 2: b.missing(W, step)})
     u = b("Concat", *(_group(b, x, k, step) for k in range(step * step)), axis=1)  # (B, K, L, D)
     R, N = b.size("dt_proj", 1), b.size("A", 1)
     dt, B, C = b.many("Split", b("MatMul", u, x_proj), b.shape(R, N, N), names=3, axis=-1)
@@ -85,9 +84,11 @@ def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:
         h = b("Add", b("Mul", decay, h), token)
     elapsed = b("ReduceSum", delta, b.ints(3), keepdims=0)  # (B, K, chunks, 1, D)
     chunks = b.size(elapsed, 2)
-    pads = b("Concat", b.ints(0), b.missing(chunks, T), axis=0) if levels > 1 else b.ints(0, 0)
-    elapsed, ends = (b("Pad", t, pads, "", b.ints(2)) for t in (elapsed, b("Squeeze", h, b.ints(3))))
-    carried = b("Pad", _states(b, elapsed, A, ends, T, levels - 1), b.ints(1, 0), "", b.ints(2))
+    ends = b("Squeeze", h, b.ints(3))
+    if levels > 1:
+        missing = {2: b.missing(chunks, T)}
+        elapsed, ends = b.pad(elapsed, 5, after=missing), b.pad(ends, 5, after=missing)
+    carried = b.pad(_states(b, elapsed, A, ends, T, levels - 1), 5, before={2: b.ints(1)})
     h = b.unsqueeze(b("Slice", carried, b.ints(0), chunks, b.ints(2)), 3)  # what enters each chunk
 
     states = []

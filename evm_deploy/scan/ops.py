@@ -78,7 +78,8 @@ def _backward_through(form: Callable[..., Tensor]) -> Callable[..., tuple[Tensor
             leaves[i].requires_grad_(True)
         with torch.enable_grad():
             y = form(*leaves)
-        found = dict(zip(wanted, torch.autograd.grad(y, [leaves[i] for i in wanted], grad), strict=True))
+        gradients = torch.autograd.grad(y, [leaves[i] for i in wanted], grad, materialize_grads=True)  # one token: no A
+        found = dict(zip(wanted, gradients, strict=True))
         return tuple(found.get(i) for i in range(len(leaves)))
 
     return backward

@@ -154,6 +154,7 @@ def test_bodies_use_neither_loops_nor_branches() -> None:
     for body in (functions.selective_scan(20), functions.efficient_scan_2d(20)):
         assert not {node.op_type for node in body.node} & {"Loop", "Scan", "If", "Einsum"}
         assert all(node.domain in ("", "evm") for node in body.node)
+        assert not any(len(node.input) > 3 for node in body.node if node.op_type == "Pad")  # wrong in onnxruntime 1.20
 
 
 def test_a_lost_carry_is_seen() -> None:

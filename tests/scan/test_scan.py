@@ -144,3 +144,11 @@ def test_operators_are_well_formed() -> None:
     torch.library.opcheck(torch.ops.evm.selective_scan.default, (*inputs[:5], None, None, False))
     inputs = [t.requires_grad_() for t in scan_2d_inputs(1, 5, 4, 3, 4, 2, 2, seed=5)]
     torch.library.opcheck(torch.ops.evm.efficient_scan_2d.default, (*inputs, 2))
+
+
+def test_gradients_of_a_single_token() -> None:
+    """The decay has no part in one token: its gradient is zero, not missing."""
+    inputs = [t.requires_grad_() for t in scan_inputs(1, 1, 1, 3, 4, seed=6)]
+    gradients = torch.autograd.grad(scan.selective_scan(*inputs, True).sum(), inputs)
+    assert gradients[0].any()
+    assert not gradients[2].any()
