@@ -15,7 +15,7 @@ demo: .venv/installed
 	$(BIN)/evm-deploy predict $(OUT)/tiny $(OUT)/china.png --top 3
 
 test: .venv/installed
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 test-aarch64: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt ziglang

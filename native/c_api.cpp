@@ -56,8 +56,8 @@ int evm_selective_scan_f32(const evm_selective_scan_args* a) {
   if (!a || !a->u || !a->delta || !a->A || !a->B || !a->C || !a->y) return EVM_BAD_ARGUMENT;
   if (a->batch < 0 || a->groups < 0 || a->length < 0 || a->channels < 0 || a->states < 0 || a->threads < 1)
     return EVM_BAD_ARGUMENT;
-  const evm::SelectiveScan scan = {a->batch, a->groups, a->length, a->channels, a->states,     a->delta_softplus != 0, a->u,
-                                   a->delta, a->A,      a->B,      a->C,        a->D,          a->delta_bias,          a->y};
+  const evm::SelectiveScan scan = {a->batch, a->groups, a->length, a->channels, a->states, a->delta_softplus != 0,
+                                   a->u, a->delta, a->A, a->B, a->C, a->D, a->delta_bias, a->y};
   return run_on(scan, a->threads);
 }
 
@@ -66,7 +66,7 @@ int evm_efficient_scan_2d_f32(const evm_efficient_scan_2d_args* a) {
   if (a->batch < 0 || a->height < 0 || a->width < 0 || a->channels < 0 || a->states < 0 || a->rank < 0 || a->step < 1 ||
       a->threads < 1)
     return EVM_BAD_ARGUMENT;
-  const evm::EfficientScan2D scan = {a->batch,   a->height,  a->width,   a->channels, a->states, a->rank, a->step,
-                                     a->x,       a->x_proj,  a->dt_proj, a->dt_bias,  a->A,      a->D,    a->y};
+  const evm::EfficientScan2D scan = {a->batch, a->height, a->width, a->channels, a->states, a->rank, a->step,
+                                     a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->y};
   return run_on(scan, a->threads);
 }

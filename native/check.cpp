@@ -1,7 +1,7 @@
-// Runs one operator on a case from a file, so that a build for another processor can be held against the reference under
-// emulation: evm_check CASE RESULT. The case is int64 numbers (operator 0 or 1, the dimensions in the order of c_api.h,
-// for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the name of the
-// instruction set.
+// Runs one operator on a case from a file, so that a build for another processor can be held against the reference
+// under emulation: evm_check CASE RESULT. The case is int64 numbers (operator 0 or 1, the dimensions in the order of
+// c_api.h, for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the
+// name of the instruction set. Operators 2 and 3 are the normalisations of norm.h, for epsilon = 1e-5.
 
 #include <cstdint>
 #include <cstdio>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "c_api.h"
+#include "norm.h"
 #include "scan.h"
 
 namespace {
@@ -25,9 +26,9 @@ class Reader {
 
   const float* floats(int64_t count) {
     tensors_.emplace_back(static_cast<size_t>(count));
-    complete = std::fread(tensors_.back().data(), sizeof(float), tensors_.back().size(), file_) == tensors_.back().size() &&
-               complete;
-    return tensors_.back().data();
+    std::vector<float>& tensor = tensors_.back();
+    complete = std::fread(tensor.data(), sizeof(float), tensor.size(), file_) == tensor.size() && complete;
+    return tensor.data();
   }
 
   bool complete = true;
@@ -71,6 +72,35 @@ int efficient_scan_2d(Reader& in, std::vector<float>& y) {
   return in.complete ? evm_efficient_scan_2d_f32(&a) : -1;
 }
 
+void on_this_thread(int64_t count, const evm::Task& task) {
+  for (int64_t i = 0; i < count; ++i) task(i);
+}
+
+int gated_norm(Reader& in, std::vector<float>& y) {
+  evm::GatedNorm norm = {};
+  norm.rows = in.number(), norm.channels = in.number(), norm.epsilon = 1e-5f;
+  norm.x = in.floats(norm.rows * norm.channels);
+  norm.z = in.floats(norm.rows * norm.channels);
+  norm.scale = in.floats(norm.channels);
+  norm.bias = in.floats(norm.channels);
+  y.resize(static_cast<size_t>(norm.rows * norm.channels));
+  norm.y = y.data();
+  if (in.complete) evm::run(norm, on_this_thread);
+  return in.complete ? 0 : -1;
+}
+
+int mean_of_norm(Reader& in, std::vector<float>& y) {
+  evm::MeanOfNorm norm = {};
+  norm.batch = in.number(), norm.tokens = in.number(), norm.channels = in.number(), norm.epsilon = 1e-5f;
+  norm.x = in.floats(norm.batch * norm.tokens * norm.channels);
+  norm.scale = in.floats(norm.channels);
+  norm.bias = in.floats(norm.channels);
+  y.resize(static_cast<size_t>(norm.batch * norm.channels));
+  norm.y = y.data();
+  if (in.complete) evm::run(norm, on_this_thread);
+  return in.complete ? 0 : -1;
+}
+
 // Every float16 there is, to float32 and back. NaN only has to stay NaN.
 bool halves_survive() {
   for (int bits = 0; bits < 0x10000; ++bits) {
@@ -98,7 +128,10 @@ int main(int argc, char** argv) {
   if (!file) return std::perror(argv[1]), 2;
   Reader in(file);
   std::vector<float> y;
-  const int error = in.number() == 0 ? selective_scan(in, y) : efficient_scan_2d(in, y);
+  constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
+                                                                 mean_of_norm};
+  const uint64_t op = static_cast<uint64_t>(in.number());
+  const int error = op < 4 ? kOperators[op](in, y) : -1;
   std::fclose(file);
   if (error != 0) return std::fprintf(stderr, "the operator returned %d\n", error), 1;
   if (!halves_survive()) return std::fprintf(stderr, "a float16 does not survive float32\n"), 1;

@@ -1,5 +1,5 @@
-// The kernels, compiled once per instruction set. The including file defines EVM_NAMESPACE, EVM_KERNELS (the name of the
-// table) and EVM_NAME. No function of the standard library is used, for the reason given in vec.h.
+// The kernels, compiled once per instruction set. The including file defines EVM_NAMESPACE, EVM_KERNELS (the name of
+// the table) and EVM_NAME. No function of the standard library is used, for the reason given in vec.h.
 
 #if defined(__x86_64__) || defined(_M_X64)
 #if defined(__GNUC__) && !defined(__clang__)
@@ -12,6 +12,7 @@
 #endif
 #endif
 
+#include "norm.h"
 #include "scan.h"
 
 namespace evm {
@@ -20,7 +21,8 @@ namespace EVM_NAMESPACE {
 #include "vec.h"
 
 // Denormal numbers count as zero while this lives. A state that decays without input would otherwise become denormal,
-// where every operation is a hundred times slower, for the sake of values below 1e-38.
+// where every operation is a hundred times slower, for the sake of values below 1e-38. (Without fused multiplication
+// it may come to rest just above.)
 class FlushDenormals {
  public:
 #if defined(__SSE2__)
@@ -39,16 +41,17 @@ class FlushDenormals {
  private:
   uint64_t saved_;
 #else
-  FlushDenormals() {}
+  FlushDenormals() {}  // not known here how: only slower
 #endif
 };
 
-// The places of consecutive tokens; null for padding.
+// The places of consecutive tokens.
 class Walk {
  public:
-  Walk(const Tokens& tokens, int64_t first) : tokens_(tokens), row_(first / tokens.inner), column_(first % tokens.inner) {}
+  Walk(const Tokens& tokens, int64_t first)
+      : tokens_(tokens), row_(first / tokens.inner), column_(first % tokens.inner) {}
 
-  // Offset of the token in floats, or -1 for padding; then steps to the next token.
+  // Offset of the token in floats, or -1 for padding and past the end; then steps to the next token.
   int64_t next() {
     const bool valid = row_ < tokens_.outer_valid && column_ < tokens_.inner_valid;
     int64_t offset = valid ? row_ * tokens_.outer_stride + column_ * tokens_.inner_stride : -1;
@@ -135,8 +138,7 @@ static void scan_states(const float* a, float* h, const float* delta, const floa
     F d = load(delta + t * kLanes), du = load(input + t * kLanes), sum = load(y + t * kLanes);
 #pragma GCC unroll 16
     for (int n = 0; n < S; ++n) {
-      const F kept = exp2_product<reach>(load(a + n * kLanes), d) * state[n];
-      state[n] = fma(du, splat(B[n]), kept);
+      state[n] = advance<reach>(load(a + n * kLanes) * d, state[n], du, splat(B[n]));
       sum = fma(state[n], splat(C[n]), sum);
     }
     store(y + t * kLanes, sum);
@@ -145,8 +147,7 @@ static void scan_states(const float* a, float* h, const float* delta, const floa
   for (int n = 0; n < S; ++n) store(h + n * kLanes, state[n]);
 }
 
-using ScanStates = void (*)(const float*, float*, const float*, const float*, float*, const float*, const float*, int64_t,
-                            int);
+using ScanStates = decltype(&scan_states<1, Reach::kAny>);
 
 // States that are taken together, so that they, with what they need, stay in registers.
 constexpr int kStates = 8;
@@ -185,10 +186,10 @@ static void prepare(const Unit& unit) {
   }
 }
 
-// Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is negative.
-// Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
-static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const int64_t* next, int64_t first, int tokens,
-              int c, Block& block) {
+// Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is
+// negative. Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
+static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const int64_t* next, int64_t first,
+              int tokens, int c, Block& block) {
   const int count = unit.count - c;
   const F bias = unit.bias ? load(unit.bias + c, count) : F{};
   const F skip = unit.skip ? load(unit.skip + c, count) : F{};
@@ -263,6 +264,10 @@ static void scan(const Unit& unit) {
   }
 }
 
+// ---- normalisations ----
+
+#include "norm.inl"
+
 // ---- float16 ----
 
 static void to_float(const uint16_t* half, float* out, int64_t count) {
@@ -334,7 +339,12 @@ static void to_half(const float* in, uint16_t* half, int64_t count) {
 
 }  // namespace EVM_NAMESPACE
 
-const Kernels EVM_KERNELS = {EVM_NAME, EVM_NAMESPACE::project, EVM_NAMESPACE::scan, EVM_NAMESPACE::to_float,
+const Kernels EVM_KERNELS = {EVM_NAME,
+                             EVM_NAMESPACE::project,
+                             EVM_NAMESPACE::scan,
+                             EVM_NAMESPACE::gated_norm,
+                             EVM_NAMESPACE::sum_of_norm,
+                             EVM_NAMESPACE::to_float,
                              EVM_NAMESPACE::to_half};
 
 }  // namespace evm

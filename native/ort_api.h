@@ -1,5 +1,5 @@
-// The part of onnxruntime's C interface that an operator library needs, declared by position. The tables are append-only
-// by contract: an entry keeps its place for ever, so the places between those we use are only counted.
+// The part of onnxruntime's C interface that an operator library needs, declared by position. The tables are
+// append-only by contract: an entry keeps its place for ever, so the places between those we use are only counted.
 #pragma once
 
 #include <cstddef>
@@ -41,7 +41,8 @@ struct OrtApi {
   OrtStatus* (*GetSymbolicDimensions)(const OrtTensorTypeAndShapeInfo* info, const char** names, size_t);  // 63
   void* skipped_64[1];
   OrtStatus* (*GetTensorTypeAndShape)(const OrtValue* value, OrtTensorTypeAndShapeInfo** out);  // 65
-  void* skipped_66[20];
+  void* skipped_66[19];
+  OrtStatus* (*KernelInfoGetAttribute_float)(const OrtKernelInfo* info, const char* name, float* out);    // 85
   OrtStatus* (*KernelInfoGetAttribute_int64)(const OrtKernelInfo* info, const char* name, int64_t* out);  // 86
   void* skipped_87[1];
   OrtStatus* (*KernelContext_GetInputCount)(const OrtKernelContext* context, size_t* out);                        // 88

@@ -1,4 +1,4 @@
-// The onnxruntime operator library: evm::EfficientScan2D and evm::SelectiveScan, for float and float16.
+// The onnxruntime operator library: the two scans and the two normalisations of domain evm, for float and float16.
 
 #include <cstring>
 #include <exception>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "c_api.h"
+#include "norm.h"
 #include "ort_api.h"
 #include "scan.h"
 
@@ -182,10 +183,12 @@ int64_t attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise
 struct EfficientScan2D {
   static constexpr const char* kName = "EfficientScan2D";
   static constexpr size_t kInputs = 6, kRequired = 6;
+  static constexpr bool kLikeFirst = true;
   static bool typed(size_t input) { return input < 3; }  // x, x_proj, dt_proj; the others are float32
 
   explicit EfficientScan2D(const OrtKernelInfo* info) : step(attribute(info, "step", 2)) {
-    if (step < 1) throw std::invalid_argument("evm::EfficientScan2D: step is " + std::to_string(step) + ", expected >= 1");
+    if (step < 1)
+      throw std::invalid_argument("evm::EfficientScan2D: step is " + std::to_string(step) + ", expected >= 1");
   }
 
   void compute(Call& call) const {
@@ -197,7 +200,9 @@ struct EfficientScan2D {
     call.expect(3, "dt_bias", {K, D});
     call.expect(4, "A", {K, N, D});
     call.expect(5, "D", {K, D});
-    evm::EfficientScan2D scan = {x[0], x[1], x[2], D, N, R, step, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    evm::EfficientScan2D scan = {};
+    scan.batch = x[0], scan.height = x[1], scan.width = x[2];
+    scan.channels = D, scan.states = N, scan.rank = R, scan.step = step;
     scan.x = call.floats(0, true);
     scan.x_proj = call.floats(1, true);
     scan.dt_proj = call.floats(2, true);
@@ -215,6 +220,8 @@ struct EfficientScan2D {
 struct SelectiveScan {
   static constexpr const char* kName = "SelectiveScan";
   static constexpr size_t kInputs = 7, kRequired = 5;
+  // onnxruntime's own code for shape inference does not expect that an optional input is absent.
+  static constexpr bool kLikeFirst = false;
   static bool typed(size_t input) { return input != 2 && input < 5; }  // u, delta, B, C; A, D, delta_bias are float32
 
   explicit SelectiveScan(const OrtKernelInfo* info) : delta_softplus(attribute(info, "delta_softplus", 0) != 0) {}
@@ -228,7 +235,9 @@ struct SelectiveScan {
     call.expect(4, "C", {u[0], K, u[2], N});
     if (call.has(5)) call.expect(5, "D", {K, D});
     if (call.has(6)) call.expect(6, "delta_bias", {K, D});
-    evm::SelectiveScan scan = {u[0], K, u[2], D, N, delta_softplus, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr, nullptr};
+    evm::SelectiveScan scan = {};
+    scan.batch = u[0], scan.groups = K, scan.length = u[2];
+    scan.channels = D, scan.states = N, scan.delta_softplus = delta_softplus;
     scan.u = call.floats(0, true);
     scan.delta = call.floats(1, true);
     scan.A = call.floats(2, false);
@@ -244,7 +253,68 @@ struct SelectiveScan {
   bool delta_softplus;
 };
 
-// The output has the shape of x. Only said where every dimension is known or named: the runtime would take an unnamed
+float epsilon_of(const OrtKernelInfo* info) {
+  float value;
+  check(api->KernelInfoGetAttribute_float(info, "epsilon", &value));
+  return value;
+}
+
+struct GatedNorm {
+  static constexpr const char* kName = "GatedNorm";
+  static constexpr size_t kInputs = 4, kRequired = 4;
+  static constexpr bool kLikeFirst = true;
+  static bool typed(size_t) { return true; }
+
+  explicit GatedNorm(const OrtKernelInfo* info) : epsilon(epsilon_of(info)) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0);
+    if (x.empty()) call.fail("x", x, "(..., C)");
+    const int64_t C = x.back();
+    call.expect(1, "z", x);
+    call.expect(2, "scale", {C});
+    call.expect(3, "bias", {C});
+    int64_t rows = 1;
+    for (size_t i = 0; i + 1 < x.size(); ++i) rows *= x[i];
+    evm::GatedNorm norm = {rows, C, epsilon, nullptr, nullptr, nullptr, nullptr, nullptr};
+    norm.x = call.floats(0, true);
+    norm.z = call.floats(1, true);
+    norm.scale = call.floats(2, true);
+    norm.bias = call.floats(3, true);
+    norm.y = call.output(x);
+    if (C > 0) evm::run(norm, call.parallel);
+    call.finish();
+  }
+
+  float epsilon;
+};
+
+struct MeanOfNorm {
+  static constexpr const char* kName = "MeanOfNorm";
+  static constexpr size_t kInputs = 3, kRequired = 3;
+  static constexpr bool kLikeFirst = false;
+  static bool typed(size_t) { return true; }
+
+  explicit MeanOfNorm(const OrtKernelInfo* info) : epsilon(epsilon_of(info)) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0, "x", 4, "(B, H, W, C)");
+    if (x[1] * x[2] * x[3] == 0) call.fail("x", x, "(B, H, W, C) with tokens and channels");
+    call.expect(1, "scale", {x[3]});
+    call.expect(2, "bias", {x[3]});
+    evm::MeanOfNorm norm = {x[0], x[1] * x[2], x[3], epsilon, nullptr, nullptr, nullptr, nullptr};
+    norm.x = call.floats(0, true);
+    norm.scale = call.floats(1, true);
+    norm.bias = call.floats(2, true);
+    norm.y = call.output({x[0], 1, 1, x[3]});
+    evm::run(norm, call.parallel);
+    call.finish();
+  }
+
+  float epsilon;
+};
+
+// The output has the shape of the first input. Only said where every dimension is known or named: the runtime would take an unnamed
 // one for the number -1.
 OrtStatus* infer_shape(const OrtCustomOp*, OrtShapeInferContext* context) {
   return guarded([&] {
@@ -258,7 +328,7 @@ OrtStatus* infer_shape(const OrtCustomOp*, OrtShapeInferContext* context) {
     check(api->GetSymbolicDimensions(info, names.data(), rank));
     for (size_t i = 0; i < rank; ++i)
       if (dims[i] < 0 && !(names[i] && *names[i])) return;
-    if (rank == 4) check(api->ShapeInferContext_SetOutputTypeShape(context, 0, info));
+    check(api->ShapeInferContext_SetOutputTypeShape(context, 0, info));
   });
 }
 
@@ -291,9 +361,7 @@ const OrtCustomOp* custom_op() {
         static_cast<const Op*>(kernel)->compute(call);
       });
     };
-    // onnxruntime's own code for this call does not expect that an optional input is absent, so that SelectiveScan goes
-    // without it.
-    if (Op::kRequired == Op::kInputs) o.InferOutputShapeFn = infer_shape;
+    if (Op::kLikeFirst) o.InferOutputShapeFn = infer_shape;
     o.GetStartVersion = [](const OrtCustomOp*) { return 1; };
     o.GetEndVersion = [](const OrtCustomOp*) { return INT32_MAX; };
     return o;
@@ -307,7 +375,9 @@ OrtCustomOpDomain* domain() {
     OrtCustomOpDomain* d;
     check(api->CreateCustomOpDomain("evm", &d));
     for (const OrtCustomOp* op : {custom_op<EfficientScan2D, false>(), custom_op<EfficientScan2D, true>(),
-                                  custom_op<SelectiveScan, false>(), custom_op<SelectiveScan, true>()})
+                                  custom_op<SelectiveScan, false>(), custom_op<SelectiveScan, true>(),
+                                  custom_op<GatedNorm, false>(), custom_op<GatedNorm, true>(),
+                                  custom_op<MeanOfNorm, false>(), custom_op<MeanOfNorm, true>()})
       check(api->CustomOpDomain_Add(d, op));
     return d;
   }();
@@ -319,7 +389,8 @@ OrtCustomOpDomain* domain() {
 extern "C" EVM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* found = base->GetApi(kOrtApiVersion);
   if (!found) {
-    const std::string message = std::string("the evm operators need onnxruntime 1.17 or newer, this is ") + base->GetVersionString();
+    const std::string message =
+        std::string("the evm operators need onnxruntime 1.17 or newer, this is ") + base->GetVersionString();
     return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
   }
   api = found;

@@ -83,7 +83,8 @@ struct Unit {
   const float* B;            // (length, states), rows `ldbc` apart
   const float* C;
   int64_t ldbc;
-  // delta: either given, (length, channels), or dt (length, rank) with rows `ldbc` apart, times dt_proj (rank, channels).
+  // delta: either given, (length, channels), or dt, (length, rank) with rows `ldbc` apart, times dt_proj,
+  // (rank, channels).
   const float* delta;
   const float* dt;
   const float* dt_proj;
@@ -94,10 +95,15 @@ struct Unit {
 
 inline int64_t scratch_floats(int64_t states, int64_t rank) { return (2 * states + rank) * kUnit; }
 
+struct GatedNorm;  // norm.h
+struct MeanOfNorm;
+
 struct Kernels {
   const char* name;
   void (*project)(const Projection&, int64_t first, int count);  // rows first ... first + count - 1
   void (*scan)(const Unit&);
+  void (*gated_norm)(const GatedNorm&, int64_t first, int64_t rows);
+  void (*sum_of_norm)(const MeanOfNorm&, const float* x, int64_t rows, float* sum);  // before scale and bias
   void (*to_float)(const uint16_t* half, float* out, int64_t count);
   void (*to_half)(const float* in, uint16_t* half, int64_t count);
 };

@@ -1,6 +1,6 @@
-// One float vector and the handful of operations on it that C++ operators do not give. Included by kernel.inl inside the
-// namespace of an instruction set: nothing here may be shared between two of them, or the linker could keep the copy
-// that the processor cannot run.
+// One float vector and the handful of operations on it that C++ operators do not give. Included by kernel.inl inside
+// the namespace of an instruction set: nothing here may be shared between two of them, or the linker could keep the
+// copy that the processor cannot run.
 
 #if defined(__AVX512F__)
 constexpr int kLanes = 16;
@@ -62,6 +62,18 @@ EVM_INLINE F fma(F a, F b, F c) { return _mm256_fmadd_ps(a, b, c); }
 EVM_INLINE F fma(F a, F b, F c) { return a * b + c; }
 #endif
 
+EVM_INLINE float add_lanes(F v) {
+#if defined(__AVX512F__)
+  return _mm512_reduce_add_ps(v);
+#elif defined(__AVX2__)
+  __m128 sum = _mm_add_ps(_mm256_castps256_ps128(v), _mm256_extractf128_ps(v, 1));
+  sum = _mm_add_ps(sum, _mm_movehl_ps(sum, sum));
+  return _mm_cvtss_f32(sum) + _mm_cvtss_f32(_mm_shuffle_ps(sum, sum, 1));
+#else
+  return (v[0] + v[2]) + (v[1] + v[3]);
+#endif
+}
+
 EVM_INLINE F abs(F v) { return (F)((I)v & 0x7fffffff); }
 
 EVM_INLINE bool all_at_most(F v, float limit) {
@@ -86,29 +98,28 @@ EVM_INLINE F scale(F p, F t) { return (F)((I)p + ((I)t << 23)); }
 enum class Reach {
   kUnit,    // -1 <= x <= 0
   kNormal,  // -126 <= x <= 126
-  kAny,     // anything; below -126 it counts as -126, where 2^x is 0 for every purpose of a decay
+  kAny,     // anything: below -126 it may count as -126, where 2^x is 0 for every purpose of a decay
 };
 
-// 2^(a * d), relative error below 3e-7. The polynomials are minimax not for 2^x alone but for 1 - 2^x beside it: the
-// errors of a decay close to one add up over many tokens.
+// 2^x - 1 for -1 <= x <= 0, relative error 4e-7.
+EVM_INLINE F exp2_minus_1(F x) {
+  F p = fma(splat(0.0010003551f), x, splat(0.0093375985f));
+  p = fma(p, x, splat(0.055404343f));
+  p = fma(p, x, splat(0.24021383f));
+  return fma(p, x, splat(0.69314694f)) * x;
+}
+
+// 2^x, relative error below 3e-7. The polynomials are minimax for (2^x - 1) / x rather than for 2^x: the errors of a
+// decay close to one add up over many tokens.
 template <Reach reach>
-EVM_INLINE F exp2_product(F a, F d) {
-  F x = a * d;
-  if (reach == Reach::kUnit) {
-    F p = fma(splat(0.0010003551f), x, splat(0.0093375985f));
-    p = fma(p, x, splat(0.055404343f));
-    p = fma(p, x, splat(0.24021383f));
-    p = fma(p, x, splat(0.69314694f));
-    return fma(p, x, splat(1.0f));
-  }
-#if defined(__AVX512F__)
-  // scalef multiplies by 2^floor(x), so that the polynomial is for the fraction in [0, 1): exactly 1 at 0 and 2 at 1.
-  const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEG_INF);
-  F p = fma(splat(0.001968279480934143f), f, splat(0.008768763393163681f));
-  p = fma(p, f, splat(0.05600953474640846f));
-  p = fma(p, f, splat(0.24009503424167633f));
-  p = fma(p, f, splat(0.6931583881378174f));
-  return _mm512_scalef_ps(fma(p, f, splat(1.0f)), x);
+EVM_INLINE F exp2(F x) {
+#if defined(__AVX512F__)  // scalef takes any exponent
+  const F f = _mm512_reduce_ps(x, _MM_FROUND_TO_NEAREST_INT);
+  F p = fma(splat(0.0013333538f), f, splat(0.0096662454f));
+  p = fma(p, f, splat(0.055505004f));
+  p = fma(p, f, splat(0.24022351f));
+  p = fma(p, f, splat(0.69314712f));
+  return _mm512_scalef_ps(fma(p, f, splat(1.0f)), x - f);
 #else
   if (reach == Reach::kAny) x = min(splat(128.0f), max(splat(-126.0f), x));
 #if defined(__AVX2__)
@@ -133,6 +144,14 @@ EVM_INLINE F exp2_product(F a, F d) {
 #endif
 }
 
+// The next state: 2^x * h + u * B. Where 2^x is close to one, h + (2^x - 1) * h costs the same and does not round the
+// decay, whose error would come back with every token.
+template <Reach reach>
+EVM_INLINE F advance(F x, F h, F u, F B) {
+  if (reach == Reach::kUnit) return fma(exp2_minus_1(x), h, fma(u, B, h));
+  return fma(u, B, exp2<reach>(x) * h);
+}
+
 // log(1 + exp(x)), accurate relative to the result also where it is tiny; zero below -87.3, where float32 has no more
 // normal numbers. Polynomials by halves: a plain chain of sixteen would wait for itself.
 EVM_INLINE F softplus(F x) {
@@ -146,7 +165,8 @@ EVM_INLINE F softplus(F x) {
   F e = scale(p, t);  // exp(-|x|), in [1e-38, 1]
   const F e2 = e * e, e4 = e2 * e2;
   const F q0 = fma(fma(splat(-0.24842982f), e, splat(0.33319098f)), e2, fma(splat(-0.49999493f), e, splat(1.0f)));
-  const F q1 = fma(fma(splat(-0.029505214f), e, splat(0.078225911f)), e2, fma(splat(-0.13663243f), e, splat(0.19106005f)));
+  const F q1 =
+      fma(fma(splat(-0.029505214f), e, splat(0.078225911f)), e2, fma(splat(-0.13663243f), e, splat(0.19106005f)));
   const F q = fma(fma(splat(0.0052326880f), e4, q1), e4, q0);
   e = x < -87.3f ? F{} : e;
   return fma(e, q, max(F{}, x));

@@ -7,18 +7,26 @@ The recurrence is float32 whatever the type of the inputs.
 import onnx
 
 from evm_deploy.graph.body import END, Body
+from evm_deploy.graph.norm_functions import gated_norm, mean_of_norm
 
 DOMAIN, VERSION = "evm", 1
 
 
 def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
-    """The bodies that the nodes of `proto` need, written for its opset; none for a graph without a scan."""
+    """The bodies that the nodes of `proto` need, written for its opset."""
     opset = next(entry.version for entry in proto.opset_import if entry.domain == "")
-    calls = {(node.op_type, *(a.i for a in node.attribute)) for node in proto.graph.node if node.domain == DOMAIN}
-    steps = {value for name, value in calls if name == "EfficientScan2D"}
-    assert len(steps) <= 1  # a model has one step
-    found = [efficient_scan_2d(opset, step) for step in steps]
-    return [*found, selective_scan(opset)] if calls else []
+    called = {node.op_type: node for node in proto.graph.node if node.domain == DOMAIN}
+    found = []
+    if "EfficientScan2D" in called:
+        step = next(a.i for a in called["EfficientScan2D"].attribute if a.name == "step")  # a model has one
+        found.append(efficient_scan_2d(opset, step))
+    if called.keys() & {"EfficientScan2D", "SelectiveScan"}:
+        found.append(selective_scan(opset))
+    if "GatedNorm" in called:
+        found.append(gated_norm(opset))
+    if "MeanOfNorm" in called:
+        found.append(mean_of_norm(opset))
+    return found
 
 
 def selective_scan(opset: int, chunk: int = 28) -> onnx.FunctionProto:

@@ -12,15 +12,23 @@ from evm_deploy.scan import ops as ops  # registers torch.ops.evm
 
 _ROW = "T"  # float or float16: what the graph computes in
 _STATE = "tensor(float)"  # parameters of the recurrence, float32 in every precision
-OPERATORS: dict[str, tuple[dict[str, str], str]] = {
+OPERATORS: dict[str, tuple[dict[str, str], str, Any]] = {  # inputs; the attribute and its type
     "SelectiveScan": (
         {"u": _ROW, "delta": _ROW, "A": _STATE, "B": _ROW, "C": _ROW, "D": _STATE, "delta_bias": _STATE},
         "delta_softplus",
+        onnx.defs.OpSchema.AttrType.INT,
     ),
     "EfficientScan2D": (
         {"x": _ROW, "x_proj": _ROW, "dt_proj": _ROW, "dt_bias": _STATE, "A": _STATE, "D": _STATE},
         "step",
+        onnx.defs.OpSchema.AttrType.INT,
     ),
+    "GatedNorm": (
+        {"x": _ROW, "z": _ROW, "scale": _ROW, "bias": _ROW},
+        "epsilon",
+        onnx.defs.OpSchema.AttrType.FLOAT,
+    ),
+    "MeanOfNorm": ({"x": _ROW, "scale": _ROW, "bias": _ROW}, "epsilon", onnx.defs.OpSchema.AttrType.FLOAT),
 }
 
 
@@ -28,16 +36,16 @@ OPERATORS: dict[str, tuple[dict[str, str], str]] = {
 def register() -> None:
     """Registers the schemas with `onnx`, once a process."""
     schema = onnx.defs.OpSchema
-    for name, (inputs, attribute) in OPERATORS.items():
+    for name, (inputs, attribute, kind) in OPERATORS.items():
         onnx.defs.register_schema(
             schema(
                 name,
                 DOMAIN,
                 VERSION,
-                inputs=[schema.FormalParameter(key, kind) for key, kind in inputs.items()],
+                inputs=[schema.FormalParameter(key, type_) for key, type_ in inputs.items()],
                 outputs=[schema.FormalParameter("y", _ROW)],
                 type_constraints=[(_ROW, ["tensor(float)", "tensor(float16)"], "what the graph computes in")],
-                attributes=[schema.Attribute(attribute, schema.AttrType.INT, "", required=True)],
+                attributes=[schema.Attribute(attribute, kind, "", required=True)],
             )
         )
 

@@ -37,6 +37,11 @@ class ScanMixer(nn.Module):
         x_proj, dt_proj = self.x_proj_weight.transpose(1, 2), self.dt_projs_weight.transpose(1, 2)
         return x_proj, dt_proj, self.dt_projs_bias.float(), A, self.Ds.float().view(K, D)
 
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """What is scanned, and what gates it: (B, H, W, C) -> twice (B, H, W, D)."""
+        x, z = self.in_proj(x).chunk(2, -1)
+        return x, z
+
     def scan(self, x: Tensor) -> Tensor:
         """The scan alone: (B, H, W, D) -> (B, H, W, D)."""
         x_proj, dt_proj, dt_bias, A, D = self.scan_parameters()
@@ -48,7 +53,7 @@ class ScanMixer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, H, W, C) -> (B, H, W, C)."""
-        x, z = self.in_proj(x).chunk(2, -1)  # (B, H, W, D) each
+        x, z = self.project(x)
         x = F.silu(_conv(self.conv2d, x))
         y: Tensor = self.out_proj(self.out_norm(self.scan(x)) * F.silu(z))
         return y

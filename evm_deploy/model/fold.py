@@ -51,7 +51,14 @@ class FoldedMixer(ScanMixer):
         for name, value in zip(SCAN_PARAMETERS, mixer.scan_parameters(), strict=True):
             self.register_buffer(name, value.detach().contiguous())
         for name, module in mixer.named_children():
-            self.add_module(name, module)
+            if name != "in_proj":
+                self.add_module(name, module)
+        x_weight, z_weight = mixer.in_proj.weight.chunk(2)  # (D, C) each
+        self.in_x, self.in_z = _linear(x_weight), _linear(z_weight)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `ScanMixer.project`, without the copy that cutting one result in two takes (3 % of T)."""
+        return self.in_x(x), self.in_z(x)
 
     def scan_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
         """As `ScanMixer.scan_parameters`."""
@@ -66,6 +73,12 @@ class FoldedMixer(ScanMixer):
         for name, value in kept.items():
             setattr(self, name, value.to(self.get_buffer(name).device))
         return self
+
+
+def _linear(weight: Tensor) -> nn.Linear:
+    linear = nn.Linear(weight.shape[1], weight.shape[0], bias=False, device="meta")
+    linear.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+    return linear
 
 
 def _fold_batch_norms(sequence: nn.Sequential) -> None:

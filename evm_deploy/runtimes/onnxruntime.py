@@ -24,6 +24,7 @@ class OnnxRunner:
         options = onnxruntime.SessionOptions()
         options.log_severity_level = 3  # errors; the warnings concern the runtime's own optimiser
         options.intra_op_num_threads = threads
+        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
         if library:
             options.register_custom_ops_library(str(native_library()))
         self.name = LIBRARY if library else STOCK

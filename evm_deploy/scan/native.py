@@ -6,7 +6,7 @@ import ctypes
 import os
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 import evm_deploy
 from evm_deploy.errors import MissingToolError
@@ -184,12 +184,7 @@ def _threads() -> int:
 
 
 def _raise_for(code: int) -> None:
-    if code == 0:
-        return
-    _fail(code)
-
-
-def _fail(code: int) -> NoReturn:
     if code == 2:
         raise MemoryError("the native scan has no memory left")
-    raise ValueError("the native scan refused its arguments")
+    if code != 0:
+        raise ValueError("the native scan refused its arguments")

@@ -73,6 +73,6 @@ def test_half_precision_keeps_the_recurrence_in_float32(golden):
     A = folded.layers[0].blocks[0].op.A.clone()
     half = folded.half()
     mixer = half.layers[0].blocks[0].op
-    assert (mixer.x_proj.dtype, mixer.in_proj.weight.dtype) == (torch.float16, torch.float16)
+    assert (mixer.x_proj.dtype, mixer.in_x.weight.dtype) == (torch.float16, torch.float16)
     assert (mixer.dt_bias.dtype, mixer.D.dtype) == (torch.float32, torch.float32)
     assert torch.equal(mixer.A, A)

@@ -16,11 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 
 from evm_deploy.verification.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
-KERNELS = ["run", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]
+KERNELS = ["run", "norm", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror"]
 X86_FLAGS = {"isa_avx2": ["-mavx2", "-mfma", "-mf16c"]}
 X86_FLAGS["isa_avx512"] = [*X86_FLAGS["isa_avx2"], "-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"]
@@ -109,6 +110,17 @@ def test_a_decay_beyond_float32_is_zero_on_aarch64(
     y = emulate(check, tmp_path, numbers, [t for t in steep if isinstance(t, torch.Tensor)])
     expected = torch.nn.functional.softplus(case.delta.double()) * case.u * (case.B * case.C).sum(-1, keepdim=True)
     assert relative_error(torch.from_numpy(y).view_as(case.u), expected) < KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("C", [48, 53])
+def test_normalisations_on_aarch64(check: Path, tmp_path: Path, relative_error: Error, C: int) -> None:
+    x, z = 3 * torch.randn(2, 150, C) + 1, 4 * torch.randn(2, 150, C)
+    scale, bias = torch.randn(C), torch.randn(C)
+    normed = F.layer_norm(x.double(), (C,), scale.double(), bias.double(), 1e-5)
+    y = emulate(check, tmp_path, [2, 300, C], [x, z, scale, bias])
+    assert relative_error(torch.from_numpy(y).view_as(x), normed * F.silu(z.double())) < KERNEL_RELATIVE
+    y = emulate(check, tmp_path, [3, 2, 150, C], [x, scale, bias])
+    assert relative_error(torch.from_numpy(y).view(2, C), normed.mean(1)) < KERNEL_RELATIVE
 
 
 def test_macos_links(tmp_path: Path) -> None:

@@ -159,13 +159,15 @@ def test_softplus_is_accurate_where_it_is_tiny_and_where_it_is_large(isa: str) -
 
 
 def test_a_fading_state_does_not_become_slow(isa: str, make_scan: Make) -> None:
-    """The states pass through the denormal numbers: exactly zero from there on."""
+    """The states would pass through the denormal numbers; they stop above them, or at zero."""
     case = make_scan(1, 1, 400, 16, 16, softplus=False, optional=False)
     delta = torch.full_like(case.delta, 0.5)
     u = torch.zeros_like(case.u)
     u[:, :, 0] = 1
     y = native.selective_scan(*replace(case, u=u, delta=delta, A=torch.full_like(case.A, -1.0)).arguments())
-    assert (y[:, :, 250:] == 0).all()
+    assert (y[:, :, 250:].abs() < 1e-36).all()
+    smallest_normal = torch.finfo(torch.float32).tiny
+    assert ((y == 0) | (y.abs() >= smallest_normal)).all()
     assert (y[:, :, 100] != 0).all()
 
 

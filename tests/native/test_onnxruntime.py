@@ -125,6 +125,16 @@ def test_optional_inputs(make_scan: Make, relative_error: Error, D: bool, delta_
         assert relative_error(torch.from_numpy(y), case.expected()) < KERNEL_RELATIVE
 
 
+def test_float16_is_the_float32_result_rounded(isa: str, make_scan: Make) -> None:
+    """To the nearest, denormal and infinite results among them."""
+    case = rounded(make_scan(1, 2, 50, 37, 16))
+    wide = torch.logspace(-8, 4.6, 37)  # float16 ends at 6e-8 and at 65504
+    case = replace(case, D=case.D * wide, C=case.C * 0)
+    values = tensors(case, half=True)
+    y = session([scan_node(list(values))], values).run(None, values)[0]
+    assert torch.equal(torch.from_numpy(y), native.selective_scan(*case.arguments()).half())
+
+
 def test_both_types_in_one_session(make_scan: Make, relative_error: Error) -> None:
     case = make_scan(1, 2, 20, 18, 4)
     full, half = tensors(case), {f"{name}_half": value for name, value in tensors(case, half=True).items()}
