@@ -10,16 +10,16 @@ from pathlib import Path
 from typing import Any
 
 
-def interleaved(
-    contenders: Mapping[str, Callable[[], object]], rounds: int, warm_up: int = 3
-) -> dict[str, list[float]]:
-    """Milliseconds of each call of each contender, `rounds` of each, in turns: A B C, A B C, ..."""
-    for _ in range(warm_up):
-        for call in contenders.values():
-            call()
+def interleaved(contenders: Mapping[str, Callable[[], object]], rounds: int, settle: int = 1) -> dict[str, list[float]]:
+    """Milliseconds of each call of each contender, `rounds` of each, in turns: A B C, A B C, ...
+
+    A turn is `settle` calls that are not timed, which bring back the caches that the others took, and one that is.
+    """
     times: dict[str, list[float]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, call in contenders.items():
+            for _ in range(settle):
+                call()
             start = time.perf_counter()
             call()
             times[name].append(1e3 * (time.perf_counter() - start))

@@ -202,6 +202,7 @@ static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const 
     if (next[t] >= 0) {
       __builtin_prefetch(u + next[t]);
       __builtin_prefetch(y + next[t], 1);
+      if (given) __builtin_prefetch(given + (t + kBlock) * channels);
     }
     F delta = bias;
     if (given) {

@@ -142,8 +142,9 @@ def _checked(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dic
     checked = {}
     for name, like in expected.items():
         tensor = tensors[name] if name in tensors else torch.zeros(like.shape, dtype=like.dtype)
-        if tensor.is_floating_point() != like.is_floating_point() or tensor.is_sparse:
-            raise CheckpointError(f"{path}: {name} has dtype {tensor.dtype}.", "Save the weights as dense floats.")
+        if tensor.is_floating_point() != like.is_floating_point() or tensor.layout != torch.strided:
+            kind = f"{tensor.dtype}, {tensor.layout}".replace("torch.", "")
+            raise CheckpointError(f"{path}: {name} is a tensor of {kind}.", "Save the weights as dense floats.")
         checked[name] = tensor.detach().to(like.dtype).contiguous()
         if not checked[name].isfinite().all():
             raise CheckpointError(

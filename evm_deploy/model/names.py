@@ -45,7 +45,7 @@ def _renamed(name: str) -> str:
 def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | list[str]:
     """The configuration that the shapes say, which may not fit every tensor; or what is missing to say any."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
-    found = {int(name.split(".")[1]) for name in shapes if re.match(r"layers\.\d+\.", name)}
+    found = {int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d{1,4})\.", name))}
     stages = {i: _infer_stage(shapes, i) for i in sorted(found or {0})}
     known = [stage for stage in stages.values() if stage is not None]
     missing = [f"layers.{i}" for i, stage in stages.items() if stage is None]
