@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= demo-out
 DIGITS := examples/digits
 
-.PHONY: demo test test-aarch64 bench check clean
+.PHONY: demo test test-aarch64 test-oldest bench check clean
 
 demo: .venv/installed
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
@@ -21,10 +21,19 @@ test-aarch64: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt ziglang
 	$(BIN)/python -m pytest -rs tests/native/test_aarch64.py
 
+test-oldest: .venv/installed
+	$(PYTHON) -m venv build/oldest
+	build/oldest/bin/pip install -q "onnxruntime==1.20.*" numpy
+	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --dynamic-batch --dynamic-size \
+		--out build/oldest-bundle --overwrite
+	build/oldest/bin/python tests/run_golden_pair.py build/oldest-bundle \
+		$$($(BIN)/python -c "import evm_deploy; print(evm_deploy.native_library())")
+
 bench: .venv/installed
-	$(BIN)/pip install -q -c constraints.txt onnxsim huggingface_hub pyyaml
-	$(BIN)/pip install -q -c constraints.txt --no-deps timm
-	$(BIN)/python benchmarks/scan.py
+	$(BIN)/pip install -q -c constraints.txt huggingface_hub pyyaml
+	$(BIN)/pip install -q -c constraints.txt --no-deps timm torchvision
+	$(BIN)/python benchmarks/scan.py --stage 1
+	$(BIN)/python benchmarks/scan.py --stage 2 --skip unrolled
 	$(BIN)/python benchmarks/latency.py
 
 check: .venv/installed

@@ -1,5 +1,8 @@
 """The error tree: every failure a user can meet names its cause and its fix, and carries the exit code."""
 
+import difflib
+from collections.abc import Collection
+
 
 class EvmDeployError(Exception):
     """Root of the tree. `cause` is what happened, `fix` is what to do about it; both are one sentence."""
@@ -44,3 +47,11 @@ class CheckFailed(EvmDeployError):
     """The artifact was made and read, and it is not right (parity, accuracy, precision)."""
 
     exit_code = 1
+
+
+def check_choice(what: str, value: str, offered: Collection[str]) -> None:
+    """Raises OptionError, with the nearest name, unless `value` is one of `offered`."""
+    if value not in offered:
+        near = difflib.get_close_matches(str(value).lower(), offered, 1, cutoff=0.5)
+        fix = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(offered)}."
+        raise OptionError(f"there is no {what} {value!r}.", fix)

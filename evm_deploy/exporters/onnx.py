@@ -11,11 +11,11 @@ import onnx.inliner
 import torch
 
 from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, output_names
-from evm_deploy.exporters.options import SMALLEST_IMAGE, ExportOptions
+from evm_deploy.exporters.options import ExportOptions
 from evm_deploy.graph import functions
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import Preprocessing
+from evm_deploy.manifest import SMALLEST_IMAGE, Preprocessing
 from evm_deploy.model import EfficientVMamba
 from evm_deploy.model.fold import fold, fold_preprocessing
 

@@ -1,12 +1,11 @@
 """What can be asked of an export, and what each target can give."""
 
-import difflib
+import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from evm_deploy.errors import OptionError
+from evm_deploy.errors import OptionError, check_choice
+from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE
 
-SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
 OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntime 1.20 reads up to 21
 
 
@@ -41,36 +40,28 @@ class ExportOptions:
     dynamic_size: bool = False
     bake_preprocessing: bool = False  # the model takes a uint8 NHWC image
     softmax: bool = False
-    labels: Path | None = None  # a text file, a label a line
+    labels: str | os.PathLike[str] | None = None  # a text file, a label a line
     scan_form: str = "operator"
     verify: bool = True
-    images: Path | None = None  # real images for the verification: a file or a folder
+    images: str | os.PathLike[str] | None = None  # real images for the verification: a file or a folder
     key: str | None = None  # which state dict of the checkpoint
     scan: str = "es2d"  # "ss2d": the checkpoint was trained with the full cross-scan, which its tensors do not tell
     overwrite: bool = False
 
     def __post_init__(self) -> None:
-        one_of("target", self.target, TARGETS)
+        check_choice("target", self.target, TARGETS)
         target = TARGETS[self.target]
-        one_of("precision", self.precision, target.precisions)
-        one_of("scan form", self.scan_form, target.scan_forms)
+        check_choice("precision", self.precision, target.precisions)
+        check_choice("scan form", self.scan_form, target.scan_forms)
         if self.opset not in OPSETS:
             offered = f"{OPSETS[0]} to {OPSETS[-1]}"
             raise OptionError(f"opset {self.opset} is not one of {offered}.", f"choose an opset from {offered}.")
-        if any(not SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in self.image_size):
-            h, w = self.image_size
+        sides = self.image_size if isinstance(self.image_size, tuple) else ()
+        if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
+            raise OptionError(f"image size {self.image_size!r} is not (height, width).", "give two whole numbers.")
+        if any(not SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in sides):
+            h, w = sides
             raise OptionError(
                 f"image size {h}x{w} is not within {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels a side.",
                 "give one number (224) or height x width (192x256).",
             )
-
-
-def one_of(what: str, value: str, offered: dict[str, object] | dict[str, Target] | tuple[str, ...]) -> None:
-    """Raises OptionError, with the nearest name, unless `value` is offered."""
-    if value in offered:
-        return
-    near = difflib.get_close_matches(value, offered, 1)
-    raise OptionError(
-        f"{what} {value!r} does not exist." if near else f"{what} {value!r} is not offered here.",
-        f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(offered)}.",
-    )

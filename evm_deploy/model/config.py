@@ -1,11 +1,10 @@
 """What distinguishes one EfficientVMamba from another, and the three that were published."""
 
 import dataclasses
-import difflib
 import math
 from typing import Any
 
-from evm_deploy.errors import OptionError
+from evm_deploy.errors import OptionError, check_choice
 
 BLOCKS = ("evss", "inres")
 SCANS = ("es2d", "ss2d")
@@ -45,8 +44,8 @@ class ModelConfig:
         for name in ("dims", "depths", "dt_rank", "d_state", "step", "num_classes"):
             _check_counts(name, getattr(self, name))
         for kind in self.blocks:
-            _check_choice("block", kind, BLOCKS)
-        _check_choice("scan", self.scan, SCANS)
+            check_choice("block", kind, BLOCKS)
+        check_choice("scan", self.scan, SCANS)
         stages = range(len(self.dims))
         if self.out_indices is not None and (not self.out_indices or any(i not in stages for i in self.out_indices)):
             raise OptionError(
@@ -71,7 +70,7 @@ class ModelConfig:
     @staticmethod
     def variant(name: str, **changes: Any) -> "ModelConfig":
         """The published network `name` ("tiny", "small" or "base"), with `changes` to its fields."""
-        _check_choice("variant", name, tuple(VARIANTS))
+        check_choice("variant", name, tuple(VARIANTS))
         return dataclasses.replace(VARIANTS[name], **changes)
 
 
@@ -80,13 +79,6 @@ def _check_counts(name: str, value: int | tuple[int, ...] | None) -> None:
     for count in counts:
         if not isinstance(count, int) or isinstance(count, bool) or count < 1:
             raise OptionError(f"{name} is {value!r}.", f"Make {name} of whole numbers that are at least 1.")
-
-
-def _check_choice(what: str, value: str, choices: tuple[str, ...]) -> None:
-    if value not in choices:
-        near = difflib.get_close_matches(str(value).lower(), choices, n=1, cutoff=0.5)
-        fix = f"Did you mean {near[0]!r}?" if near else f"Use one of: {', '.join(choices)}."
-        raise OptionError(f"There is no {what} {value!r}.", fix)
 
 
 VARIANTS = {

@@ -38,7 +38,7 @@ def native_library() -> Path:
                 return path
     raise MissingToolError(
         "This installation of evm-deploy was made without a C++ compiler and has no native kernels.",
-        "Install g++ or clang, then reinstall: pip install --force-reinstall --no-deps evm-deploy.",
+        "Install g++ or clang, then, in the folder of evm-deploy: pip install --force-reinstall --no-deps .",
     )
 
 

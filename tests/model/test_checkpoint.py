@@ -258,9 +258,22 @@ def test_float64_that_float32_cannot_hold(weights, save):
 
 def test_integers_in_the_place_of_weights(weights, save):
     weights["classifier.head.bias"] = torch.ones(10, dtype=torch.int64)
-    assert "classifier.head.bias has dtype torch.int64" in refusal(save(weights))
+    assert "classifier.head.bias is a tensor of int64" in refusal(save(weights))
 
 
 def test_a_small_file_cannot_declare_large_tensors(weights, save):
     weights["classifier.head.weight"] = torch.ones(1).expand(1 << 40, 128)
     assert "declares more weights than it holds" in refusal(save(weights))
+
+
+@pytest.mark.filterwarnings("ignore:Sparse CSR")
+@pytest.mark.parametrize("change", [torch.Tensor.to_sparse, torch.Tensor.to_sparse_csr, torch.Tensor.cfloat])
+def test_other_tensors_in_the_place_of_weights(weights, save, change):
+    weights["classifier.head.weight"] = change(weights["classifier.head.weight"])
+    assert "classifier.head.weight is a tensor of " in refusal(save(weights))
+
+
+@pytest.mark.parametrize("stage", ["9" * 5000, "9" * 9, "\N{ARABIC-INDIC DIGIT FOUR}"])
+def test_stages_with_absurd_numbers(weights, save, stage):
+    weights[f"layers.{stage}.blocks.0.op.A_logs"] = torch.ones(1, 1)
+    refusal(save(weights))

@@ -37,7 +37,7 @@ def test_derived_values():
         ({"step": 1.5}, "step is 1.5"),
         ({"num_classes": 0}, "num_classes is 0"),
         ({"num_classes": True}, "num_classes is True"),
-        ({"blocks": ("evs", "evss", "inres", "inres")}, "Did you mean 'evss'"),
+        ({"blocks": ("evs", "evss", "inres", "inres")}, "did you mean 'evss'"),
         ({"scan": "mamba"}, "Use one of: es2d, ss2d"),
         ({"num_classes": None, "out_indices": (0, 4)}, "out_indices (0, 4)"),
         ({"num_classes": None, "out_indices": ()}, "out_indices ()"),
@@ -50,5 +50,5 @@ def test_wrong_values_are_option_errors(changes, said):
 
 
 def test_unknown_variant_names_the_nearest():
-    with pytest.raises(OptionError, match="Did you mean 'tiny'"):
+    with pytest.raises(OptionError, match="did you mean 'tiny'"):
         ModelConfig.variant("tinny")

@@ -159,6 +159,12 @@ def test_a_pickle_that_torch_did_not_write_is_refused(file):
     assert "cannot be read safely" in refusal(file)
 
 
+def test_torch_says_nothing_beside_our_line(file, recwarn):
+    file.write_bytes(pickle.dumps(Runs(os.system, ("true",)), protocol=4))  # torch warns of the protocol
+    refusal(file)
+    assert not recwarn.list
+
+
 def test_a_whole_pickled_network_is_no_state_dict(file):
     torch.save(torch.nn.Linear(2, 2), file)
     assert "holds no state dict" in refusal(file)

@@ -63,7 +63,7 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
     batch=st.integers(1, 3),
     H=st.integers(1, 20),
     W=st.integers(1, 20),
-    C=st.sampled_from([2, 7, 16, 31, 48, 96, 130]),
+    C=st.sampled_from([7, 16, 31, 48, 96, 130]),
     seed=st.integers(0, 99),
 )
 def test_float32(op: str, library: bool, batch: int, H: int, W: int, C: int, seed: int) -> None:
