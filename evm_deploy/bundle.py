@@ -88,9 +88,10 @@ class Bundle:
             raise BundleError(f"{path} is not UTF-8 text.", "export the model again.") from None
 
     def sample(self) -> Sample:
-        """The golden pair. Raises BundleError where it is no plain array."""
-        names = _output_names(len(self.manifest.outputs))
-        return Sample(self._array("sample/input.npy"), tuple(map(self._array, names)))
+        """The golden pair. Raises BundleError where it is no plain array, or not as the manifest declares it."""
+        outputs = self.manifest.outputs
+        expected = map(self._array, _output_names(len(outputs)), outputs)
+        return Sample(self._array("sample/input.npy", self.manifest.inputs[0]), tuple(expected))
 
     def _check_names(self) -> None:
         """What the manifest speaks of, and every bundle has, is among the hashed files."""
@@ -104,12 +105,16 @@ class Bundle:
             if name not in manifest.files:
                 raise BundleError(f"{self.path} does not list {name} among its files.", "export the model again.")
 
-    def _array(self, name: str) -> npt.NDArray[np.generic]:
+    def _array(self, name: str, spec: IOSpec) -> npt.NDArray[np.generic]:
         path = self._bounded(name, SAMPLE_BYTES)
         try:  # a mapping allocates nothing on the word of a header that promises more than the file has
-            return np.array(np.lib.format.open_memmap(path, mode="r"))
+            array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, OSError) as error:
             raise BundleError(f"{path} is not a plain NumPy array ({error}).", "export the model again.") from error
+        if not spec.fits(array.shape, str(array.dtype)):
+            what = f"{array.dtype} {array.shape}"
+            raise BundleError(f"{path} is {what}, but {spec.name} is {spec.dtype} {spec.shape}.", "export it again.")
+        return array
 
     def _bounded(self, name: str, limit: int) -> Path:
         path = _regular_file(self.path, name)
@@ -239,8 +244,9 @@ def _stranger(target: Path) -> str | None:
     """Why deleting `target` could lose something of the user's; None for a bundle or an empty folder."""
     if not target.is_dir():
         return "it is not a folder"
-    names = {file.relative_to(target).as_posix() for file in _files(target)} - {".DS_Store"}
-    if not names:
+    if target in (Path.cwd(), *Path.cwd().parents):
+        return "it is the current folder, or holds it"
+    if all(entry.name == ".DS_Store" for entry in target.iterdir()):
         return None
     try:
         manifest = json.loads(_read_manifest(target))
@@ -249,6 +255,7 @@ def _stranger(target: Path) -> str | None:
         ours = set()
     if MANIFEST not in ours:
         return "it is not a bundle"
+    names = {file.relative_to(target).as_posix() for file in _files(target)} - {".DS_Store"}
     others = sorted(names - ours)
     return f"it holds {others[0]}, which is not part of the bundle" if others else None
 

@@ -1,13 +1,16 @@
 """The command line: a command parses, calls the function of its name, and prints.
 
-Exit codes: 0 done; 1 a check failed; 2 wrong input or a missing tool; 130 interrupted; 70 a fault of evm-deploy.
+Exit codes: 0 done; 1 a check failed; 2 wrong input or a missing tool; 130 interrupted; 141 nobody reads our
+stdout; 70 a fault of evm-deploy.
 """
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import os
 import re
+import signal
 import sys
 import traceback
 from pathlib import Path
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
 
 INTERRUPTED = 130
+BROKEN_PIPE = 141  # as the shell says of a program that the signal ended: neither passed nor failed
 FAULT = 70
 # typer has carried its own click since 0.26; through its public exception this is the right class in both.
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
@@ -69,9 +73,9 @@ def export(
     ] = False,
     softmax: Annotated[bool, typer.Option("--softmax", help="Give probabilities, not logits.")] = False,
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
-    scan_form: Annotated[str, typer.Option(help="How a runtime without our operator scans.")] = DEFAULTS.scan_form,
+    scan_form: Annotated[str, typer.Option(help="operator; inlined: standard operators only.")] = DEFAULTS.scan_form,
     key: Annotated[str | None, typer.Option(help="The entry of the checkpoint that holds the weights.")] = None,
-    scan: Annotated[str, typer.Option(help="es2d, or ss2d for a network trained with it.")] = DEFAULTS.scan,
+    scan: Annotated[str, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
     images: Annotated[Path | None, typer.Option(help="Verify on this image, or folder of images, as well.")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the result with PyTorch.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --out.")] = False,
@@ -185,6 +189,9 @@ def doctor(json: Json = False) -> None:
 
 def main(arguments: list[str] | None = None) -> int:
     """Runs a command line and returns its exit code; every failure is a line or two on stderr."""
+    console.open_streams()
+    _end_as_on_ctrl_c()
+    os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # or onnxruntime leaves an identifier in the home folder
     try:
         arguments = sys.argv[1:] if arguments is None else arguments
         code = app(arguments or ["--help"], prog_name="evm-deploy", standalone_mode=False)
@@ -199,9 +206,12 @@ def main(arguments: list[str] | None = None) -> int:
         return _failed(error.cause, error.fix, error.exit_code)
     except UsageError as error:
         return _failed(*_usage(error), 2)
-    except BrokenPipeError:  # the reader of our stdout, say `head`, has what it wants
+    except (BrokenPipeError, SystemExit):  # our reader, say `head`, has gone; typer makes that a SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return BROKEN_PIPE
+    except OSError as error:  # a file that may not be read, a name too long, a full disk under stdout
+        where = f"{error.filename}: " if error.filename is not None else ""
+        return _failed(f"{where}{error.strerror or error}.", "check the path, its permissions and the space there.", 2)
     except MemoryError:
         return _failed("there is not enough memory for this.", "use a smaller --image-size, or a larger machine.", 2)
     except Exception as error:
@@ -217,6 +227,14 @@ def parse_image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+def _end_as_on_ctrl_c() -> None:
+    """Has the other polite ways to end a program remove what is half written, unless somebody handles them."""
+    for number in (getattr(signal, name, None) for name in ("SIGTERM", "SIGHUP")):
+        if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+            with contextlib.suppress(ValueError):  # not in the main thread
+                signal.signal(number, signal.default_int_handler)
+
+
 def _usage(error: Any) -> tuple[str, str]:
     context = error.ctx
     command = context.command_path if context is not None else "evm-deploy"
@@ -228,12 +246,13 @@ def _usage(error: Any) -> tuple[str, str]:
 def _failed(cause: str, fix: str, code: int) -> int:
     if os.environ.get("EVM_DEPLOY_DEBUG"):
         traceback.print_exc()
-    console.error(cause, fix)
+    with contextlib.suppress(OSError):  # of a full or closed stderr: the exit code says it still
+        console.error(cause, fix)
     return code
 
 
 def _print_report(report: ParityReport) -> None:
-    console.print_rows(report.rows)
+    console.print_rows(report.summary())
     for note in report.notes:
         print(f"note: {note}")
     if report.first_divergent_block is not None:

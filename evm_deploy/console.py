@@ -4,14 +4,27 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import io
+import os
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 PIPE_WIDTH = 160  # columns of a table that goes into a file or another program
+
+
+def open_streams() -> None:
+    """Lets every text be printed anywhere: a closed stream swallows it, other encodings get it escaped."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:  # the program was started with `>&-`, or without a console
+            setattr(sys, name, Path(os.devnull).open("w", encoding="utf-8"))  # noqa: SIM115  # as long as the program
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def out() -> Console:
@@ -35,7 +48,12 @@ def progress() -> Iterator[Callable[[str], None]]:
     """Yields the function that a pipeline calls with each stage's name: a spinner, or a line where there is no tty."""
     console = _console(sys.stderr)
     if not console.is_terminal:
-        yield lambda stage: console.print(stage, soft_wrap=True)
+
+        def say(stage: str) -> None:
+            with contextlib.suppress(OSError):  # nobody reads it: that is no reason to stop
+                console.print(stage, soft_wrap=True)
+
+        yield say
         return
     with console.status("starting") as status:
         yield status.update
@@ -63,10 +81,10 @@ def print_facts(facts: Mapping[str, Any]) -> None:
 def _flat(facts: Mapping[str, Any], indent: str) -> Iterator[tuple[str, str]]:
     for name, value in facts.items():
         if isinstance(value, Mapping) and value:
-            yield indent + clean(name), ""
+            yield indent + clean(str(name)), ""
             yield from _flat(value, indent + "  ")
         else:
-            yield indent + clean(name), _cell(value)
+            yield indent + clean(str(name)), _cell(value)
 
 
 def _cell(value: Any) -> str:
@@ -85,4 +103,10 @@ def _cell(value: Any) -> str:
 
 def _console(stream: Any) -> Console:
     width = None if stream.isatty() else PIPE_WIDTH
-    return Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
+    return _Console(file=stream, markup=False, highlight=False, emoji=False, width=width)
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> None:
+        """Leaves a reader that has gone to `cli.main`; rich would end the program."""
+        raise BrokenPipeError

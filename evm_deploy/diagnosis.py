@@ -68,7 +68,7 @@ def _native() -> Check:
         from evm_deploy.scan import native
 
         if not native.available():
-            fix = "install a C++ compiler, then: pip install --force-reinstall --no-deps evm-deploy"
+            fix = "install a C++ compiler; then, in the folder of evm-deploy: pip install --force-reinstall --no-deps ."
             return Check(name, "missing", "models run, more slowly, on standard operators", fix, required=False)
         path = Path(native.native_library())
         isa = ctypes.CDLL(str(path)).evm_isa
@@ -76,7 +76,7 @@ def _native() -> Check:
         _load_in_onnxruntime(path)
         return Check(name, "ok", f"{isa().decode()}, {path}", required=False)
     except Exception as error:  # whatever the loader of this system raises is what the user must read
-        fix = "pip install --force-reinstall --no-deps evm-deploy"
+        fix = "in the folder of evm-deploy: pip install --force-reinstall --no-deps ."
         return Check(name, "broken", f"{type(error).__name__}: {error}", fix, required=False)
 
 

@@ -109,7 +109,7 @@ def _checkpoint(path: Path) -> dict[str, Any]:
 
 
 def _operator(node: onnx.NodeProto) -> str:
-    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else node.op_type
+    return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
 
 
 def _tensor(value: onnx.ValueInfoProto) -> str:

@@ -13,9 +13,9 @@ def dumps(value: Any) -> str:
     """`value` as JSON text with sorted keys, indent 2 and a final newline.
 
     Dataclasses become objects, tuples arrays, paths strings. JSON has no infinities and no NaN (a PSNR of equal
-    arrays is one), so they become null.
+    arrays is one), so they become null. The text is ASCII: a terminal of any encoding can print it.
     """
-    return json.dumps(_plain(value), sort_keys=True, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(_plain(value), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def _plain(value: Any) -> Any:

@@ -16,7 +16,7 @@ def read_labels(path: Path, num_classes: int | None) -> tuple[str, ...]:
     if path.stat().st_size > MAX_BYTES:
         raise InputError(f"{path} has more than {MAX_BYTES} bytes.", "name a text file with one class name a line.")
     try:
-        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+        labels = tuple(line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines())
     except UnicodeDecodeError:
         raise InputError(f"{path} is not UTF-8 text.", "save it as UTF-8, one class name a line.") from None
     if len(labels) != num_classes or not all(labels):

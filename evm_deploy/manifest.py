@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -13,6 +14,7 @@ from evm_deploy.errors import BundleError
 from evm_deploy.jsontext import dumps
 
 SCHEMA_VERSION = 1
+SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
@@ -33,6 +35,12 @@ class IOSpec:
     meaning: Literal["image", "logits", "probabilities", "features"]
     range: tuple[float, float] | None = None  # least and greatest value, where there is a bound
 
+    def fits(self, shape: Sequence[int], dtype: str) -> bool:
+        """Whether an array of this shape and dtype can be this tensor; an empty one never is."""
+        sides = zip(shape, self.shape, strict=False)
+        same = all(have == said or not isinstance(said, int) for have, said in sides)
+        return same and len(shape) == len(self.shape) and 0 not in shape and dtype == self.dtype
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -52,12 +60,12 @@ class Preprocessing:
     baked: bool = False
 
     def __post_init__(self) -> None:
-        if not all(1 <= side <= 4096 for side in self.image_size):
-            raise ValueError(f"image size {self.image_size} is not within 1 to 4096")
+        if not all(1 <= side <= LARGEST_IMAGE for side in self.image_size):
+            raise ValueError(f"image size {self.image_size} is not within 1 to {LARGEST_IMAGE}")
         if not 0.1 <= self.crop_pct <= 1:
             raise ValueError(f"crop_pct {self.crop_pct} is not within 0.1 to 1")
-        if not all(map(math.isfinite, self.mean + self.std)) or min(self.std) <= 0:
-            raise ValueError("mean and std must be finite, std positive")
+        if not all(abs(mean) <= 1e6 for mean in self.mean) or not all(1e-6 <= std <= 1e6 for std in self.std):
+            raise ValueError("mean is not within -1e6 to 1e6, or std not within 1e-6 to 1e6")
 
     @property
     def resize_size(self) -> tuple[int, int]:
@@ -115,6 +123,19 @@ class Manifest:
         check_relative(self.model_file)
         if self.labels is not None:
             check_relative(self.labels)
+        self._check_tensors()
+
+    def _check_tensors(self) -> None:
+        """The input takes what the preprocessing gives, and the outputs are those of the task."""
+        h, w = self.preprocessing.image_size
+        image = ((1, h, w, 3), "uint8") if self.preprocessing.baked else ((1, 3, h, w), "float32")
+        if min(h, w) < SMALLEST_IMAGE or len(self.inputs) != 1 or not self.inputs[0].fits(*image):
+            raise ValueError(f"inputs do not take the preprocessed image, {image[1]} {image[0]}")
+        meanings = [spec.meaning for spec in self.outputs]
+        scores = meanings in (["logits"], ["probabilities"]) and len(self.outputs[0].shape) == 2
+        features = bool(meanings) and set(meanings) == {"features"}
+        if not (scores if self.task == "classification" else features):
+            raise ValueError(f"outputs ({', '.join(meanings)}) are not those of {self.task}")
 
     def to_json(self) -> str:
         """The text of `manifest.json`; equal manifests give equal text."""
@@ -139,9 +160,8 @@ class Manifest:
             manifest: Manifest = _adapter().validate_json(text)
         except ValidationError as error:
             first = error.errors(include_url=False, include_input=False)[0]
-            where = ".".join(map(str, first["loc"])) or "manifest.json"
-            reason = first["msg"].removeprefix("Value error, ")
-            raise BundleError(f"manifest.json is not valid: {where}: {reason}.", fix) from None
+            reason = ": ".join((".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")))
+            raise BundleError(f"manifest.json is not valid: {reason.removeprefix(': ')}.", fix) from None
         return manifest
 
 

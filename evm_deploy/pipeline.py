@@ -3,13 +3,14 @@
 import dataclasses
 import importlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, Manifest, Preprocessing, Sample, write_bundle
-from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.exporters.options import TARGETS, ExportOptions
 from evm_deploy.labels import read_labels
 
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
 
 Progress = Callable[[str], None]
+Location = str | os.PathLike[str]
 TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
@@ -41,7 +43,7 @@ class Prediction:
 
 
 def export(
-    checkpoint: Path, out: Path, options: ExportOptions | None = None, *, progress: Progress | None = None
+    checkpoint: Location, out: Location, options: ExportOptions | None = None, *, progress: Progress | None = None
 ) -> ExportResult:
     """Turns a checkpoint into a verified bundle at `out`; nothing is left there when anything fails.
 
@@ -50,15 +52,17 @@ def export(
     """
     options, say = options or ExportOptions(), progress or (lambda stage: None)
     with write_bundle(out, options.overwrite) as draft:
+        import numpy as np
+
         from evm_deploy.model.checkpoint import read_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.images import verification_images
 
         say("reading the checkpoint")
         source = read_checkpoint(checkpoint, key=options.key, scan=options.scan)
-        labels = read_labels(options.labels, source.config.num_classes) if options.labels else None
+        labels = read_labels(Path(options.labels), source.config.num_classes) if options.labels else None
         model = source.build()
-        manifest = _manifest(source, checkpoint.name, options)
+        manifest = _manifest(source, Path(checkpoint).name, options)
         images = verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
@@ -66,7 +70,10 @@ def export(
         target.write(model, manifest.preprocessing, options, draft.path / manifest.model_file)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
-        draft.write_sample(_golden_pair(model, manifest, images))
+        sample = _golden_pair(model, manifest, images)
+        if not all(np.isfinite(output).all() for output in sample.outputs):
+            raise CheckpointError(f"{checkpoint} gives values that are not finite.", "use another checkpoint.")
+        draft.write_sample(sample)
         bundle, report = draft.seal(manifest), None
 
         if options.verify:
@@ -79,7 +86,11 @@ def export(
 
 
 def verify(
-    bundle: Path, *, checkpoint: Path | None = None, images: Path | None = None, progress: Progress | None = None
+    bundle: Location,
+    *,
+    checkpoint: Location | None = None,
+    images: Location | None = None,
+    progress: Progress | None = None,
 ) -> "ParityReport":
     """Runs a bundle on every runtime here and compares: with `checkpoint` in PyTorch, else with its golden pair.
 
@@ -104,7 +115,9 @@ def verify(
     return verify_against_model(opened, source.build(), verification_images(opened.manifest, images))
 
 
-def predict(bundle: Path, images: Sequence[Path], *, top: int = 5, library: bool = True) -> list[Prediction]:
+def predict(
+    bundle: Location, images: Location | Sequence[Location], *, top: int = 5, library: bool = True
+) -> list[Prediction]:
     """The `top` classes of each image, by the bundle alone; `library` uses our operators where they are built.
 
     Raises BundleError (a backbone has no classes), ImageError.
@@ -112,25 +125,29 @@ def predict(bundle: Path, images: Sequence[Path], *, top: int = 5, library: bool
     import numpy as np
 
     from evm_deploy.images import load_image, preprocess
-    from evm_deploy.runtimes.onnxruntime import OnnxRunner
+    from evm_deploy.runtimes.onnxruntime import open_bundle
     from evm_deploy.scan import native
 
+    images = [images] if isinstance(images, (str, os.PathLike)) else images
     opened = Bundle.open(bundle)
     manifest, labels = opened.manifest, opened.labels()
     if manifest.task != "classification":
         raise BundleError(f"{bundle} is a backbone: it gives feature maps, not classes.", "predict with a classifier.")
-    found = []
-    with OnnxRunner(opened.model_path, library=library and native.available()) as runner:
+    spec, found = manifest.outputs[0], []
+    with open_bundle(opened, library=library and native.available()) as runner:
         for image in images:
-            scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0][0].astype(np.float64)
-            if manifest.outputs[0].meaning == "logits":
-                scores = np.exp(scores - scores.max())
-            shares = scores / scores.sum()
+            scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0]
+            if not spec.fits(scores.shape, str(scores.dtype)) or not np.isfinite(scores).all():
+                raise BundleError(f"{bundle} gives no scores for {image}.", "verify the bundle, or export it again.")
+            shares = scores[0].astype(np.float64)
+            if spec.meaning == "logits":
+                shares = np.exp(shares - shares.max())
+                shares /= shares.sum()
             best = np.argsort(-shares, kind="stable")[:top]
-            names = labels or [f"class {i}" for i in range(len(shares))]
+            names = [f"class {i}" for i in range(len(shares))] if labels is None else labels
             if len(names) != len(shares):
                 raise BundleError(f"{bundle} has {len(names)} labels for {len(shares)} classes.", "export it again.")
-            found.append(Prediction(image, tuple((names[i], float(shares[i])) for i in best)))
+            found.append(Prediction(Path(image), tuple((names[i], float(shares[i])) for i in best)))
     return found
 
 
@@ -151,12 +168,17 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         inputs=inputs,
         outputs=outputs,
         preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
-        checkpoint=CheckpointRecord(file, source.sha256, options.key),
+        checkpoint=CheckpointRecord(_utf8(file), source.sha256, options.key),
         model=dataclasses.asdict(config),
         scan_form=options.scan_form,
         tools={name: importlib.metadata.version(name) for name in TOOLS},
         opset=options.opset,
     )
+
+
+def _utf8(name: str) -> str:
+    """A file's name as JSON can hold it: names on Linux are bytes, of any encoding or none."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _golden_pair(model: "EfficientVMamba", manifest: Manifest, images: "Mapping[str, npt.NDArray[Any]]") -> Sample:

@@ -84,9 +84,9 @@ MANIFEST = Manifest(
     target="onnx",
     precision="fp32",
     model_file="model.onnx",
-    inputs=(IOSpec("image", ("batch", 3, 224, 224), "float32", "NCHW", "image"),),
+    inputs=(IOSpec("image", ("batch", 3, 32, 32), "float32", "NCHW", "image"),),
     outputs=(IOSpec("probabilities", ("batch", 3), "float32", "NC", "probabilities", (0.0, 1.0)),),
-    preprocessing=Preprocessing((224, 224)),
+    preprocessing=Preprocessing((32, 32)),
     checkpoint=CheckpointRecord("tiny.pth", "0" * 64),
     model={"dims": [48, 96], "step": 2},
     scan_form="operator",
@@ -110,7 +110,7 @@ def make_bundle() -> Callable[..., Bundle]:
     ) -> Bundle:
         with write_bundle(out, overwrite=changes.pop("overwrite", False)) as draft:
             (draft.path / "model.onnx").write_bytes(model)
-            draft.write_sample(Sample(np.zeros((1, 3, 2, 2), np.float32), (np.eye(3, dtype=np.float32),)))
+            draft.write_sample(Sample(np.zeros((1, 3, 32, 32), np.float32), (np.eye(3, dtype=np.float32),)))
             name = draft.write_labels(labels)
             draft.seal(dataclasses.replace(MANIFEST, labels=name, **changes))
         return Bundle.open(out)

@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.bundle import Bundle, CheckpointRecord, Preprocessing, Sample, sha256_file, write_bundle
+from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Preprocessing, Sample, sha256_file, write_bundle
 from evm_deploy.errors import BundleError, OutputError
 from evm_deploy.manifest import Manifest, check_relative
 
@@ -46,7 +46,7 @@ def test_round_trip(bundle: Bundle, manifest: Manifest) -> None:
     assert read.model_path.read_bytes() == b"model"
     assert read.labels() == ("cat", "dog", "eel")
     sample = read.sample()
-    assert sample.input.shape == (1, 3, 2, 2)
+    assert sample.input.shape == (1, 3, 32, 32)
     np.testing.assert_array_equal(sample.outputs[0], np.eye(3, dtype=np.float32))
     assert set(read.manifest.files) == {"model.onnx", "labels.txt", "sample/input.npy", "sample/output.npy"}
 
@@ -71,13 +71,16 @@ def test_a_bundle_can_be_moved(bundle: Bundle, tmp_path: Path) -> None:
 
 
 def test_a_model_that_is_a_folder_and_several_outputs(tmp_path: Path, manifest: Manifest) -> None:
-    outputs = (manifest.outputs[0], dataclasses.replace(manifest.outputs[0], name="second"))
-    changed = dataclasses.replace(manifest, target="other", model_file="model.package", outputs=outputs)
+    outputs = tuple(IOSpec(f"feature{i}", (i + 1,), "float32", "NCHW", "features") for i in range(2))
+    changed = dataclasses.replace(
+        manifest, task="backbone", target="other", model_file="model.package", outputs=outputs
+    )
     with write_bundle(tmp_path / "out") as draft:
         weights = draft.path / "model.package" / "data" / "weights.bin"
         weights.parent.mkdir(parents=True)
         weights.write_bytes(b"w")
-        draft.write_sample(Sample(np.zeros(1), (np.ones(1), np.full(2, 2.0))))
+        maps = (np.ones(1, np.float32), np.full(2, 2, np.float32))
+        draft.write_sample(Sample(np.zeros((1, 3, 32, 32), np.float32), maps))
         draft.seal(changed)
     read = Bundle.open(tmp_path / "out")
     assert read.model_path.is_dir()
@@ -183,6 +186,7 @@ def test_an_unknown_schema_version(bundle: Bundle, version: object) -> None:
         {"preprocessing": {"image_size": [224, 0]}},
         {"preprocessing": {"image_size": [224, 224], "std": [1, 1, 0]}},
         {"preprocessing": {"image_size": [224, 224], "mean": [1e400, 0, 0]}},
+        {"preprocessing": {"image_size": [224, 224], "std": [1, 1, 1e-320]}},
         {"checkpoint": {"file": "../x.pth", "sha256": "0" * 64}},
     ],
 )
@@ -237,6 +241,41 @@ def test_a_sample_that_promises_more_than_it_holds(bundle: Bundle) -> None:
         bundle.sample()
 
 
+@pytest.mark.parametrize(
+    ("name", "array"),
+    [
+        ("input", np.zeros((1, 3, 32), np.float32)),
+        ("input", np.zeros((1, 3, 32, 33), np.float32)),
+        ("input", np.zeros((0, 3, 32, 32), np.float32)),
+        ("input", np.zeros((1, 3, 32, 32), np.float64)),
+        ("input", np.zeros((1, 3, 32, 32), ">f4")),
+        ("output", np.zeros((1, 4), np.float32)),
+        ("output", np.array(["a"])),
+    ],
+)
+def test_a_sample_is_what_the_manifest_declares(bundle: Bundle, name: str, array: np.ndarray[Any, Any]) -> None:
+    np.save(bundle.path / "sample" / f"{name}.npy", array)
+    with pytest.raises(BundleError, match=rf"{name}\.npy is .* but (image|probabilities) is float32 \("):
+        bundle.sample()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"preprocessing": {"image_size": [33, 32]}},
+        {"preprocessing": {"image_size": [32, 32], "baked": True}},
+        {"preprocessing": {"image_size": [1, 1]}},
+        {"inputs": []},
+        {"outputs": []},
+        {"task": "backbone"},
+    ],
+)
+def test_tensors_that_do_not_fit_the_rest(bundle: Bundle, change: dict[str, Any]) -> None:
+    edit(bundle, **change)
+    with pytest.raises(BundleError, match=r"inputs do not take the preprocessed image|outputs .* are not those of"):
+        Bundle.open(bundle.path)
+
+
 def test_labels_that_are_not_text(bundle: Bundle) -> None:
     (bundle.path / "labels.txt").write_bytes(b"\xff\xfe")
     with pytest.raises(BundleError, match="UTF-8"):
@@ -285,6 +324,30 @@ def test_overwrite_never_removes_what_is_not_ours(tmp_path: Path, make_bundle: M
     with pytest.raises(OutputError, match="is not replaced"):
         make_bundle(out, overwrite=True)
     assert {path.name for path in out.iterdir()} == set(content) if content else out.read_text() == "a file"
+
+
+def test_overwrite_never_removes_the_folder_one_is_in(
+    bundle: Bundle, tmp_path: Path, make_bundle: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "empty").mkdir()
+    for folder in (bundle.path, tmp_path / "empty"):
+        monkeypatch.chdir(folder)
+        with pytest.raises(OutputError, match="current folder"):
+            make_bundle(Path(), overwrite=True)
+    assert Bundle.open(bundle.path).manifest == bundle.manifest
+
+
+def test_overwrite_does_not_search_what_is_not_ours(
+    tmp_path: Path, make_bundle: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "home" / "deep").mkdir(parents=True)
+
+    def walk(*_: object) -> None:
+        raise AssertionError("a folder as large as a home was walked through")
+
+    monkeypatch.setattr(os, "walk", walk)
+    with pytest.raises(OutputError, match="is not a bundle"):
+        make_bundle(tmp_path / "home", overwrite=True)
 
 
 def test_overwrite_never_removes_a_file_somebody_put_into_a_bundle(bundle: Bundle, make_bundle: Maker) -> None:

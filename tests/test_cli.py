@@ -1,6 +1,9 @@
 """The command line: what is parsed, what is printed where, and which exit code each failure has."""
 
+import errno
+import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -231,6 +234,8 @@ def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.Captu
         (MemoryError(), 2),
         (ZeroDivisionError("a fault"), 70),
         (KeyboardInterrupt(), 130),
+        (PermissionError(errno.EACCES, "Permission denied", "labels.txt"), 2),
+        (OSError(errno.ENOSPC, "No space left on device"), 2),
     ],
 )
 def test_exit_codes(
@@ -259,6 +264,24 @@ def test_the_traceback_is_there_when_asked_for(
     exported.answer = ZeroDivisionError("a fault")
     assert cli.main(["export", "t.pth", "--out", "out"]) == 70
     assert "Traceback" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")])
+def test_progress_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyPatch, error: OSError) -> None:
+    class Gone(io.StringIO):
+        def write(self, text: str) -> int:
+            raise error
+
+    monkeypatch.setattr(sys, "stderr", Gone())
+    with console.progress() as say:
+        say("reading")
+
+
+def test_a_run_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
+    home = {"HOME": str(tmp_path), "XDG_CACHE_HOME": ""}
+    command = [sys.executable, "-m", "evm_deploy", "doctor"]
+    subprocess.run(command, env={**os.environ, **home}, capture_output=True, check=True, timeout=120)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_long_error_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
@@ -297,7 +320,8 @@ def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
     assert lines(done.stderr)[0].endswith("out exists.")
 
 
-def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
+def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
     script = (
         "import sys, time\n"
         "from evm_deploy import cli, pipeline\n"
@@ -317,7 +341,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path) -> None:
             assert time.monotonic() < deadline
             assert running.poll() is None
             time.sleep(0.01)
-        running.send_signal(signal.SIGINT)
+        running.send_signal(number)
         _, text = running.communicate(timeout=30)
     assert running.returncode == 130
     assert lines(text)[-1] == "interrupted"
@@ -331,6 +355,53 @@ def test_an_export_to_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pyte
     assert code == 2
     assert "disk is full" in capsys.readouterr().err
     assert list(small_disk.iterdir()) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="redirects as POSIX shells do")
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ("--help >&-", 0),
+        ("doctor >&-", 0),
+        ("doctor >&- 2>&-", 0),
+        ("predict /none a.png 2>&-", 2),
+        ("predict /none a.png 2>/dev/full", 2),
+        ("doctor --json >/dev/full", 2),
+        ("doctor | true", 141),
+        ("--version | true", 141),
+    ],
+)
+def test_streams_that_are_closed_or_full(arguments: str, code: int) -> None:
+    if "/dev/full" in arguments and not Path("/dev/full").exists():
+        pytest.skip("no /dev/full here")
+    command = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m evm_deploy {arguments}"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="needs file names that are any bytes")
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_the_terminal_cannot_print(encoding: str) -> None:
+    name, label = os.fsdecode(b"caf\xe9.png"), "na\u00efve"
+    script = (
+        "import sys\n"
+        "from pathlib import Path\n"
+        "from evm_deploy import cli, pipeline\n"
+        "from evm_deploy.pipeline import Prediction\n"
+        f"pipeline.predict = lambda *a, **k: [Prediction(Path(sys.argv[1]), (({label!r}, 1.0),))]\n"
+        "sys.exit(cli.main(['predict', 'out', *sys.argv[1:]]))\n"
+    )
+    for options in ([], ["--json"]):
+        command = [sys.executable, "-c", script, name, *options]
+        done = subprocess.run(
+            command, capture_output=True, env={**os.environ, "PYTHONIOENCODING": encoding}, check=False
+        )
+        assert done.returncode == 0, done.stderr
+        if options:
+            (found,) = json.loads(done.stdout)["predictions"]
+            assert found["image"] == name
+            assert found["top"][0]["label"] == label
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

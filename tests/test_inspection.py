@@ -10,6 +10,7 @@ import torch
 from onnx import TensorProto, helper
 
 from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.cli import main
 from evm_deploy.errors import InputError
 from evm_deploy.inspection import inspect
 from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
@@ -55,6 +56,14 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     assert facts["scan_runs_on_a_stock_runtime"]
 
 
+def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    changed = model().SerializeToString().replace(b"Identity", b"Id\xff\xfetity")
+    (tmp_path / "model.onnx").write_bytes(changed)
+    for options in ([], ["--json"]):
+        assert main(["inspect", str(tmp_path / "model.onnx"), *options]) == 0
+        assert "tity" in capsys.readouterr().out
+
+
 def test_a_scan_without_its_body(tmp_path: Path) -> None:
     onnx.save(model(body=False), tmp_path / "model.onnx")
     facts = inspect(tmp_path / "model.onnx").facts
@@ -82,7 +91,7 @@ def test_a_bundle(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
         assert found.facts["task"] == "classification"
         assert found.facts["checkpoint"]["file"] == "tiny.pth"
         assert found.facts["files"]["model.onnx"] == bundle.model_path.stat().st_size
-        assert found.facts["inputs"] == {"image": "float32 (batch, 3, 224, 224) NCHW image"}
+        assert found.facts["inputs"] == {"image": "float32 (batch, 3, 32, 32) NCHW image"}
         assert found.facts["onnx"]["nodes"] == 3
 
 

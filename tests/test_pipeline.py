@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -20,8 +21,9 @@ from safetensors.torch import save_file
 
 import evm_deploy
 from evm_deploy import Bundle, EfficientVMamba, ExportOptions
+from evm_deploy.bundle import sha256_file
 from evm_deploy.cli import main
-from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 
@@ -154,6 +156,103 @@ def test_a_network_without_classes_in_the_labels(checkpoint: Path, tmp_path: Pat
     with pytest.raises(InputError, match="UTF-8"):
         evm_deploy.export(checkpoint, tmp_path / "out", dataclasses.replace(OPTIONS, labels=labels))
     assert left_behind(tmp_path) == ["labels.txt"]
+
+
+def test_labels_as_windows_writes_them(checkpoint: Path, tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(NAMES).encode())
+    options = dataclasses.replace(OPTIONS, labels=str(tmp_path / "labels.txt"), verify=False)
+    result = evm_deploy.export(str(checkpoint), str(tmp_path / "out"), options)
+    assert result.bundle.labels() == tuple(NAMES)
+    image = picture(tmp_path / "a.png")
+    assert evm_deploy.predict(str(tmp_path / "out"), str(image)) == evm_deploy.predict(tmp_path / "out", [image])
+
+
+def test_a_network_whose_values_are_not_finite(golden: Any, tmp_path: Path) -> None:
+    weights = golden.state_dict("micro")
+    weights["layers.0.blocks.0.conv_branch.1.running_var"].neg_()
+    save_file(weights, tmp_path / "a.safetensors")
+    with pytest.raises(CheckpointError, match="values that are not finite"):
+        evm_deploy.export(tmp_path / "a.safetensors", tmp_path / "out", OPTIONS)
+    assert left_behind(tmp_path) == ["a.safetensors"]
+
+
+# A model in the place of the exported one, with its hash put right
+
+
+def swapped(bundle: Path, out: Path, graph: onnx.GraphProto, **changes: Any) -> Path:
+    """A copy of `bundle` whose model is `graph` and whose manifest has `changes`."""
+    shutil.copytree(bundle, out)
+    proto = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 20)], ir_version=10)
+    (out / "model.onnx").write_bytes(proto.SerializeToString())
+    manifest = json.loads((out / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = sha256_file(out / "model.onnx")
+    (out / "manifest.json").write_text(json.dumps(manifest | changes))
+    return out
+
+
+def summing(
+    image: str = "image", logits: str = "logits", size: int = 64, classes: int = 10, to: int = onnx.TensorProto.FLOAT
+) -> onnx.GraphProto:
+    """Every class gets the sum of the image, reshaped to (1, classes); by default it has the interface of `bundle`."""
+    node, info = onnx.helper.make_node, onnx.helper.make_tensor_value_info
+    nodes = [
+        node("ReduceSum", [image], ["sum"], keepdims=0),
+        node("Cast", ["sum"], ["cast"], to=to),
+        node("Expand", ["cast", "shape"], [logits]),
+    ]
+    inputs = [info(image, onnx.TensorProto.FLOAT, (1, 3, size, size))]
+    shape = onnx.numpy_helper.from_array(np.array([1, classes]), "shape")
+    return onnx.helper.make_graph(nodes, "summing", inputs, [info(logits, to, None)], [shape])
+
+
+@pytest.mark.parametrize(
+    ("graph", "changes", "said"),
+    [
+        (summing(image="picture"), {}, "not what its manifest says"),
+        (summing(logits="scores"), {}, "not what its manifest says"),
+        (summing(to=onnx.TensorProto.INT64), {}, "not what its manifest says"),
+        (onnx.helper.make_graph([], "empty", [], []), {}, "cannot load|not what its manifest says"),
+        (summing(size=32), {}, "cannot run the model on float32"),
+        (summing(classes=7), {}, "has shape|gives no scores"),
+        (summing(), {"target": "other"}, "target 'other' is not known"),
+    ],
+)
+def test_another_model_is_one_clear_error(
+    bundle: Path, tmp_path: Path, graph: onnx.GraphProto, changes: dict[str, Any], said: str
+) -> None:
+    changed = swapped(bundle, tmp_path / "out", graph, **changes)
+    with pytest.raises(BundleError, match=said):
+        evm_deploy.verify(changed)
+    with pytest.raises(BundleError, match=said):
+        evm_deploy.predict(changed, [picture(tmp_path / "a.png")])
+
+
+def test_another_model_of_the_same_interface_fails_the_check(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
+    changed = swapped(bundle, tmp_path / "out", summing())
+    assert not evm_deploy.verify(changed).passed
+    assert not evm_deploy.verify(changed, checkpoint=checkpoint).passed
+
+
+def test_the_network_of_other_widths_is_told_at_its_first_block(
+    bundle: Path, checkpoint: Path, micro: Callable[..., EfficientVMamba], tmp_path: Path
+) -> None:
+    save_file(micro(dims=(8, 32, 64, 128)).state_dict(), tmp_path / "b.safetensors")
+    unverified = dataclasses.replace(OPTIONS, verify=False)
+    other = evm_deploy.export(tmp_path / "b.safetensors", tmp_path / "other", unverified)
+    changed = swapped(bundle, tmp_path / "out", summing())
+    shutil.copy(other.bundle.model_path, changed / "model.onnx")
+    manifest = json.loads((changed / "manifest.json").read_text())
+    manifest["files"]["model.onnx"] = sha256_file(changed / "model.onnx")
+    (changed / "manifest.json").write_text(json.dumps(manifest))
+    report = evm_deploy.verify(changed, checkpoint=checkpoint)
+    assert not report.passed
+    assert "shape" in (report.first_divergent_block or "")
+
+
+def test_a_precision_of_a_later_version(bundle: Path, tmp_path: Path) -> None:
+    changed = swapped(bundle, tmp_path / "out", summing(), precision="fp4")
+    with pytest.raises(BundleError, match="precision 'fp4' is not known"):
+        evm_deploy.verify(changed)
 
 
 BAD_FILES: dict[str, Callable[[Path, bytes], None]] = {

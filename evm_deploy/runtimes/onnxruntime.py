@@ -7,10 +7,29 @@ import numpy as np
 import numpy.typing as npt
 import onnxruntime
 
+from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.scan.native import native_library
 
+EXPORT_AGAIN = "export the model again."
 STOCK, LIBRARY = "onnxruntime", "onnxruntime + evm_ops"
+TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
+
+
+def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
+    """A runner of the bundle's model, which has the input and the outputs that the manifest declares.
+
+    Raises BundleError: it has others, it is for another target, or onnxruntime cannot load it.
+    """
+    manifest = bundle.manifest
+    if manifest.target != "onnx":
+        raise BundleError(f"target {manifest.target!r} is not known here.", "use a newer evm-deploy.")
+    runner = OnnxRunner(bundle.model_path, library=library)
+    declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.outputs)]
+    if runner.tensors != declared:
+        found = ", ".join(f"{name} {kind}" for name, kind in runner.tensors)
+        raise BundleError(f"the model in {bundle.path} is not what its manifest says: it has {found}.", EXPORT_AGAIN)
+    return runner
 
 
 class OnnxRunner:
@@ -22,7 +41,7 @@ class OnnxRunner:
 
     def __init__(self, model: Path | bytes, *, library: bool, threads: int = 0) -> None:
         options = onnxruntime.SessionOptions()
-        options.log_severity_level = 3  # errors; the warnings concern the runtime's own optimiser
+        options.log_severity_level = 4  # errors are raised as well; the warnings concern the runtime's own optimiser
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
         if library:
@@ -32,13 +51,20 @@ class OnnxRunner:
         try:
             self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # pybind's exceptions have no common base of their own
-            reason = str(error).splitlines()[0]
-            raise BundleError(f"onnxruntime cannot load the model: {reason}", "export the model again.") from error
-        self._input = self._session.get_inputs()[0].name
+            raise BundleError(f"onnxruntime cannot load the model: {_line(error)}.", EXPORT_AGAIN) from error
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        self.tensors = [(tensor.name, tensor.type) for tensor in (*inputs, *outputs)]
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
-        """The outputs, in the order of the graph, for `image` in the shape and dtype that the graph declares."""
-        outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {self._input: image})
+        """The outputs, in the order of the graph, for `image` in the shape and dtype that the graph declares.
+
+        Raises BundleError when the model cannot be run on it.
+        """
+        try:
+            outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {self.tensors[0][0]: image})
+        except Exception as error:
+            what = f"onnxruntime cannot run the model on {image.dtype} {image.shape}"
+            raise BundleError(f"{what}: {_line(error)}.", EXPORT_AGAIN) from error
         return outputs
 
     def close(self) -> None:
@@ -52,3 +78,7 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self.close()
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

@@ -10,7 +10,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.exporters.deployed import reference
 from evm_deploy.model import EfficientVMamba
-from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.runtimes.onnxruntime import open_bundle
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.scan import native
 from evm_deploy.verification.blocks import first_divergent_block
@@ -46,14 +46,14 @@ def verify_against_sample(bundle: Bundle) -> ParityReport:
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
-    if manifest.target != "onnx":
-        raise BundleError(f"target {manifest.target!r} is not known here.", "use a newer evm-deploy.")
+    if manifest.precision not in PARITY:
+        raise BundleError(f"precision {manifest.precision!r} is not known here.", "use a newer evm-deploy.")
     forms = [False] if manifest.scan_form == "inlined" or not native.available() else [False, True]
     notes = () if native.available() else (NO_LIBRARY,)
     tolerance = PARITY[manifest.precision]
     rows: list[ParityRow] = []
     for library in forms:
-        with OnnxRunner(bundle.model_path, library=library) as runner:
+        with open_bundle(bundle, library=library) as runner:
             rows += compare_runners(
                 [runner],
                 images,

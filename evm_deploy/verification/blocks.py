@@ -31,6 +31,8 @@ def first_divergent_block(
     with OnnxRunner(proto.SerializeToString(), library=library) as runner:
         found = dict(zip(present, runner.run(image)[outputs - len(present) :], strict=True))
     for name in present:
+        if found[name].shape != tuple(wanted[name].shape):
+            return f"{name} (shape {found[name].shape}, not {tuple(wanted[name].shape)})"
         agreement = compare(found[name].astype(np.float32), wanted[name].float().numpy(), scores=False)
         if agreement.relative > tolerance:
             return f"{name} (relative error {agreement.relative:.1e})"

@@ -1,5 +1,6 @@
 """What to compare on: random images in every shape the model promises to take, and the user's own."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ MAX_REAL = 64  # of a folder, the first in the order of their names
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-def verification_images(manifest: Manifest, real: Path | None) -> dict[str, npt.NDArray[Any]]:
+def verification_images(manifest: Manifest, real: str | os.PathLike[str] | None) -> dict[str, npt.NDArray[Any]]:
     """Batches by name. Raises InputError and ImageError for a path without images, or with broken ones."""
     spec, (h, w) = manifest.inputs[0], manifest.preprocessing.image_size
     shapes = [(1, h, w)]
@@ -23,7 +24,7 @@ def verification_images(manifest: Manifest, real: Path | None) -> dict[str, npt.
     if any(isinstance(size, str) for size in spec.shape[1:]):
         shapes.append((shapes[-1][0], h + 27, max(33, w - 45)))  # odd after the stem and after the first downsample
     images = {f"random {b}x{h}x{w}": _random(spec, b, h, w) for b, h, w in shapes}
-    for path in image_files(real) if real else ():
+    for path in image_files(Path(real)) if real else ():
         images[path.name] = preprocess(load_image(path), manifest.preprocessing)
     return images
 

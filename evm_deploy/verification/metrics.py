@@ -25,7 +25,7 @@ def compare(found: Array, expected: Array, *, scores: bool) -> Agreement:
     """Raises ValueError when the shapes differ. A value that is not finite counts as an infinite error."""
     if found.shape != expected.shape:
         raise ValueError(f"shape {found.shape} where {expected.shape} is expected")
-    if not np.isfinite(found).all():
+    if not (np.isfinite(found).all() and np.isfinite(expected).all()):
         return Agreement(np.inf, np.inf, 0.0, -np.inf, 0.0 if scores else None)
     a, b = found.astype(np.float64).ravel(), expected.astype(np.float64).ravel()
     error, peak = np.abs(a - b).max(), np.abs(b).max()

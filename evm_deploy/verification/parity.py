@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from evm_deploy.errors import BundleError
 from evm_deploy.runtimes import Runner
 from evm_deploy.verification.metrics import compare
 
@@ -44,6 +45,13 @@ class ParityReport:
         """True when there was something to compare and all of it agrees."""
         return bool(self.rows) and all(row.passed for row in self.rows)
 
+    def summary(self) -> tuple[ParityRow, ...]:
+        """A row for each output of each runtime: over all inputs the largest errors, the least agreement."""
+        groups: dict[tuple[str, str], list[ParityRow]] = {}
+        for row in self.rows:
+            groups.setdefault((row.runtime, row.output), []).append(row)
+        return tuple(_worst(rows) for rows in groups.values())
+
     def to_dict(self) -> dict[str, Any]:
         """The report and its verdict, as the manifest keeps them."""
         return dataclasses.asdict(self) | {"passed": self.passed}
@@ -61,19 +69,40 @@ def compare_runners(
     """Runs every image on every runner. Of class scores the first class must agree too, unless the reference itself
     has two classes within the tolerance of each other. Probabilities are compared as the logits they came from, up to
     a constant: a thousand of them are all so small that any tolerance would pass.
+
+    Raises BundleError for an output of another shape.
     """
     scores = meaning != "features"
     rows = []
     for runner in runners:
         for name, image in images.items():
             for output, found, wanted in zip(outputs, runner.run(image), expected[name], strict=True):
+                if found.shape != wanted.shape:
+                    raise BundleError(
+                        f"{output} on {runner.name} has shape {found.shape} for {name}, not {wanted.shape}.",
+                        "export the model again.",
+                    )
                 if meaning == "probabilities":
                     found, wanted = _centred_logits(found), _centred_logits(wanted)
                 agreement = compare(found, wanted, scores=scores)
-                same_class = agreement.top1 in (None, 1.0) or _tie(wanted, tolerance)
-                passed = agreement.relative <= tolerance and same_class
+                passed = agreement.relative <= tolerance and (agreement.top1 in (None, 1.0) or _tie(wanted, tolerance))
                 rows.append(ParityRow(runner.name, name, output, **dataclasses.asdict(agreement), passed=passed))
     return tuple(rows)
+
+
+def _worst(rows: Sequence[ParityRow]) -> ParityRow:
+    top1 = [row.top1 for row in rows if row.top1 is not None]
+    return ParityRow(
+        rows[0].runtime,
+        rows[0].input if len(rows) == 1 else f"{len(rows)} inputs",
+        rows[0].output,
+        max_abs=max(row.max_abs for row in rows),
+        relative=max(row.relative for row in rows),
+        cosine=min(row.cosine for row in rows),
+        psnr=min(row.psnr for row in rows),
+        top1=sum(top1) / len(top1) if top1 else None,
+        passed=all(row.passed for row in rows),
+    )
 
 
 def _centred_logits(probabilities: Array) -> Array:

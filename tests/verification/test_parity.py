@@ -97,3 +97,11 @@ def test_nothing_compared_is_not_a_pass() -> None:
 def test_every_tolerance_sees_a_broken_scan() -> None:
     """Losing the carry moves T's logits by 0.006 on a scale of 2.1 (the golden weights)."""
     assert max(PARITY.values()) < 0.006 / 2.1
+
+
+def test_the_summary_shows_the_worst_of_each_output() -> None:
+    images = {name: np.zeros(1, np.float32) for name in "abc"}
+    expected = {"a": [array(1, 2)], "b": [array(1, 3)], "c": [array(1, 2)]}
+    rows = compare_runners([Fixed(array(1, 2))], images, expected, ["y"], 1e-4, meaning="logits")
+    (found,) = ParityReport("test", 1e-4, rows).summary()
+    assert (found.input, found.max_abs, found.top1, found.passed) == ("3 inputs", 1.0, 1.0, False)
