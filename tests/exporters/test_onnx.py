@@ -23,6 +23,7 @@ from evm_deploy.verification.tolerances import GOLDEN_LOGITS, PARITY
 
 SIZES = ((224, 224), (192, 256), (250, 230))
 FORMS = [False, True] if native.available() else [False]  # whether our operator library is loaded
+NORMS = ("GatedNorm", "MeanOfNorm")
 SMALL = ExportOptions(image_size=(64, 64))
 
 
@@ -64,7 +65,8 @@ def test_the_scan_is_one_operator_in_a_small_graph(golden: Any) -> None:
     proto = export(golden.model("tiny"), ExportOptions())
     assert len(proto.graph.node) <= 350
     assert sum(node.op_type == "EfficientScan2D" for node in proto.graph.node) == 4  # one for each EVSS block
-    assert {body.name for body in proto.functions} == {"EfficientScan2D", "SelectiveScan"}
+    assert {node.op_type for node in proto.graph.node if node.domain == "evm"} == {"EfficientScan2D", *NORMS}
+    assert {body.name for body in proto.functions} == {"EfficientScan2D", "SelectiveScan", *NORMS}
     assert not {node.op_type for node in proto.graph.node} & {"Loop", "Scan", "If", "Einsum", "BatchNormalization"}
     text = proto.SerializeToString()
     assert b"/evm_deploy/" not in text  # nothing of the machine that exported it

@@ -38,7 +38,7 @@ def test_derived_values():
         ({"num_classes": 0}, "num_classes is 0"),
         ({"num_classes": True}, "num_classes is True"),
         ({"blocks": ("evs", "evss", "inres", "inres")}, "did you mean 'evss'"),
-        ({"scan": "mamba"}, "Use one of: es2d, ss2d"),
+        ({"scan": "mamba"}, "choose one of: es2d, ss2d"),
         ({"num_classes": None, "out_indices": (0, 4)}, "out_indices (0, 4)"),
         ({"num_classes": None, "out_indices": ()}, "out_indices ()"),
     ],
