@@ -18,6 +18,7 @@ from torch import Tensor
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.model import VARIANTS, EfficientVMamba, ModelConfig
+from evm_deploy.scan import atrous, reference
 
 FOLDER = Path(__file__).parent / "golden"
 MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)
@@ -77,6 +78,38 @@ def micro() -> Callable[..., EfficientVMamba]:
         return EfficientVMamba(ModelConfig(**{**vars(MICRO), **changes}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def scan_error() -> Callable[..., float]:
+    """Largest error of a `selective_scan` against the reference in float64, as a share of the largest sum of |terms|:
+    where terms cancel, float32 cannot do better. scan_error(found, inputs, softplus), inputs in float64.
+    """
+
+    def error(found: Tensor, inputs: list[Tensor], softplus: bool = False) -> float:
+        u, delta, A, B, C, D, bias = inputs
+        expected = reference.selective_scan(*inputs, softplus)
+        size = reference.selective_scan(u.abs(), delta, A, B.abs(), C.abs(), D.abs(), bias, softplus)
+        return float((found.double() - expected).abs().max() / size.max())
+
+    return error
+
+
+@pytest.fixture(scope="session")
+def scan_2d_error() -> Callable[..., float]:
+    """The same of an `efficient_scan_2d`: scan_2d_error(found, inputs, step)."""
+
+    def error(found: Tensor, inputs: list[Tensor], step: int = 2) -> float:
+        x, x_proj, dt_proj, dt_bias, A, D = inputs
+        R, N = dt_proj.shape[1], A.shape[1]
+        u = atrous.gather(x, step)
+        delta = (u @ x_proj[..., :R]) @ dt_proj
+        _, B, C = (u.abs() @ x_proj.abs()).split([R, N, N], -1)
+        size = reference.selective_scan(u.abs(), delta, A, B, C, D.abs(), dt_bias, True)
+        expected = reference.efficient_scan_2d(*inputs, step)
+        return float((found.double() - expected).abs().max() / size.max())
+
+    return error
 
 
 MANIFEST = Manifest(

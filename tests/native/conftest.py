@@ -74,8 +74,8 @@ def _make_scan(
         delta=delta,
         A=-torch.exp(normal(K, N, channels) + torch.arange(1.0, N + 1).log()[:, None] - 1),
         B=normal(batch, K, L, N).abs(),  # a sum over states that cancels would show the rounding of its terms, not ours
-        C=normal(batch, K, L, N).abs() * normal(batch, K, L, 1).sign(),
-        D=normal(K, channels) if optional else None,
+        C=normal(batch, K, L, N).abs(),
+        D=normal(K, channels).abs() if optional else None,
         delta_bias=normal(K, channels) if optional and softplus else None,
         delta_softplus=softplus,
     )
@@ -94,7 +94,7 @@ def _make_scan_2d(batch: int, H: int, W: int, channels: int, N: int, R: int, ste
         dt_proj=normal(K, R, channels),
         dt_bias=normal(K, channels) - 1,
         A=-torch.exp(normal(K, N, channels)),
-        D=normal(K, channels) + 2,
+        D=normal(K, channels).abs() + 2,
         step=step,
     )
 
