@@ -40,8 +40,7 @@ def verify_against_model(
 def verify_against_sample(bundle: Bundle) -> ParityReport:
     """The golden pair in the bundle, which PyTorch computed when it was exported, through every runtime."""
     sample = bundle.sample()
-    report = _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
-    return report
+    return _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
 
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
