@@ -15,8 +15,6 @@ from evm_deploy.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
-SCAN_DOMAIN = "evm"
-
 
 @dataclass(frozen=True)
 class Inspection:
@@ -63,6 +61,8 @@ def _onnx(path: Path) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
+    from evm_deploy.graph.functions import DOMAIN, SCANS
+
     try:
         model = onnx.load(path, load_external_data=False)
     except (DecodeError, OSError) as error:
@@ -71,7 +71,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         raise InputError(f"{path} holds no ONNX graph.", "name an intact .onnx file.")
     functions = {f"{function.domain}::{function.name}": len(function.node) for function in model.functions}
     operators = collections.Counter(_operator(node) for node in model.graph.node)
-    scans = {name: count for name, count in operators.items() if name.startswith(SCAN_DOMAIN + "::")}
+    ours = [name for name in operators if name.startswith(f"{DOMAIN}::")]
     weights: collections.Counter[str] = collections.Counter()
     for tensor in model.graph.initializer:
         weights[_dtype(tensor.data_type)] += _bytes(tensor)
@@ -86,8 +86,8 @@ def _onnx(path: Path) -> dict[str, Any]:
         "operators": dict(operators.most_common()),
         "function_nodes": functions,
         "weight_bytes": dict(weights),
-        "scan_is_one_operator": bool(scans),
-        "scan_runs_on_a_stock_runtime": all(name in functions for name in scans),
+        "scan_is_one_operator": any(f"{DOMAIN}::{scan}" in ours for scan in SCANS),
+        "scan_runs_on_a_stock_runtime": all(name in functions for name in ours),
     }
 
 

@@ -56,6 +56,19 @@ def test_an_onnx_file(tmp_path: Path) -> None:
     assert facts["scan_runs_on_a_stock_runtime"]
 
 
+def test_a_normalisation_of_ours_is_no_scan(tmp_path: Path) -> None:
+    changed = model()
+    for named in (*changed.graph.node[1:], changed.functions[0]):
+        if isinstance(named, onnx.NodeProto):
+            named.op_type = "GatedNorm"
+        else:
+            named.name = "GatedNorm"
+    onnx.save(changed, tmp_path / "model.onnx")
+    facts = inspect(tmp_path / "model.onnx").facts
+    assert not facts["scan_is_one_operator"]
+    assert facts["scan_runs_on_a_stock_runtime"]
+
+
 def test_names_that_are_not_utf8(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     changed = model().SerializeToString().replace(b"Identity", b"Id\xff\xfetity")
     (tmp_path / "model.onnx").write_bytes(changed)

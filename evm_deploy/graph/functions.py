@@ -10,6 +10,7 @@ from evm_deploy.graph.body import END, Body
 from evm_deploy.graph.norm_functions import gated_norm, mean_of_norm
 
 DOMAIN, VERSION = "evm", 1
+SCANS = ("EfficientScan2D", "SelectiveScan")
 
 
 def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
@@ -20,7 +21,7 @@ def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
     if "EfficientScan2D" in called:
         step = next(a.i for a in called["EfficientScan2D"].attribute if a.name == "step")  # a model has one
         found.append(efficient_scan_2d(opset, step))
-    if called.keys() & {"EfficientScan2D", "SelectiveScan"}:
+    if any(scan in called for scan in SCANS):
         found.append(selective_scan(opset))
     if "GatedNorm" in called:
         found.append(gated_norm(opset))

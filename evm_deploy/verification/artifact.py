@@ -10,7 +10,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.exporters.deployed import reference
 from evm_deploy.model import EfficientVMamba
-from evm_deploy.runtimes.onnxruntime import open_bundle
+from evm_deploy.runtimes.onnxruntime import LIBRARY, open_bundle
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.scan import native
 from evm_deploy.verification.blocks import first_divergent_block
@@ -32,7 +32,7 @@ def verify_against_model(
     if failed is None:
         return report
     block = first_divergent_block(
-        bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library="evm_ops" in failed.runtime
+        bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY
     )
     return dataclasses.replace(report, first_divergent_block=block)
 
