@@ -20,7 +20,7 @@ import typer
 
 from evm_deploy import console
 from evm_deploy.errors import EvmDeployError, OptionError
-from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.exporters.options import DEPLOYMENT_TARGETS, TARGETS, WEIGHTS, ExportOptions
 from evm_deploy.jsontext import dumps
 
 if TYPE_CHECKING:
@@ -64,7 +64,9 @@ def export(
     out: Annotated[Path, typer.Option(help="The bundle's own folder.")],
     target: Annotated[str, typer.Option(help=f"{', '.join(TARGETS)}.")] = DEFAULTS.target,
     precision: Annotated[str, typer.Option(help="fp32 or fp16.")] = DEFAULTS.precision,
-    image_size: Annotated[str, typer.Option(help="224, or 192x256 for height and width.")] = "224",
+    image_size: Annotated[
+        str, typer.Option(help="224, or 192x256 for height and width; for Core ML several: 224,192x256.")
+    ] = "224",
     opset: Annotated[int, typer.Option(help="ONNX opset.")] = DEFAULTS.opset,
     dynamic_batch: Annotated[bool, typer.Option("--dynamic-batch", help="Any number of images.")] = False,
     dynamic_size: Annotated[bool, typer.Option("--dynamic-size", help="Any height and width.")] = False,
@@ -73,7 +75,23 @@ def export(
     ] = False,
     softmax: Annotated[bool, typer.Option("--softmax", help="Give probabilities, not logits.")] = False,
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
-    scan_form: Annotated[str, typer.Option(help="operator; inlined: standard operators only.")] = DEFAULTS.scan_form,
+    scan_form: Annotated[
+        str | None, typer.Option(help="operator; inlined: standard operators only.")
+    ] = DEFAULTS.scan_form,
+    deployment_target: Annotated[
+        str, typer.Option(help=f"Core ML: the oldest system, {', '.join(DEPLOYMENT_TARGETS)}.")
+    ] = DEFAULTS.deployment_target,
+    weights: Annotated[
+        str, typer.Option(help=f"Core ML: how weights are stored, {', '.join(WEIGHTS)}.")
+    ] = DEFAULTS.weights,
+    author: Annotated[str, typer.Option(help="Core ML: who made the model.")] = "",
+    licence: Annotated[str, typer.Option("--license", help="Core ML: its licence.")] = "",
+    version: Annotated[str, typer.Option("--model-version", help="Core ML: its version.")] = "",
+    description: Annotated[str, typer.Option(help="Core ML: what it does.")] = "",
+    compute_capability: Annotated[
+        str, typer.Option(help="TensorRT: what engines are built for, such as 8.6,8.9; all by default.")
+    ] = "",
+    plugin: Annotated[bool, typer.Option("--plugin", help="TensorRT: the scan by our CUDA kernel.")] = False,
     key: Annotated[str | None, typer.Option(help="The entry of the checkpoint that holds the weights.")] = None,
     scan: Annotated[str, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
     images: Annotated[Path | None, typer.Option(help="Verify on this image, or folder of images, as well.")] = None,
@@ -82,10 +100,11 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a bundle for a runtime, and verify it."""
+    size, *more_sizes = map(parse_image_size, image_size.split(","))
     options = ExportOptions(
         target=target,
         precision=precision,
-        image_size=parse_image_size(image_size),
+        image_size=size,
         opset=opset,
         dynamic_batch=dynamic_batch,
         dynamic_size=dynamic_size,
@@ -93,6 +112,15 @@ def export(
         softmax=softmax,
         labels=labels,
         scan_form=scan_form,
+        deployment_target=deployment_target,
+        weights=weights,
+        more_sizes=tuple(more_sizes),
+        author=author,
+        licence=licence,
+        version=version,
+        description=description,
+        compute_capabilities=tuple(name.strip() for name in compute_capability.split(",") if name.strip()),
+        plugin=plugin,
         key=key,
         scan=scan,
         images=images,

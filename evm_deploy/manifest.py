@@ -112,6 +112,7 @@ class Manifest:
     labels: str | None = None  # relative name of a text file, a label a line
     parity: dict[str, Any] | None = None  # the parity report that gated the export; None: not verified
     calibration: dict[str, Any] | None = None
+    build: dict[str, Any] | None = None  # what the exporter of the target has to say of its work
     files: dict[str, str] = field(default_factory=dict)  # relative name: sha256, all but the manifest
     schema_version: int = SCHEMA_VERSION
 

@@ -66,8 +66,9 @@ def export(
         images = verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
-        target = importlib.import_module(TARGETS[options.target].module)
-        target.write(model, manifest.preprocessing, options, draft.path / manifest.model_file)
+        exporter = importlib.import_module(TARGETS[options.target].exporter)
+        build = exporter.write(model, manifest, labels, options, draft.path / manifest.model_file, say)
+        manifest = dataclasses.replace(manifest, build=build or None)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
         sample = _golden_pair(model, manifest, images)
@@ -125,8 +126,7 @@ def predict(
     import numpy as np
 
     from evm_deploy.images import load_image, preprocess
-    from evm_deploy.runtimes.onnxruntime import open_bundle
-    from evm_deploy.scan import native
+    from evm_deploy.runtimes import runtime_of
 
     images = [images] if isinstance(images, (str, os.PathLike)) else images
     opened = Bundle.open(bundle)
@@ -134,7 +134,7 @@ def predict(
     if manifest.task != "classification":
         raise BundleError(f"{bundle} is a backbone: it gives feature maps, not classes.", "predict with a classifier.")
     spec, found = manifest.outputs[0], []
-    with open_bundle(opened, library=library and native.available()) as runner:
+    with runtime_of(opened).open_bundle(opened, library=library) as runner:
         for image in images:
             scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0]
             if not spec.fits(scores.shape, str(scores.dtype)) or not np.isfinite(scores).all():
@@ -170,9 +170,9 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
         checkpoint=CheckpointRecord(_utf8(file), source.sha256, options.key),
         model=dataclasses.asdict(config),
-        scan_form=options.scan_form,
+        scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
         tools={name: importlib.metadata.version(name) for name in TOOLS},
-        opset=options.opset,
+        opset=options.opset if "opset" in TARGETS[options.target].offers else None,
     )
 
 

@@ -3,8 +3,9 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import onnx
 import onnx.inliner
@@ -15,16 +16,24 @@ from evm_deploy.exporters.options import ExportOptions
 from evm_deploy.graph import functions
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import SMALLEST_IMAGE, Preprocessing
+from evm_deploy.manifest import SMALLEST_IMAGE, Manifest, Preprocessing
 from evm_deploy.model import EfficientVMamba
 from evm_deploy.model.fold import fold, fold_preprocessing
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 
 
-def write(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions, path: Path) -> None:
-    """Exports `model` and writes it at `path`, weights included."""
-    path.write_bytes(export(model, preprocessing, options).SerializeToString())
+def write(
+    model: EfficientVMamba,
+    manifest: Manifest,
+    labels: Sequence[str] | None,
+    options: ExportOptions,
+    path: Path,
+    progress: Callable[[str], None],
+) -> dict[str, Any]:
+    """Exports `model` and writes it at `path`, weights included. The labels stay beside it."""
+    path.write_bytes(export(model, manifest.preprocessing, options).SerializeToString())
+    return {}
 
 
 def export(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> onnx.ModelProto:

@@ -1,7 +1,7 @@
 """What can be asked of an export, and what each target can give."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from evm_deploy.errors import OptionError, check_choice
 from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE
@@ -11,17 +11,44 @@ OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntim
 
 @dataclass(frozen=True)
 class Target:
-    """One row of the table of targets: the module that writes it, its file in the bundle, what it can give."""
+    """One row of the table of targets: the modules that write and run it, its file in the bundle, what it can give."""
 
-    module: str
+    exporter: str
+    runtime: str
     model_file: str
     precisions: tuple[str, ...]
-    scan_forms: tuple[str, ...]
+    scan_forms: tuple[str, ...]  # the first is the default
+    offers: tuple[str, ...]  # the options that not every target has
 
 
 TARGETS = {
-    "onnx": Target("evm_deploy.exporters.onnx", "model.onnx", ("fp32", "fp16"), ("operator", "inlined")),
+    "onnx": Target(
+        "evm_deploy.exporters.onnx",
+        "evm_deploy.runtimes.onnxruntime",
+        "model.onnx",
+        ("fp32", "fp16"),
+        ("operator", "inlined"),
+        ("opset", "dynamic_batch", "dynamic_size"),
+    ),
+    "coreml": Target(
+        "evm_deploy.exporters.coreml",
+        "evm_deploy.runtimes.coreml",
+        "model.mlpackage",
+        ("fp32", "fp16"),
+        ("inlined",),
+        ("deployment_target", "weights", "more_sizes", "author", "licence", "version", "description"),
+    ),
+    "tensorrt": Target(
+        "evm_deploy.exporters.tensorrt",
+        "evm_deploy.runtimes.tensorrt",
+        "model.onnx",
+        ("fp32", "fp16"),
+        ("operator", "inlined"),
+        ("opset", "dynamic_batch", "dynamic_size", "compute_capabilities", "plugin"),
+    ),
 }
+DEPLOYMENT_TARGETS = {"iOS16": "macOS13", "iOS17": "macOS14", "iOS18": "macOS15"}  # each with its equal
+WEIGHTS = ("float", "int8", "palette6", "palette4")
 
 
 @dataclass(frozen=True)
@@ -41,7 +68,16 @@ class ExportOptions:
     bake_preprocessing: bool = False  # the model takes a uint8 NHWC image
     softmax: bool = False
     labels: str | os.PathLike[str] | None = None  # a text file, a label a line
-    scan_form: str = "operator"
+    scan_form: str | None = None  # None: the first that the target has
+    deployment_target: str = "iOS16"  # Core ML: the oldest system that has to run it
+    weights: str = "float"  # Core ML: how the weights are stored; "palette4": as indices into 16 values
+    more_sizes: tuple[tuple[int, int], ...] = ()  # Core ML: a function for each further (h, w), on the same weights
+    author: str = ""  # Core ML: what Xcode shows of the model, as are the next three
+    licence: str = ""
+    version: str = ""
+    description: str = ""
+    compute_capabilities: tuple[str, ...] = ()  # TensorRT: what engines are built for; (): all that the library offers
+    plugin: bool = False  # TensorRT: the scan by our CUDA kernel, not by standard layers
     verify: bool = True
     images: str | os.PathLike[str] | None = None  # real images for the verification: a file or a folder
     key: str | None = None  # which state dict of the checkpoint
@@ -52,16 +88,39 @@ class ExportOptions:
         check_choice("target", self.target, TARGETS)
         target = TARGETS[self.target]
         check_choice("precision", self.precision, target.precisions)
-        check_choice("scan form", self.scan_form, target.scan_forms)
+        if self.scan_form is not None:
+            check_choice("scan form", self.scan_form, target.scan_forms)
+        self._check_offered(target)
+        check_choice("deployment target", self.deployment_target, DEPLOYMENT_TARGETS)
+        check_choice("form of weights", self.weights, WEIGHTS)
         if self.opset not in OPSETS:
             offered = f"{OPSETS[0]} to {OPSETS[-1]}"
             raise OptionError(f"opset {self.opset} is not one of {offered}.", f"choose an opset from {offered}.")
-        sides = self.image_size if isinstance(self.image_size, tuple) else ()
-        if len(sides) != 2 or not all(isinstance(side, int) for side in sides):
-            raise OptionError(f"image size {self.image_size!r} is not (height, width).", "give two whole numbers.")
-        if any(not SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in sides):
-            h, w = sides
-            raise OptionError(
-                f"image size {h}x{w} is not within {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels a side.",
-                "give one number (224) or height x width (192x256).",
-            )
+        for size in (self.image_size, *self.more_sizes):
+            _check_size(size)
+        sizes = (self.image_size, *self.more_sizes)
+        if len(set(sizes)) != len(sizes):
+            raise OptionError("an image size is given twice.", "give each size once.")
+
+    def _check_offered(self, target: Target) -> None:
+        """No option that the target does not have may be set: it would be dropped in silence."""
+        special = {name for row in TARGETS.values() for name in row.offers}
+        for field in fields(self):
+            changed = getattr(self, field.name) != field.default
+            if changed and field.name in special and field.name not in target.offers:
+                having = " and ".join(name for name, row in TARGETS.items() if field.name in row.offers)
+                raise OptionError(
+                    f"the target {self.target} has no option {field.name.replace('_', '-')}.",
+                    f"leave it out; {having} has it." if " " not in having else f"leave it out; {having} have it.",
+                )
+
+
+def _check_size(size: object) -> None:
+    if not isinstance(size, tuple) or len(size) != 2 or not all(isinstance(side, int) for side in size):
+        raise OptionError(f"image size {size!r} is not (height, width).", "give two whole numbers.")
+    h, w = size
+    if any(not SMALLEST_IMAGE <= side <= LARGEST_IMAGE for side in size):
+        raise OptionError(
+            f"image size {h}x{w} is not within {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels a side.",
+            "give one number (224) or height x width (192x256).",
+        )

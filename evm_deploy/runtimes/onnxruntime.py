@@ -9,22 +9,31 @@ import onnxruntime
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
-from evm_deploy.scan.native import native_library
+from evm_deploy.runtimes import Ways
+from evm_deploy.scan import native
 
 EXPORT_AGAIN = "export the model again."
 STOCK, LIBRARY = "onnxruntime", "onnxruntime + evm_ops"
+NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
 TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
+
+
+def ways(bundle: Bundle) -> Ways:
+    """A stock installation, and one with our operator library where it is built and the graph has our operators."""
+    if bundle.manifest.scan_form == "inlined":
+        return Ways((lambda: open_bundle(bundle, library=False),))
+    if not native.available():
+        return Ways((lambda: open_bundle(bundle, library=False),), (NO_LIBRARY,))
+    return Ways((lambda: open_bundle(bundle, library=False), lambda: open_bundle(bundle, library=True)))
 
 
 def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
     """A runner of the bundle's model, which has the input and the outputs that the manifest declares.
 
-    Raises BundleError: it has others, it is for another target, or onnxruntime cannot load it.
+    Raises BundleError: it has others, or onnxruntime cannot load it.
     """
     manifest = bundle.manifest
-    if manifest.target != "onnx":
-        raise BundleError(f"target {manifest.target!r} is not known here.", "use a newer evm-deploy.")
-    runner = OnnxRunner(bundle.model_path, library=library)
+    runner = OnnxRunner(bundle.model_path, library=library and native.available())
     declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.outputs)]
     if runner.tensors != declared:
         found = ", ".join(f"{name} {kind}" for name, kind in runner.tensors)
@@ -45,7 +54,7 @@ class OnnxRunner:
         options.intra_op_num_threads = threads
         options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
         if library:
-            options.register_custom_ops_library(str(native_library()))
+            options.register_custom_ops_library(str(native.native_library()))
         self.name = LIBRARY if library else STOCK
         source = model if isinstance(model, bytes) else str(model)
         try:

@@ -1,4 +1,4 @@
-"""Verification of a bundle: its own file, on a stock runtime and with the operator library, against PyTorch."""
+"""Verification of a bundle: its own file, in every way that this machine can run it, against PyTorch."""
 
 import dataclasses
 from collections.abc import Mapping
@@ -10,14 +10,12 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.exporters.deployed import reference
 from evm_deploy.model import EfficientVMamba
-from evm_deploy.runtimes.onnxruntime import LIBRARY, open_bundle
+from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
-from evm_deploy.scan import native
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 from evm_deploy.verification.tolerances import PARITY
-
-NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
 
 
 def verify_against_model(
@@ -29,7 +27,7 @@ def verify_against_model(
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)
-    if failed is None:
+    if failed is None or bundle.model_path.suffix != ".onnx":
         return report
     block = first_divergent_block(
         bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY
@@ -47,12 +45,11 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
     manifest = bundle.manifest
     if manifest.precision not in PARITY:
         raise BundleError(f"precision {manifest.precision!r} is not known here.", "use a newer evm-deploy.")
-    forms = [False] if manifest.scan_form == "inlined" or not native.available() else [False, True]
-    notes = () if native.available() else (NO_LIBRARY,)
     tolerance = PARITY[manifest.precision]
+    ways = runtime_of(bundle).ways(bundle)
     rows: list[ParityRow] = []
-    for library in forms:
-        with open_bundle(bundle, library=library) as runner:
+    for open_runner in ways.open:
+        with open_runner() as runner:
             rows += compare_runners(
                 [runner],
                 images,
@@ -61,4 +58,4 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
                 tolerance,
                 meaning=manifest.outputs[0].meaning,
             )
-    return ParityReport(source, tolerance, tuple(rows), notes=notes)
+    return ParityReport(source, tolerance, tuple(rows), notes=ways.notes)
