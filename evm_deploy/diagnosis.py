@@ -13,6 +13,13 @@ from pathlib import Path
 from typing import Literal
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
+# What single targets need: the module, the package that has it, and what is not there without it.
+OPTIONAL = (
+    ("coremltools", "coremltools", "--target coreml"),
+    ("tensorrt", "tensorrt", "engines for the GPU in this machine"),
+    ("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
+    ("cuda.bindings", "cuda-bindings", "the CUDA kernels"),
+)
 DISTRIBUTION = "evm-deploy"
 
 
@@ -34,7 +41,8 @@ class Check:
 
 def doctor() -> list[Check]:
     """The state of this machine, a row for each thing that a command uses. Raises nothing."""
-    return [_python(), *map(_library, LIBRARIES), _native()]
+    optional = [_optional(*row) for row in OPTIONAL]
+    return [_python(), *map(_library, LIBRARIES), _native(), *optional, _gpu()]
 
 
 def _python() -> Check:
@@ -60,6 +68,26 @@ def _library(name: str) -> Check:
     if name == "onnxruntime":
         version += f" ({', '.join(module.get_available_providers())})"
     return Check(name, "ok", version)
+
+
+def _optional(name: str, package: str, purpose: str) -> Check:
+    try:  # by its metadata: some take seconds to import
+        version = importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return Check(name, "missing", f"not installed: needed for {purpose}", f"pip install {package}", required=False)
+    return Check(name, "ok", version, required=False)
+
+
+def _gpu() -> Check:
+    try:
+        import torch
+
+        if torch.cuda.is_available():
+            return Check("gpu", "ok", torch.cuda.get_device_name(), required=False)
+        detail = "none that CUDA can use: engines are built, not run"
+    except Exception as error:
+        detail = f"{type(error).__name__}: {error}"
+    return Check("gpu", "missing", detail, "run TensorRT bundles on a machine with an NVIDIA GPU.", required=False)
 
 
 def _native() -> Check:

@@ -4,6 +4,7 @@ import dataclasses
 import importlib
 import importlib.metadata
 import os
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,9 +52,14 @@ def export(
     does not agree with PyTorch.
     """
     options, say = options or ExportOptions(), progress or (lambda stage: None)
+    if options.verify and options.weights != "float":
+        say("verifying the program with its weights as they are")  # their loss would hide a lost carry
+        with tempfile.TemporaryDirectory() as folder:
+            export(checkpoint, Path(folder) / "float", dataclasses.replace(options, weights="float"), progress=say)
     with write_bundle(out, options.overwrite) as draft:
         import numpy as np
 
+        from evm_deploy.exporters.deployed import Source
         from evm_deploy.model.checkpoint import read_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.images import verification_images
@@ -67,7 +73,8 @@ def export(
 
         say(f"exporting to {options.target}")
         exporter = importlib.import_module(TARGETS[options.target].exporter)
-        build = exporter.write(model, manifest, labels, options, draft.path / manifest.model_file, say)
+        given = Source(model, manifest, options, images, labels)
+        build = exporter.write(given, draft.path / manifest.model_file, say)
         manifest = dataclasses.replace(manifest, build=build or None)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))

@@ -1,14 +1,30 @@
 """What an app sees of a model: its image going in, its scores or maps coming out. The same for every target."""
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
 from evm_deploy.exporters.options import ExportOptions
-from evm_deploy.manifest import IOSpec, Preprocessing
+from evm_deploy.manifest import IOSpec, Manifest, Preprocessing
 from evm_deploy.model import EfficientVMamba, ModelConfig
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
+
+
+@dataclass(frozen=True)
+class Source:
+    """What the exporter of a target works from: a loaded model, and all that is known of the bundle to be."""
+
+    model: EfficientVMamba
+    manifest: Manifest
+    options: ExportOptions
+    images: Mapping[str, npt.NDArray[Any]]  # as the bundle's input takes them
+    labels: Sequence[str] | None = None
 
 
 class Deployed(nn.Module):
@@ -63,7 +79,7 @@ def io_specs(config: ModelConfig, options: ExportOptions) -> tuple[tuple[IOSpec,
             for name, stage in zip(names, config.outputs, strict=True)
         )
     scores = (batch, config.num_classes)
-    if options.softmax:
+    if options.gives_probabilities:
         return (image,), (IOSpec(PROBABILITIES, scores, "float32", "NC", "probabilities", (0.0, 1.0)),)
     return (image,), (IOSpec(LOGITS, scores, "float32", "NC", "logits"),)
 
@@ -72,7 +88,7 @@ def output_names(config: ModelConfig, options: ExportOptions) -> list[str]:
     """One name for a classifier, one a stage for a backbone."""
     if config.num_classes is None:
         return [f"feature{stage}" for stage in config.outputs]
-    return [PROBABILITIES if options.softmax else LOGITS]
+    return [PROBABILITIES if options.gives_probabilities else LOGITS]
 
 
 def _feature_size(options: ExportOptions, stage: int) -> tuple[int | str, int | str]:

@@ -3,7 +3,7 @@
 import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,28 +11,21 @@ import onnx
 import onnx.inliner
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, output_names
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source, output_names
 from evm_deploy.exporters.options import ExportOptions
 from evm_deploy.graph import functions
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import SMALLEST_IMAGE, Manifest, Preprocessing
+from evm_deploy.manifest import SMALLEST_IMAGE, Preprocessing
 from evm_deploy.model import EfficientVMamba
 from evm_deploy.model.fold import fold, fold_preprocessing
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 
 
-def write(
-    model: EfficientVMamba,
-    manifest: Manifest,
-    labels: Sequence[str] | None,
-    options: ExportOptions,
-    path: Path,
-    progress: Callable[[str], None],
-) -> dict[str, Any]:
-    """Exports `model` and writes it at `path`, weights included. The labels stay beside it."""
-    path.write_bytes(export(model, manifest.preprocessing, options).SerializeToString())
+def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Exports the model and writes it at `path`, weights included."""
+    path.write_bytes(export(source.model, source.manifest.preprocessing, source.options).SerializeToString())
     return {}
 
 
@@ -66,7 +59,7 @@ def deployed(model: EfficientVMamba, preprocessing: Preprocessing, options: Expo
     if preprocessing.baked:
         folded = fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
     dtype = DTYPES[options.precision]
-    wrapped = Deployed(folded.to(dtype), softmax=options.softmax, uint8=preprocessing.baked, dtype=dtype)
+    wrapped = Deployed(folded.to(dtype), softmax=options.gives_probabilities, uint8=preprocessing.baked, dtype=dtype)
     return wrapped.eval()
 
 

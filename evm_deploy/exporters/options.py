@@ -18,6 +18,7 @@ class Target:
     model_file: str
     precisions: tuple[str, ...]
     scan_forms: tuple[str, ...]  # the first is the default
+    classifiers: bool  # labels become a part of the model, which then gives probabilities
     offers: tuple[str, ...]  # the options that not every target has
 
 
@@ -28,6 +29,7 @@ TARGETS = {
         "model.onnx",
         ("fp32", "fp16"),
         ("operator", "inlined"),
+        False,
         ("opset", "dynamic_batch", "dynamic_size"),
     ),
     "coreml": Target(
@@ -36,6 +38,7 @@ TARGETS = {
         "model.mlpackage",
         ("fp32", "fp16"),
         ("inlined",),
+        True,
         ("deployment_target", "weights", "more_sizes", "author", "licence", "version", "description"),
     ),
     "tensorrt": Target(
@@ -44,6 +47,7 @@ TARGETS = {
         "model.onnx",
         ("fp32", "fp16"),
         ("operator", "inlined"),
+        False,
         ("opset", "dynamic_batch", "dynamic_size", "compute_capabilities", "plugin"),
     ),
 }
@@ -101,6 +105,17 @@ class ExportOptions:
         sizes = (self.image_size, *self.more_sizes)
         if len(set(sizes)) != len(sizes):
             raise OptionError("an image size is given twice.", "give each size once.")
+
+        if self.more_sizes and self.deployment_target != "iOS18":
+            raise OptionError(
+                f"several image sizes need functions, which {self.deployment_target} does not have.",
+                "choose the deployment target iOS18, or one image size.",
+            )
+
+    @property
+    def gives_probabilities(self) -> bool:
+        """Whether a classifier gives probabilities, not logits."""
+        return self.softmax or (TARGETS[self.target].classifiers and self.labels is not None)
 
     def _check_offered(self, target: Target) -> None:
         """No option that the target does not have may be set: it would be dropped in silence."""

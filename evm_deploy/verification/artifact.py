@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from evm_deploy.bundle import Bundle
+from evm_deploy.bundle import Bundle, Manifest
 from evm_deploy.errors import BundleError
 from evm_deploy.exporters.deployed import reference
 from evm_deploy.model import EfficientVMamba
@@ -15,7 +15,7 @@ from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
-from evm_deploy.verification.tolerances import PARITY
+from evm_deploy.verification.tolerances import COMPRESSION, PARITY
 
 
 def verify_against_model(
@@ -43,9 +43,7 @@ def verify_against_sample(bundle: Bundle) -> ParityReport:
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
-    if manifest.precision not in PARITY:
-        raise BundleError(f"precision {manifest.precision!r} is not known here.", "use a newer evm-deploy.")
-    tolerance = PARITY[manifest.precision]
+    tolerance = _tolerance(manifest)
     ways = runtime_of(bundle).ways(bundle)
     rows: list[ParityRow] = []
     for open_runner in ways.open:
@@ -59,3 +57,11 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
                 meaning=manifest.outputs[0].meaning,
             )
     return ParityReport(source, tolerance, tuple(rows), notes=ways.notes)
+
+
+def _tolerance(manifest: Manifest) -> float:
+    weights = (manifest.build or {}).get("weights", "float")
+    if manifest.precision not in PARITY or weights not in COMPRESSION:
+        what = f"precision {manifest.precision!r} with weights {weights!r}"
+        raise BundleError(f"{what} is not known here.", "use a newer evm-deploy.")
+    return PARITY[manifest.precision] + COMPRESSION[weights]

@@ -1,4 +1,4 @@
-"""Accuracy on the held-out digits: of the checkpoint in PyTorch, and of a bundle made from it on onnxruntime."""
+"""Accuracy on the held-out digits: of the checkpoint in PyTorch, and of a bundle in every way it can be run here."""
 
 import argparse
 from collections.abc import Sequence
@@ -9,16 +9,14 @@ from data import PREPROCESSING, held_out, model_inputs
 
 from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.model import checkpoint
-from evm_deploy.runtimes import Runner
-from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.runtimes import Runner, runtime_of
 from evm_deploy.runtimes.pytorch import TorchRunner
-from evm_deploy.scan import native
 
 HERE = Path(__file__).resolve().parent
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Prints a line for PyTorch, and one for each way in which onnxruntime can run the bundle here."""
+    """Prints a line for PyTorch, and one for each way in which the bundle can be run here."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--checkpoint", type=Path, default=HERE / "digits.safetensors")
     parser.add_argument("--bundle", type=Path, help="a folder that evm-deploy export wrote")
@@ -27,8 +25,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(TorchRunner(checkpoint.load(options.checkpoint)), PREPROCESSING, batch=32)
     if options.bundle:
         bundle = Bundle.open(options.bundle)
-        for library in (False, True) if native.available() else (False,):
-            with OnnxRunner(bundle.model_path, library=library) as runner:
+        for open_runner in runtime_of(bundle).ways(bundle).open:
+            with open_runner() as runner:
                 report(runner, bundle.manifest.preprocessing, batch=1)
 
 

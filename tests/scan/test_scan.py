@@ -7,12 +7,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import evm_deploy.scan as scan
-from evm_deploy.scan import atrous, chunked, reference
+from evm_deploy.scan import atrous, chunked, reference, static
 from evm_deploy.verification.tolerances import KERNEL_RELATIVE
 
 Error = Callable[..., float]
-FORMS = (chunked.selective_scan, scan.selective_scan)
-FORMS_2D = (chunked.efficient_scan_2d, scan.efficient_scan_2d)
+FORMS = (chunked.selective_scan, static.selective_scan, scan.selective_scan)
+FORMS_2D = (chunked.efficient_scan_2d, static.efficient_scan_2d, scan.efficient_scan_2d)
 
 
 def scan_inputs(batch: int, K: int, L: int, D: int, N: int, seed: int, step: float = 1.0) -> list[torch.Tensor]:

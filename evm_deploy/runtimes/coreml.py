@@ -1,0 +1,84 @@
+"""Core ML bundles: Apple's framework on macOS, and on every machine the saved program evaluated op by op."""
+
+import platform
+import types
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.runtimes import Runner, Ways
+from evm_deploy.runtimes.apple import FrameworkRunner
+from evm_deploy.runtimes.mil.blobs import Blobs
+from evm_deploy.runtimes.mil.evaluate import Evaluator
+from evm_deploy.runtimes.mil.interface import Entry, entries, entry_for
+from evm_deploy.runtimes.mil.program import read_model
+
+NOT_HERE = "the program was evaluated op by op; Core ML itself was not run, because this is not macOS"
+
+
+def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
+    """The best runner here of the bundle's model: Core ML on macOS, else the evaluator. `library` changes nothing.
+
+    Raises BundleError: the package has other inputs or outputs than the manifest declares, is damaged, or is for
+    another target. MissingToolError: coremltools is not installed.
+    """
+    return ways(bundle).open[0]()
+
+
+def ways(bundle: Bundle) -> Ways:
+    """Core ML where this is macOS, and the evaluator. The openers raise what `open_bundle` raises."""
+    open_both: tuple[Callable[[], Runner], ...] = (lambda: core_ml(bundle), lambda: evaluator(bundle))
+    return Ways(open_both) if platform.system() == "Darwin" else Ways(open_both[1:], (NOT_HERE,))
+
+
+def core_ml(bundle: Bundle, units: str = "ALL") -> FrameworkRunner:
+    """The model on Core ML. Raises what `open_bundle` raises."""
+    return FrameworkRunner(bundle.model_path, entries(read_model(bundle.model_path), bundle.manifest), units)
+
+
+def evaluator(bundle: Bundle) -> "EvaluatorRunner":
+    """The model evaluated op by op. Raises what `open_bundle` raises."""
+    model = read_model(bundle.model_path)
+    return EvaluatorRunner(entries(model, bundle.manifest), Blobs(model.folder))
+
+
+class EvaluatorRunner:
+    """Evaluates the function of the package that takes the image's size, with PyTorch on the CPU."""
+
+    name = "mil evaluator"
+
+    def __init__(self, entries: Sequence[Entry], blobs: Blobs) -> None:
+        self._entries, self._blobs = entries, blobs
+        self._evaluators = {entries[0].function.name: Evaluator(entries[0].function, blobs)}
+
+    def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
+        """The outputs, in the order of the manifest, for float32 (1, 3, H, W) or, baked, uint8 (1, H, W, 3).
+
+        Raises BundleError: the package takes no image of this size, or its program cannot be evaluated.
+        """
+        entry = entry_for(self._entries, image)
+        name = entry.function.name
+        if name not in self._evaluators:
+            self._evaluators[name] = Evaluator(entry.function, self._blobs)
+        x = torch.tensor(image)  # a copy: a program may hand its input on
+        x = x.permute(0, 3, 1, 2).contiguous() if entry.input.kind == "image" else x
+        found = self._evaluators[name].run({entry.input.name: x})
+        return [
+            (found[feature.name][None] if feature.kind == "dictionary" else found[feature.name]).float().numpy()
+            for feature in entry.outputs
+        ]
+
+    def close(self) -> None:
+        """Frees the constants."""
+        self._evaluators.clear()
+
+    def __enter__(self) -> "EvaluatorRunner":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()

@@ -1,0 +1,18 @@
+"""The operations that can be evaluated: a table from the name of each to a typed function of its parameters."""
+
+from evm_deploy.runtimes.mil.ops import constants, elementwise, linear, lookups, reductions, shaping
+from evm_deploy.runtimes.mil.ops.row import Row
+
+WIDENED = (elementwise.WIDENED, linear.WIDENED, reductions.WIDENED)
+AS_STORED = (
+    constants.AS_STORED,
+    elementwise.AS_STORED,
+    lookups.AS_STORED,
+    reductions.AS_STORED,
+    shaping.AS_STORED,
+)
+
+OPERATIONS = {
+    **{name: Row(function, wide=True) for table in WIDENED for name, function in table.items()},
+    **{name: Row(function, wide=False) for table in AS_STORED for name, function in table.items()},
+}
