@@ -18,7 +18,7 @@ OPTIONAL = (
     ("coremltools", "coremltools", "--target coreml"),
     ("tensorrt", "tensorrt", "engines for the GPU in this machine"),
     ("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
-    ("cuda.bindings", "cuda-bindings", "the CUDA kernels"),
+    ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
 )
 DISTRIBUTION = "evm-deploy"
 

@@ -1,15 +1,17 @@
 """The two operators as torch operators, so that `torch.export` sees each as one node.
 
-Float32 on a CPU runs the native kernel where the library is built; everything else, and every gradient, runs the
-chunked form.
+Float32 on a CPU runs the native kernel where the library is built, float32 and float16 on a GPU the CUDA kernel where
+it can be compiled; everything else, and every gradient, runs the chunked form.
 """
 
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from evm_deploy.cuda import launch as cuda
 from evm_deploy.scan import chunked, native
 
 
@@ -25,8 +27,9 @@ def selective_scan(
     delta_softplus: bool = False,
 ) -> Tensor:
     """As `reference.selective_scan`; the recurrence is float32, y has the dtype of u."""
-    run = native.selective_scan if _native(u, delta, A, B, C, D, delta_bias) else chunked.selective_scan
-    return run(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    run = _form(u, delta, A, B, C, D, delta_bias).selective_scan
+    y: Tensor = run(u, delta, A, B, C, D, delta_bias, delta_softplus)
+    return y
 
 
 @torch.library.custom_op("evm::efficient_scan_2d", mutates_args=())
@@ -34,8 +37,14 @@ def efficient_scan_2d(
     x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
 ) -> Tensor:
     """As `reference.efficient_scan_2d`; the recurrence is float32, y has the dtype of x."""
-    run = native.efficient_scan_2d if _native(x, x_proj, dt_proj, dt_bias, A, D) else chunked.efficient_scan_2d
-    return run(x, x_proj, dt_proj, dt_bias, A, D, step).contiguous()
+    run = _form(x, x_proj, dt_proj, dt_bias, A, D).efficient_scan_2d
+    y: Tensor = run(x, x_proj, dt_proj, dt_bias, A, D, step)
+    return y.contiguous()
+
+
+def _form(*tensors: Tensor | None) -> ModuleType:
+    """The kernels for these tensors where there are any, else the chunked form."""
+    return native if _native(*tensors) else cuda if cuda.takes(*tensors) else chunked
 
 
 def _native(*tensors: Tensor | None) -> bool:

@@ -1,0 +1,104 @@
+"""The kernels on a real GPU, with the checks that the emulated ones pass."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+from evm_deploy.cuda import launch
+from evm_deploy.model import VARIANTS
+from evm_deploy.scan import reference
+from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+
+pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+
+Make = Callable[..., list[Tensor]]
+Error = Callable[[Tensor, Tensor], float]
+TOLERANCES = {torch.float32: KERNEL_RELATIVE, torch.float16: FP16_IO_RELATIVE}
+STAGES = [(56 >> stage, 2 * config.dims[stage], config.rank(stage)) for config in VARIANTS.values() for stage in (0, 1)]
+dtypes = pytest.mark.parametrize("dtype", list(TOLERANCES))
+
+
+def on_gpu(inputs: list[Tensor]) -> list[Tensor]:
+    return [t.cuda() for t in inputs]
+
+
+def wide(inputs: list[Tensor]) -> list[Tensor]:
+    return [t.cuda().double() for t in inputs]
+
+
+@dtypes
+@pytest.mark.parametrize("batch", [1, 8, 64])
+@pytest.mark.parametrize(("side", "D", "R"), STAGES)
+def test_the_scans_of_the_published_networks(
+    scan_inputs: Make, scan_2d_inputs: Make, relative_error: Error,
+    side: int, D: int, R: int, batch: int, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    inputs = scan_inputs(batch, 4, side * side // 4, D, 16, dtype)
+    y = launch.selective_scan(*on_gpu(inputs), True)
+    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+    inputs = scan_2d_inputs(batch, side, side, D, 16, R, 2, dtype)
+    y = launch.efficient_scan_2d(*on_gpu(inputs), 2)
+    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs))) < TOLERANCES[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("B", "L", "D", "N"), [(1, 1, 1, 1), (2, 131, 33, 3), (3, 49, 100, 8), (1, 1000, 7, 20), (2, 5, 64, 40)]
+)
+def test_odd_shapes(
+    scan_inputs: Make, relative_error: Error, B: int, L: int, D: int, N: int, dtype: torch.dtype
+) -> None:
+    inputs = scan_inputs(B, 3, L, D, N, dtype)
+    y = launch.selective_scan(*on_gpu(inputs), True)
+    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize(
+    ("H", "W", "D", "N", "R", "step"), [(1, 1, 1, 1, 1, 2), (13, 21, 33, 3, 5, 1), (9, 12, 100, 8, 4, 3)]
+)
+def test_odd_images(
+    scan_2d_inputs: Make, relative_error: Error, H: int, W: int, D: int, N: int, R: int, step: int, dtype: torch.dtype
+) -> None:
+    inputs = scan_2d_inputs(2, H, W, D, N, R, step, dtype)
+    y = launch.efficient_scan_2d(*on_gpu(inputs), step)
+    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs), step)) < TOLERANCES[dtype]
+
+
+def test_steps_of_all_magnitudes(scan_inputs: Make, relative_error: Error) -> None:
+    inputs = [t.abs() if i != 2 else t for i, t in enumerate(scan_inputs(1, 4, 784, 96, 16))]
+    inputs[1] = torch.exp(torch.empty_like(inputs[1]).uniform_(-9.2, 3.0))
+    y = launch.selective_scan(*on_gpu(inputs[:5]))
+    assert relative_error(y, reference.selective_scan(*wide(inputs[:5]))) < KERNEL_RELATIVE
+
+
+def test_softplus(relative_error: Error) -> None:
+    delta = torch.linspace(-80, 80, 4001)
+    one = torch.ones(1, 1, 1, 1).cuda()
+    u = torch.ones(1, 1, 1, 4001).cuda()
+    y = launch.selective_scan(u, delta.view_as(u).cuda(), -torch.ones(1, 1, 4001).cuda(), one, one, None, None, True)
+    expected = delta.double().exp().log1p()
+    assert float(((y.cpu().view(-1) - expected).abs() / expected).max()) < KERNEL_RELATIVE
+
+
+def test_runs_give_the_same_result(scan_inputs: Make) -> None:
+    inputs = on_gpu(scan_inputs(2, 4, 784, 96, 16))
+    first = launch.selective_scan(*inputs, True)
+    assert all(torch.equal(launch.selective_scan(*inputs, True), first) for _ in range(20))
+
+
+def test_the_current_stream_is_used_and_a_graph_can_capture_it(scan_2d_inputs: Make) -> None:
+    inputs = on_gpu(scan_2d_inputs(1, 14, 14, 96, 16, 3, 2))
+    expected = launch.efficient_scan_2d(*inputs, 2)  # compiled and loaded before the capture
+    graph: Any = torch.cuda.CUDAGraph()
+    with torch.cuda.graph(graph):
+        y = launch.efficient_scan_2d(*inputs, 2)
+    y.zero_()
+    graph.replay()
+    torch.cuda.synchronize()
+    assert torch.equal(y, expected)
