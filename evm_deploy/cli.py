@@ -33,7 +33,7 @@ FAULT = 70
 UsageError: type[Any] = typer.BadParameter.__bases__[0]
 
 app = typer.Typer(
-    help="From an EfficientVMamba checkpoint to a verified ONNX bundle.",
+    help="From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -55,7 +55,7 @@ def common(
         bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """From an EfficientVMamba checkpoint to a verified ONNX bundle."""
+    """From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT."""
 
 
 @app.command()
@@ -188,10 +188,12 @@ def predict(
 
 @app.command()
 def inspect(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file or a bundle.")],
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file, an .mlpackage or a bundle.")
+    ],
     json: Json = False,
 ) -> None:
-    """Say what a checkpoint, an ONNX file or a bundle holds."""
+    """Say what a checkpoint, an ONNX file, a Core ML package or a bundle holds."""
     from evm_deploy.inspection import inspect as look
 
     found = look(file)

@@ -1,4 +1,4 @@
-"""What a file holds: a checkpoint, an ONNX model, or a bundle."""
+"""What a file holds: a checkpoint, an ONNX model, a Core ML package, or a bundle."""
 
 from __future__ import annotations
 
@@ -15,10 +15,12 @@ from evm_deploy.errors import InputError
 if TYPE_CHECKING:
     import onnx
 
+PACKAGE = ".mlpackage"
+
 
 @dataclass(frozen=True)
 class Inspection:
-    """`kind` is "checkpoint", "onnx" or "bundle"; `facts` maps names to plain values, as `--json` prints them."""
+    """`kind` is "checkpoint", "onnx", "coreml" or "bundle"; `facts` maps names to plain values, as printed."""
 
     path: Path
     kind: str
@@ -26,13 +28,16 @@ class Inspection:
 
 
 def inspect(path: str | os.PathLike[str]) -> Inspection:
-    """Reads a checkpoint, an `.onnx` file or a bundle's folder; runs nothing that is in it.
+    """Reads a checkpoint, an `.onnx` file, an `.mlpackage` or a bundle's folder; runs nothing that is in it.
 
-    Raises InputError: nothing there, or nothing that can be read as what its name says.
+    Raises InputError: nothing there, or nothing that can be read as what its name says; MissingToolError: a package,
+    and no coremltools.
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file or a bundle's folder.")
+        raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
+    if path.suffix.lower() == PACKAGE:
+        return Inspection(path, "coreml", _coreml(path))
     if path.is_dir() or path.name == MANIFEST:
         return Inspection(path, "bundle", _bundle(path if path.is_dir() else path.parent))
     if path.suffix.lower() == ".onnx":
@@ -50,7 +55,15 @@ def _bundle(path: Path) -> dict[str, Any]:
     facts["files"] = {name: (path / name).stat().st_size for name in manifest.files}
     if bundle.model_path.suffix == ".onnx":
         facts["onnx"] = _onnx(bundle.model_path)
+    if bundle.model_path.suffix == PACKAGE:
+        facts["coreml"] = _coreml(bundle.model_path)
     return facts
+
+
+def _coreml(path: Path) -> dict[str, Any]:
+    from evm_deploy.runtimes.mil.describe import describe
+
+    return describe(path)
 
 
 def _described(spec: IOSpec) -> str:

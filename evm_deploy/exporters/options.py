@@ -46,9 +46,9 @@ TARGETS = {
         "evm_deploy.runtimes.tensorrt",
         "model.onnx",
         ("fp32", "fp16"),
-        ("operator", "inlined"),
+        ("operator",),
         False,
-        ("opset", "dynamic_batch", "dynamic_size", "compute_capabilities", "plugin"),
+        ("opset", "dynamic_batch", "compute_capabilities", "plugin"),
     ),
 }
 DEPLOYMENT_TARGETS = {"iOS16": "macOS13", "iOS17": "macOS14", "iOS18": "macOS15"}  # each with its equal

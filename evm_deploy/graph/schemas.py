@@ -12,6 +12,12 @@ from evm_deploy.scan import ops as ops  # registers torch.ops.evm
 
 _ROW = "T"  # float or float16: what the graph computes in
 _STATE = "tensor(float)"  # parameters of the recurrence, float32 in every precision
+# What a node may carry for TensorRT: which plugin takes it.
+PLUGIN_ATTRIBUTES = {
+    "plugin_namespace": onnx.defs.OpSchema.AttrType.STRING,
+    "plugin_version": onnx.defs.OpSchema.AttrType.STRING,
+    "aot": onnx.defs.OpSchema.AttrType.INT,
+}
 OPERATORS: dict[str, tuple[dict[str, str], str, Any]] = {  # inputs; the attribute and its type
     "SelectiveScan": (
         {"u": _ROW, "delta": _ROW, "A": _STATE, "B": _ROW, "C": _ROW, "D": _STATE, "delta_bias": _STATE},
@@ -45,7 +51,10 @@ def register() -> None:
                 inputs=[schema.FormalParameter(key, type_) for key, type_ in inputs.items()],
                 outputs=[schema.FormalParameter("y", _ROW)],
                 type_constraints=[(_ROW, ["tensor(float)", "tensor(float16)"], "what the graph computes in")],
-                attributes=[schema.Attribute(attribute, kind, "", required=True)],
+                attributes=[
+                    schema.Attribute(attribute, kind, "", required=True),
+                    *(schema.Attribute(key, type_, "", required=False) for key, type_ in PLUGIN_ATTRIBUTES.items()),
+                ],
             )
         )
 

@@ -1,9 +1,9 @@
-"""The scan for compilers that know no loop and no tensor above rank 5, at fixed sizes: what Core ML is given.
+"""The scan for compilers that know no loop, at fixed sizes and in rank 4 (5 around it): what Core ML is given.
 
-As in `chunked`, T tokens are scanned inside every chunk at once, then the chunks one after the other; then T steps more,
-from what enters each chunk, give every state. Each state is contracted with C where it is made: joining the states
-first would move all of them, N times the size of the map, twice more. Every exponent is a product of delta >= 0 and
-A <= 0. Each operation runs in the type of its inputs: in float16 on a CPU, PyTorch rounds as a device does.
+As in `chunked`, T tokens are scanned inside every chunk at once, then the chunks one after the other; then T steps
+more, from what enters each chunk, give every state. Each state is contracted with C where it is made: joining the
+states first would move all of them, N times the size of the map, twice more. Every exponent is a product of delta >= 0
+and A <= 0. Each operation runs in the type of its inputs: in float16 on a CPU, PyTorch rounds as a device does.
 """
 
 import math
@@ -76,7 +76,10 @@ def _per_group(t: Tensor, batch: int) -> Tensor:
 
 
 def _scan(delta: Tensor, A: Tensor, x: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """y_t = C_t h_t, h_t = exp(delta_t A) h_{t-1} + B_t x_t. delta, x, y: (G, L, D); A: (G, 1, N, D); B, C: (G, L, N)."""
+    """y_t = C_t h_t, h_t = exp(delta_t A) h_{t-1} + B_t x_t; G = B*K.
+
+    delta, x, y: (G, L, D); A: (G, 1, N, D); B, C: (G, L, N).
+    """
     G, L, D = delta.shape
     N, T = A.shape[2], chunk_length(L)
     if pad := -L % T:  # delta = 0, x = 0 keeps the state: exact

@@ -12,6 +12,7 @@ import evm_deploy
 
 PACKAGE = Path(evm_deploy.__file__).parent
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "pydantic", "scipy", "PIL", "numpy"}
+HEAVY |= {"coremltools", "tensorrt", "tensorrt_rtx"}
 CLI_ONLY = {"typer", "click", "rich"}
 
 

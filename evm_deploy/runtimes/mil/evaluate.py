@@ -4,7 +4,8 @@ Every operation is computed in float32, and its result rounded once, to nearest 
 declares for it. A device may round inside an operation as well, and adds up in another order.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -37,7 +38,7 @@ class Evaluator:
         shapes = [tensor.shape for tensor in values.values()]
         live = sum(tensor.numel() for tensor in values.values())
         known = shapes == self._checked
-        with torch.inference_mode():
+        with torch.inference_mode(), _one_thread():
             for step in self._steps:
                 arguments = self._arguments(step, values)
                 if not known or step.computes_sizes:
@@ -75,6 +76,17 @@ class Evaluator:
             except BundleError as error:
                 raise step.problem(error) from error
         return arguments
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """A thousand small operations wait for threads longer than they gain; and sums come in one order on any machine."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_sizes(step: Step, arguments: Mapping[str, Any]) -> int:

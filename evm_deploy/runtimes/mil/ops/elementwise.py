@@ -92,7 +92,7 @@ def cast(x: Tensor, dtype: str) -> Tensor:
         raise damaged(f"its dtype {shown(dtype)} is not supported")
     target = NAMED[dtype].torch
     if x.is_floating_point() and not target.is_floating_point and target != torch.bool:
-        return x.double().trunc().to(torch.int64).to(target)  # straight from float, small integers wrap or do not
+        return x.double().trunc().to(torch.int64).to(target)  # what is too large wraps, on every machine
     return x.to(target)
 
 

@@ -1,10 +1,11 @@
 """What a row of the table of operations holds, and how typed functions get their parameters out of a program."""
 
+import functools
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -91,14 +92,19 @@ class Row:
 
     function: Function
     wide: bool
-    annotations: Mapping[str, Any] = field(init=False)  # of each parameter, without "or None"
-    needed: frozenset[str] = field(init=False)
 
-    def __post_init__(self) -> None:
+    @functools.cached_property
+    def annotations(self) -> Mapping[str, Any]:
+        """Of each parameter, without "or None"."""
+        return {
+            entry.name: _present(entry.annotation) for entry in inspect.signature(self.function).parameters.values()
+        }
+
+    @functools.cached_property
+    def needed(self) -> frozenset[str]:
+        """The parameters that have no default."""
         parameters = inspect.signature(self.function).parameters.values()
-        set_field = object.__setattr__  # the two follow from the function
-        set_field(self, "annotations", {entry.name: _present(entry.annotation) for entry in parameters})
-        set_field(self, "needed", frozenset(entry.name for entry in parameters if entry.default is entry.empty))
+        return frozenset(entry.name for entry in parameters if entry.default is entry.empty)
 
     def check_names(self, given: frozenset[str]) -> None:
         """Raises BundleError unless exactly the parameters are given that the function has and needs."""

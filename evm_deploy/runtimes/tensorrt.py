@@ -1,0 +1,167 @@
+"""TensorRT on a GPU; without one, the graph that engines are built from on onnxruntime."""
+
+import types
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError, MissingToolError
+from evm_deploy.runtimes import Runner, Ways, onnxruntime
+from evm_deploy.trt import engines, libraries
+from evm_deploy.trt.build import Request
+from evm_deploy.trt.plugins import registered
+from evm_deploy.trt.shapes import profile
+
+NO_GPU = "an engine runs only on an NVIDIA GPU, and there is none here"
+
+
+def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
+    """The bundle's engine on the GPU; one is built from its graph where none in it was built here.
+
+    library: for an engine of standard layers, or with our plugin, as the bundle was exported, it makes no difference.
+    Raises MissingToolError without a GPU or TensorRT, BundleError for an engine that cannot be loaded.
+    """
+    return EngineRunner.of(bundle)
+
+
+def ways(bundle: Bundle) -> Ways:
+    """The graph on onnxruntime, as its own target is run, and the engine where there is a GPU."""
+    graph = onnxruntime.ways(bundle)
+    if libraries.gpu() and libraries.find().library is not None:
+        return Ways((*graph.open, lambda: open_bundle(bundle)), graph.notes)
+    return Ways(graph.open, (*graph.notes, _unchecked(bundle)))
+
+
+def _unchecked(bundle: Bundle) -> str:
+    """What of an engine could not be verified here, and what was."""
+    reason = NO_GPU if not libraries.gpu() else "; ".join(libraries.find().reasons)
+    engine = _facts(bundle).get("engine")
+    if not isinstance(engine, dict):
+        return f"{reason}: the graph was run by onnxruntime, and no engine is in the bundle"
+    capabilities = ", ".join(map(str, engine.get("compute_capabilities") or ()))
+    return (
+        f"{reason}: the graph was run by onnxruntime; the engine for {capabilities} by {engine.get('library')} was not "
+        f"run, its layers' precisions were checked when it was built (by the {engine.get('inspected_by')})"
+    )
+
+
+def _facts(bundle: Bundle) -> Mapping[str, Any]:
+    return bundle.manifest.build or {}
+
+
+class EngineRunner:
+    """An engine with its context, on a stream of its own."""
+
+    def __init__(self, trt: Any, engine: Any, device: str = "cuda") -> None:
+        self.name = libraries.name_of(trt)
+        self._device, self._engine, self._context = torch.device(device), engine, engine.create_execution_context()
+        names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
+        self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
+        self._outputs = [name for name in names if name not in self._inputs]
+        self._types = {
+            name: torch.from_numpy(np.empty(0, trt.nptype(engine.get_tensor_dtype(name)))).dtype for name in names
+        }
+        self._stream = torch.cuda.Stream() if self._device.type == "cuda" else None
+
+    @classmethod
+    def of(cls, bundle: Bundle) -> "EngineRunner":
+        """Opens the engine of a bundle."""
+        if not libraries.gpu():
+            raise MissingToolError(
+                f"{NO_GPU}.", "run it on its device; to predict on this machine, export with `--target onnx`."
+            )
+        trt = libraries.find().needed("running an engine")
+        request = _request(bundle, trt)
+        with registered(trt, request):
+            data = _engine(bundle, trt, request)
+            engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(data)
+        if engine is None:
+            raise BundleError(
+                f"{libraries.name_of(trt)} cannot load the engine of {bundle.path}.", "export it again here."
+            )
+        runner = cls(trt, engine)
+        runner.check(bundle)
+        return runner
+
+    def check(self, bundle: Bundle) -> None:
+        """Raises BundleError unless the engine has the tensors that the manifest declares."""
+        declared = {spec.name for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
+        if declared != {*self._inputs, *self._outputs}:
+            found = ", ".join((*self._inputs, *self._outputs))
+            raise BundleError(
+                f"the engine of {bundle.path} is not what its manifest says: it has {found}.", "export it again."
+            )
+        self._outputs = [spec.name for spec in bundle.manifest.outputs]
+
+    def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
+        """The outputs for one batch. Raises BundleError for a shape that the engine was not built for."""
+        (name,) = self._inputs
+        given = torch.from_numpy(np.ascontiguousarray(image)).to(self._device)
+        if not self._context.set_input_shape(name, tuple(given.shape)):
+            raise BundleError(
+                f"the engine was not built for {tuple(given.shape)}.", "export for that shape, or resize."
+            )
+        found = {
+            output: torch.empty(
+                tuple(self._context.get_tensor_shape(output)), dtype=self._types[output], device=self._device
+            )
+            for output in self._outputs
+        }
+        for tensor, memory in ({name: given} | found).items():
+            self._context.set_tensor_address(tensor, memory.data_ptr())
+        self._execute()
+        return [found[output].float().cpu().numpy() for output in self._outputs]
+
+    def _execute(self) -> None:
+        """Waits for the input's copy before, and for the engine after."""
+        if self._stream is None:
+            done = self._context.execute_async_v3(0)
+        else:
+            self._stream.wait_stream(torch.cuda.current_stream())
+            done = self._context.execute_async_v3(self._stream.cuda_stream)
+            self._stream.synchronize()
+        if not done:
+            raise BundleError("the engine failed on the GPU.", "export the model again on this machine.")
+
+    def close(self) -> None:
+        """Frees the engine."""
+        del self._context, self._engine
+
+    def __enter__(self) -> "EngineRunner":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+
+def _request(bundle: Bundle, trt: Any) -> Request:
+    facts = _facts(bundle)
+    plugin, scans = facts.get("plugin") is True, facts.get("scans")
+    return Request(
+        bundle.model_path.read_bytes(),
+        bundle.manifest.precision,
+        profile(bundle.manifest),
+        libraries.chosen((), trt),
+        scans if isinstance(scans, int) else 0,
+        plugin,
+    )
+
+
+def _engine(bundle: Bundle, trt: Any, request: Request) -> bytes:
+    """The engine in the bundle where this library built it for this GPU, else one that is built now."""
+    built = _facts(bundle).get("engine")
+    here = "{}.{}".format(*torch.cuda.get_device_capability())
+    if (
+        isinstance(built, dict)
+        and str(built.get("file")) in bundle.manifest.files
+        and built.get("library") == libraries.name_of(trt)
+        and here in (built.get("compute_capabilities") or ())
+    ):
+        return (bundle.path / str(built["file"])).read_bytes()
+    return engines.built(trt, request, lambda stage: None).data

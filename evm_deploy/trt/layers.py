@@ -1,0 +1,88 @@
+"""What a network or an engine consists of: its layers with the types that they take and give."""
+
+import json
+import re
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+TYPES = {  # as the library, its inspector and its report of a build call them
+    "float": "float32",
+    "fp32": "float32",
+    "half": "float16",
+    "fp16": "float16",
+    "bf16": "bfloat16",
+    "fp8": "float8",
+    "fp4": "float4",
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One layer. `nodes` names the ONNX nodes that it came from, each with the functions that called it."""
+
+    name: str
+    kind: str
+    inputs: tuple[str, ...]
+    outputs: tuple[str, ...]
+    nodes: tuple[str, ...]
+
+
+def of_network(network: Any) -> tuple[Layer, ...]:
+    """The layers of a parsed network, before the builder fuses them."""
+    found = []
+    for layer in (network.get_layer(i) for i in range(network.num_layers)):
+        inputs = (layer.get_input(i) for i in range(layer.num_inputs))
+        outputs = (layer.get_output(i) for i in range(layer.num_outputs))
+        types = [tuple(_type(tensor.dtype.name) for tensor in side if tensor is not None) for side in (inputs, outputs)]
+        found.append(Layer(layer.name, layer.type.name, types[0], types[1], _nodes(layer.metadata)))
+    return tuple(found)
+
+
+def of_engine(engine: Any, trt: Any) -> tuple[Layer, ...]:
+    """The layers of an engine, by its inspector. It takes a GPU to have the engine."""
+    return of_inspection(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+
+
+def of_inspection(text: str) -> tuple[Layer, ...]:
+    """The layers in the JSON of an EngineInspector, of an engine built with detailed profiling."""
+    found = []
+    for row in json.loads(text)["Layers"]:
+        sides = [tuple(_typed(tensor) for tensor in row.get(side, ())) for side in ("Inputs", "Outputs")]
+        found.append(Layer(row["Name"], row["LayerType"], sides[0], sides[1], _nodes(row.get("Metadata", ""))))
+    return tuple(found)
+
+
+def of_report(lines: Iterable[str]) -> tuple[Layer, ...]:
+    """The same from the lines that a builder logs of an engine, which needs no GPU."""
+    pattern = re.compile(
+        r"Name: (.*?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: .*?Outputs: \[(.*)\], TacticName"
+    )
+    found = []
+    for line in lines:
+        if match := pattern.match(line):
+            sides = [tuple(map(_type, re.findall(r"Datatype: (\w+)", match[side]))) for side in (3, 4)]
+            found.append(Layer(match[1], match[2], sides[0], sides[1], _nodes(line)))
+    return tuple(found)
+
+
+def summary(layers: Iterable[Layer]) -> dict[str, int]:
+    """How many layers there are of each kind and type, as `CONVOLUTION float16`."""
+    counts = Counter(" ".join((layer.kind, "/".join(sorted(set(layer.outputs))))).strip() for layer in layers)
+    return dict(sorted(counts.items()))
+
+
+def _typed(tensor: dict[str, Any]) -> str:
+    """The type in `Datatype: Half`, or in the older `Format/Datatype: Row major linear FP16 format`."""
+    words = str(tensor.get("Datatype") or tensor.get("Format/Datatype", "")).split()
+    known = [TYPES[word.lower()] for word in words if word.lower() in TYPES]
+    return known[0] if known else " ".join(words).lower()
+
+
+def _type(name: str) -> str:
+    return TYPES.get(name.lower(), name.lower())
+
+
+def _nodes(metadata: str) -> tuple[str, ...]:
+    return tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", metadata or ""))
