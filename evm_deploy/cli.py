@@ -284,7 +284,7 @@ def _failed(cause: str, fix: str, code: int) -> int:
 def _print_report(report: ParityReport) -> None:
     console.print_rows(report.summary())
     for note in report.notes:
-        print(f"note: {note}")
+        print(f"note: {console.clean(note)}")
     if report.first_divergent_block is not None:
         print(f"first block that differs: {report.first_divergent_block}")
     verdict = "passed" if report.passed else "failed"

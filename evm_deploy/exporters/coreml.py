@@ -6,19 +6,19 @@ import logging
 import shutil
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from evm_deploy.errors import CheckFailed
+from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.exporters.deployed import INPUT, Deployed, Source, output_names, reference
 from evm_deploy.exporters.options import DEPLOYMENT_TARGETS
 from evm_deploy.exporters.recurrence import FORMS, measure
 from evm_deploy.exporters.weights import compress
 from evm_deploy.model.fold import fold, fold_preprocessing
-from evm_deploy.runtimes.mil.library import coremltools
+from evm_deploy.optional import coremltools
 from evm_deploy.verification.tolerances import RECURRENCE_FP16
 
 KEPT = "kept_float32_"  # begins the names of the operations of such a scan
@@ -28,9 +28,11 @@ FLOAT32_OPERATIONS = ("softmax",)  # of a thousand classes most are below what f
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
     """Writes the package at `path`. Returns what float16 costs each scan, which stay float32, and the program's size.
 
-    Raises MissingToolError: no coremltools; CheckFailed: the program has not the precision that was asked for.
+    Raises MissingToolError: no coremltools; InputError: a label is there twice; CheckFailed: the program has not the
+    precision that was asked for.
     """
     coremltools()
+    _check_labels(source.labels or ())
     losses: dict[str, float] = {}
     if source.options.precision == "fp16":
         progress("measuring what float16 costs the recurrence")
@@ -53,7 +55,30 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
         "operations": sum(_operations(models[0]).values()),
         "recurrence_float16_error": losses,
         "recurrence_float32": kept,
+        "notes": _notes(losses, kept),
     }
+
+
+def _notes(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
+    """What a parity report should say of the recurrence."""
+    if not losses:
+        return []
+    worst = max(losses, key=lambda name: losses[name])
+    said = f"float16 changes the recurrence by at most {losses[worst]:.1e} ({worst.removeprefix('model.')})"
+    names = ", ".join(name.removeprefix("model.") for name in kept)
+    return [f"{said}; more than {RECURRENCE_FP16:.0e}, so float32 is kept in {names}" if kept else said]
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """A Core ML classifier gives its probabilities by label, each once."""
+    first: dict[str, int] = {}
+    for number, label in enumerate(labels, 1):
+        if label in first:
+            raise InputError(
+                f"the label {label!r} is on line {first[label]} and again on line {number}.",
+                "tell the two apart: a Core ML classifier knows its classes by their labels.",
+            )
+        first[label] = number
 
 
 def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -> Any:

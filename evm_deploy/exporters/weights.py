@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any
 
 from evm_deploy.exporters.options import ExportOptions
-from evm_deploy.runtimes.mil.library import coremltools
+from evm_deploy.optional import coremltools
 
 # Only these have weights that bear it: A, dt_bias and D are inputs of elementwise operations and stay as they are.
 COMPRESSED = ("conv", "linear", "matmul")

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from PIL import Image
 
 from evm_deploy.errors import BundleError, check_choice
+from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil.interface import Entry, entry_for
-from evm_deploy.runtimes.mil.library import coremltools
 from evm_deploy.runtimes.mil.problems import damaged, line
 
 COMPUTE_UNITS = ("ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY")

@@ -2,13 +2,14 @@
 
 import platform
 import types
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 import torch
 
 from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError
 from evm_deploy.runtimes import Runner, Ways
 from evm_deploy.runtimes.apple import FrameworkRunner
 from evm_deploy.runtimes.mil.blobs import Blobs
@@ -29,9 +30,19 @@ def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
 
 
 def ways(bundle: Bundle) -> Ways:
-    """Core ML where this is macOS, and the evaluator. The openers raise what `open_bundle` raises."""
-    open_both: tuple[Callable[[], Runner], ...] = (lambda: core_ml(bundle), lambda: evaluator(bundle))
-    return Ways(open_both) if platform.system() == "Darwin" else Ways(open_both[1:], (NOT_HERE,))
+    """Core ML where this is macOS, with its plan as a note, and the evaluator. Raises what `open_bundle` raises."""
+    if platform.system() != "Darwin":
+        return Ways((lambda: evaluator(bundle),), (NOT_HERE,))
+    return Ways((lambda: core_ml(bundle), lambda: evaluator(bundle)), (_planned(bundle),))
+
+
+def _planned(bundle: Bundle) -> str:
+    with core_ml(bundle) as runner:
+        try:
+            counts = runner.compute_plan()
+        except BundleError as error:
+            return f"where Core ML runs the operations is not known: {error.cause}"
+    return "operations as Core ML plans them: " + ", ".join(f"{device} {count}" for device, count in counts.items())
 
 
 def core_ml(bundle: Bundle, units: str = "ALL") -> FrameworkRunner:

@@ -56,12 +56,14 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
                 tolerance,
                 meaning=manifest.outputs[0].meaning,
             )
-    return ParityReport(source, tolerance, tuple(rows), notes=ways.notes)
+    written = (manifest.build or {}).get("notes")
+    said = [note for note in written if isinstance(note, str)] if isinstance(written, list) else []
+    return ParityReport(source, tolerance, tuple(rows), notes=(*ways.notes, *said))
 
 
 def _tolerance(manifest: Manifest) -> float:
     weights = (manifest.build or {}).get("weights", "float")
-    if manifest.precision not in PARITY or weights not in COMPRESSION:
+    if manifest.precision not in PARITY or not isinstance(weights, str) or weights not in COMPRESSION:
         what = f"precision {manifest.precision!r} with weights {weights!r}"
         raise BundleError(f"{what} is not known here.", "use a newer evm-deploy.")
     return PARITY[manifest.precision] + COMPRESSION[weights]

@@ -14,6 +14,10 @@ FP16_IO_RELATIVE = 1e-3
 # The share of the best class, from two bundles of one checkpoint for one image: float16 moves a logit by about 1e-3.
 PREDICTED_SHARE = 1e-3
 
+# One operation, or a small network, of a program evaluated op by op against PyTorch: another order of summation, and in
+# float16 about ten roundings to 11 bits.
+MIL_OPERATION, MIL_FP32, MIL_FP16 = 2e-6, 1e-5, 4e-3
+
 # An exported artifact against PyTorch, as a share of the largest |output| (at least of 1). Dropping the scan of T moves
 # its logits by 1.6e-2 of their scale, losing the carry at mid-sequence by 2.9e-3: a gate has to stay below that.
 # fp32: only the order of summation differs; measured 1e-6.

@@ -15,8 +15,8 @@ from safetensors.torch import save_file
 from evm_deploy import ExportOptions, export, predict
 from evm_deploy.errors import BundleError, CheckFailed, MissingToolError, OptionError
 from evm_deploy.exporters import coreml as exporter
+from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.coreml import evaluator
-from evm_deploy.runtimes.mil.library import coremltools
 from evm_deploy.scan import static
 from evm_deploy.verification.tolerances import (
     COMPRESSION,

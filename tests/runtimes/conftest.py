@@ -13,9 +13,9 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.evaluate import Evaluator
-from evm_deploy.runtimes.mil.library import coremltools
 from evm_deploy.runtimes.mil.program import read_model
 
 KINDS = {torch.float16: "fp16", torch.float32: "fp32", torch.int32: "int32", torch.bool: "bool"}

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil.dtypes import NUMBERED, DType
 from evm_deploy.runtimes.mil.features import Feature, read_features
 from evm_deploy.runtimes.mil.files import model_file
-from evm_deploy.runtimes.mil.library import coremltools
 from evm_deploy.runtimes.mil.problems import damaged, line, shown
 
 LARGEST_TENSOR = 1 << 28  # elements: one gigabyte of float32

@@ -18,10 +18,10 @@ from evm_deploy.runtimes.mil.evaluate import Evaluator
 from evm_deploy.runtimes.mil.ops import OPERATIONS
 from evm_deploy.runtimes.mil.plan import Step
 from evm_deploy.runtimes.mil.program import read_model
+from evm_deploy.verification.tolerances import MIL_FP16, MIL_FP32
 
 SaveProgram = Callable[..., Path]
 Evaluate = Callable[..., dict[str, Tensor]]
-FP32, FP16 = 1e-5, 4e-3  # of the largest output: the order of summation; some ten roundings to 11 bits
 
 
 def test_each_result_is_rounded(tmp_path: Path, save_program: SaveProgram, evaluate: Evaluate) -> None:
@@ -178,7 +178,7 @@ class Mixed(nn.Module):
         return y
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", FP32), ("fp16", FP16)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", MIL_FP32), ("fp16", MIL_FP16)])
 def test_a_converted_network(
     precision: str, tolerance: float, tmp_path: Path, convert: Callable[..., Any], evaluate: Evaluate
 ) -> None:
@@ -191,7 +191,7 @@ def test_a_converted_network(
     assert (found - expected).abs().max() <= tolerance * expected.abs().max()
 
 
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", FP32), ("fp16", FP16)])
+@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", MIL_FP32), ("fp16", MIL_FP16)])
 def test_the_network_itself(
     golden: Any, precision: str, tolerance: float, tmp_path: Path, convert: Callable[..., Any], evaluate: Evaluate
 ) -> None:

@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from evm_deploy.errors import BundleError
+from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil import plan
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.describe import describe
 from evm_deploy.runtimes.mil.evaluate import Evaluator
 from evm_deploy.runtimes.mil.files import MODEL_BYTES
-from evm_deploy.runtimes.mil.library import coremltools
 from evm_deploy.runtimes.mil.program import read_model
 
 MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.ops import OPERATIONS
+from evm_deploy.verification.tolerances import MIL_OPERATION
 
 Case = tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]
 
@@ -335,7 +336,7 @@ def test_it_means_what_float64_says(results: tuple[torch.dtype, Mapping[str, Ten
             assert torch.equal(result.double(), exactly.double())
             continue
         error, size = (result.double() - exactly).abs(), exactly.abs()
-        allowed = 2e-6 * max(1.0, float(size.max())) + (half_a_step(size) if dtype == torch.float16 else 0)
+        allowed = MIL_OPERATION * max(1.0, float(size.max())) + (half_a_step(size) if dtype == torch.float16 else 0)
         assert (error <= allowed).all(), float((error / allowed).max())
 
 

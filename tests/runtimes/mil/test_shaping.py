@@ -11,6 +11,7 @@ from torch import Tensor
 
 from evm_deploy.errors import BundleError
 from evm_deploy.runtimes.mil.ops import OPERATIONS
+from evm_deploy.verification.tolerances import MIL_FP32
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 
@@ -135,4 +136,4 @@ def test_convolutions(data: st.DataObject) -> None:
                 part = image[(slice(first, first + per_group), *at)]
                 expected[(channel, *place)] += (part * weight[(channel, slice(None), *tap)].numpy()).sum()
     found = apply("conv", x=x, weight=weight, **arguments)
-    assert np.allclose(found[0].numpy(), expected, atol=1e-5)
+    assert np.allclose(found[0].numpy(), expected, atol=MIL_FP32)

@@ -1,4 +1,4 @@
-"""coremltools, imported on use and quietly: it remarks on every version of PyTorch and every platform but its own."""
+"""Libraries that single targets need, imported on use. coremltools remarks on every system and PyTorch but its own."""
 
 import functools
 import importlib
@@ -19,7 +19,8 @@ def coremltools() -> ModuleType:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return importlib.import_module("coremltools")
-    except ImportError as error:
-        raise MissingToolError(f"coremltools cannot be imported ({error}).", "pip install coremltools.") from error
+    except Exception as error:  # a library built for another system raises what it likes
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingToolError(f"coremltools cannot be imported ({reason}).", "pip install coremltools") from error
     finally:
         logger.setLevel(level)
