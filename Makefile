@@ -4,7 +4,7 @@ BIN := .venv/bin
 OUT ?= demo-out
 DIGITS := examples/digits
 
-.PHONY: demo test test-aarch64 test-oldest bench check clean
+.PHONY: demo test test-slow test-aarch64 test-oldest bench check clean
 
 demo: .venv/installed
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
@@ -13,9 +13,17 @@ demo: .venv/installed
 	$(BIN)/python examples/random_tiny.py $(OUT)
 	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --images $(OUT)/china.png --out $(OUT)/tiny --overwrite
 	$(BIN)/evm-deploy predict $(OUT)/tiny $(OUT)/china.png --top 3
+	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --target coreml --precision fp16 --image-size 64 \
+		--bake-preprocessing --labels $(DIGITS)/labels.txt --out $(OUT)/digits-coreml --overwrite
+	$(BIN)/evm-deploy predict $(OUT)/digits-coreml $(DIGITS)/images/*.png --top 1
+	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --target tensorrt --precision fp16 \
+		--out $(OUT)/tiny-tensorrt --overwrite
 
 test: .venv/installed
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: .venv/installed
+	$(BIN)/python -m pytest -n 2 -m slow
 
 test-aarch64: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt ziglang
@@ -35,6 +43,7 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/scan.py --stage 1
 	$(BIN)/python benchmarks/scan.py --stage 2 --skip unrolled
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/coreml.py
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -1,4 +1,4 @@
-"""EfficientVMamba checkpoints to verified ONNX bundles, with the selective scan as one operator."""
+"""EfficientVMamba checkpoints to verified bundles for ONNX, Core ML and TensorRT."""
 
 import importlib
 from typing import TYPE_CHECKING

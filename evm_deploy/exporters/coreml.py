@@ -14,7 +14,6 @@ import torch
 
 from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.exporters.deployed import INPUT, Deployed, Source, output_names, reference
-from evm_deploy.exporters.options import DEPLOYMENT_TARGETS
 from evm_deploy.exporters.recurrence import FORMS, measure
 from evm_deploy.exporters.weights import compress
 from evm_deploy.model.fold import fold, fold_preprocessing
@@ -49,7 +48,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
             _describe(model, source)
         _save(compressed, sizes, path)
     return {
-        "deployment_target": [source.options.deployment_target, DEPLOYMENT_TARGETS[source.options.deployment_target]],
+        "deployment_target": source.options.deployment_target,
         "weights": source.options.weights,
         "functions": _function_names(sizes),
         "operations": sum(_operations(models[0]).values()),

@@ -51,7 +51,8 @@ TARGETS = {
         ("opset", "dynamic_batch", "compute_capabilities", "plugin"),
     ),
 }
-DEPLOYMENT_TARGETS = {"iOS16": "macOS13", "iOS17": "macOS14", "iOS18": "macOS15"}  # each with its equal
+# The oldest system that has to run a Core ML package, and the operations that it has, by the iOS that brought them.
+DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
 WEIGHTS = ("float", "int8", "palette6", "palette4")
 
 
@@ -106,11 +107,16 @@ class ExportOptions:
         if len(set(sizes)) != len(sizes):
             raise OptionError("an image size is given twice.", "give each size once.")
 
-        if self.more_sizes and self.deployment_target != "iOS18":
+        if self.more_sizes and self.coreml_generation < 18:
             raise OptionError(
                 f"several image sizes need functions, which {self.deployment_target} does not have.",
-                "choose the deployment target iOS18, or one image size.",
+                "choose the deployment target iOS18 or macOS15, or one image size.",
             )
+
+    @property
+    def coreml_generation(self) -> int:
+        """The iOS whose Core ML operations there are on the deployment target."""
+        return DEPLOYMENT_TARGETS[self.deployment_target]
 
     @property
     def gives_probabilities(self) -> bool:

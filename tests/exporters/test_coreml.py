@@ -12,9 +12,10 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evm_deploy import ExportOptions, export, predict
-from evm_deploy.errors import BundleError, CheckFailed, MissingToolError, OptionError
+from evm_deploy import ExportOptions, export, inspect, predict
+from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
 from evm_deploy.exporters import coreml as exporter
+from evm_deploy.model import EfficientVMamba, ModelConfig
 from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.coreml import evaluator
 from evm_deploy.scan import static
@@ -28,6 +29,7 @@ from evm_deploy.verification.tolerances import (
 )
 
 pytestmark = pytest.mark.skipif(find_spec("coremltools") is None, reason="coremltools is not installed")
+MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)
 DIGITS = Path(__file__).parents[2] / "examples" / "digits"
 SMALL = ExportOptions(target="coreml", image_size=(32, 32), verify=False)
 LABELS = "".join(f"label {i}\n" for i in range(10))
@@ -225,6 +227,14 @@ def test_compressed_weights(
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}  # A is as it was
 
 
+def test_constants_that_a_weight_shares_with_others_stay(tmp_path: Path) -> None:
+    """The biases of an untrained network are zeros like those of its norms, so they are one constant."""
+    torch.manual_seed(0)
+    save_file(EfficientVMamba(MICRO).state_dict(), tmp_path / "untrained.safetensors")
+    result = export(tmp_path / "untrained.safetensors", tmp_path / "bundle", changed(SMALL, weights="int8"))
+    assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}
+
+
 def test_what_xcode_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = changed(SMALL, author="A. Author", licence="MIT", version="1.2", description="Ten things")
     bundle = export(checkpoint("micro"), tmp_path / "bundle", options).bundle
@@ -238,6 +248,7 @@ def test_what_xcode_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> 
     ("changes", "message"),
     [
         ({"deployment_target": "iOS61"}, "iOS61"),
+        ({"more_sizes": ((64, 64),), "deployment_target": "macOS14"}, "macOS14"),
         ({"weights": "palette5"}, "palette5"),
         ({"more_sizes": ((64, 64),)}, "iOS16"),
         ({"more_sizes": ((32, 32),), "deployment_target": "iOS18"}, "twice"),
@@ -252,6 +263,21 @@ def test_what_xcode_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> 
 def test_options_that_do_not_exist(changes: dict[str, Any], message: str) -> None:
     with pytest.raises(OptionError, match=message):
         changed(SMALL, **changes)
+
+
+def test_labels_of_a_classifier_differ(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    (tmp_path / "labels.txt").write_text(LABELS.replace("label 7", "label 2"))
+    with pytest.raises(InputError, match="'label 2' is on line 3 and again on line 8"):
+        export(checkpoint("micro"), tmp_path / "bundle", changed(SMALL, labels=tmp_path / "labels.txt"))
+    assert not any(tmp_path.glob("*bundle*"))
+
+
+def test_macos_equals(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+    bundle = export(checkpoint("micro"), tmp_path / "bundle", changed(SMALL, deployment_target="macOS15")).bundle
+    facts = inspect(bundle.model_path)
+    assert facts.kind == "coreml"
+    assert facts.facts["specification_version"] == 9
+    assert inspect(bundle.path).facts["coreml"] == facts.facts
 
 
 def test_without_coremltools(
