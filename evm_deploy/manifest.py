@@ -109,6 +109,7 @@ class Manifest:
     scan_form: str
     tools: dict[str, str]  # name: version
     opset: int | None = None
+    more_sizes: tuple[tuple[int, int], ...] = ()  # further (h, w) of the image, each a function `size_<h>x<w>`
     labels: str | None = None  # relative name of a text file, a label a line
     parity: dict[str, Any] | None = None  # the parity report that gated the export; None: not verified
     calibration: dict[str, Any] | None = None
@@ -124,6 +125,8 @@ class Manifest:
         check_relative(self.model_file)
         if self.labels is not None:
             check_relative(self.labels)
+        if not all(SMALLEST_IMAGE <= side <= LARGEST_IMAGE for size in self.more_sizes for side in size):
+            raise ValueError(f"an image size is not within {SMALLEST_IMAGE} to {LARGEST_IMAGE}")
         self._check_tensors()
 
     def _check_tensors(self) -> None:

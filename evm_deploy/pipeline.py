@@ -180,6 +180,7 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
         tools={name: importlib.metadata.version(name) for name in TOOLS},
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
+        more_sizes=options.more_sizes,
     )
 
 

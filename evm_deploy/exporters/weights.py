@@ -24,7 +24,7 @@ class Weight:
 
 
 def compress(model: Any, options: ExportOptions) -> Any:
-    """The coremltools model with the weights of `COMPRESSED` stored as the options ask. Raises CheckFailed if any is not."""
+    """The model with the weights of `COMPRESSED` stored as the options ask. Raises CheckFailed if any is not."""
     if options.weights == "float":
         return model
     cto = coremltools().optimize.coreml

@@ -23,6 +23,7 @@ def verification_images(manifest: Manifest, real: str | os.PathLike[str] | None)
         shapes.append((3, h, w))
     if any(isinstance(size, str) for size in spec.shape[1:]):
         shapes.append((shapes[-1][0], h + 27, max(33, w - 45)))  # odd after the stem and after the first downsample
+    shapes += [(1, *size) for size in manifest.more_sizes]
     images = {f"random {b}x{h}x{w}": _random(spec, b, h, w) for b, h, w in shapes}
     for path in image_files(Path(real)) if real else ():
         images[path.name] = preprocess(load_image(path), manifest.preprocessing)

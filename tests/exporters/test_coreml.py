@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evm_deploy import ExportOptions, export, inspect, predict
+from evm_deploy import ExportOptions, export, inspect, predict, verify
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
 from evm_deploy.exporters import coreml as exporter
 from evm_deploy.model import EfficientVMamba, ModelConfig
@@ -83,7 +83,9 @@ def package_bytes(package: Path) -> int:
     return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize("name", ["tiny", "small", "base"])
+@pytest.mark.parametrize(
+    "name", ["tiny", pytest.param("small", marks=pytest.mark.slow), pytest.param("base", marks=pytest.mark.slow)]
+)
 @pytest.mark.parametrize(("precision", "tolerance"), [("fp32", GOLDEN_LOGITS), ("fp16", GOLDEN_COREML_FP16)])
 def test_goldens(
     golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path, name: str, precision: str, tolerance: float
@@ -112,6 +114,21 @@ def test_goldens_at_every_size_from_one_package(golden: Any, checkpoint: Callabl
     assert (bundle.manifest.build or {})["functions"] == ["size_224x224", "size_192x256", "size_250x230"]
     weights = "Data/com.apple.CoreML/weights/weight.bin"  # there once, whatever the number of sizes
     assert (bundle.model_path / weights).stat().st_size < 1.1 * (one.model_path / weights).stat().st_size
+
+
+def test_every_size_is_verified(
+    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = changed(SMALL, deployment_target="iOS18", more_sizes=((48, 64),), verify=True)
+    result = export(checkpoint("micro"), tmp_path / "bundle", options)
+    assert result.report is not None
+    assert [row.input for row in result.report.rows] == ["random 1x32x32", "random 1x48x64"]
+    again = verify(result.bundle.path, checkpoint=checkpoint("micro"))
+    assert len(again.rows) == 2
+    entering = static._entering
+    monkeypatch.setattr(static, "_entering", lambda a, x: torch.zeros_like(x) if x.shape[1] == 12 else entering(a, x))
+    with pytest.raises(CheckFailed, match="random 1x48x64"):
+        export(checkpoint("micro"), tmp_path / "broken", options)
 
 
 def test_golden_features_of_a_backbone(golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
