@@ -12,8 +12,9 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, MissingToolError
 from evm_deploy.runtimes import Runner, Ways, onnxruntime
 from evm_deploy.trt import engines, libraries
-from evm_deploy.trt.build import Request
+from evm_deploy.trt.build import Request, collector
 from evm_deploy.trt.plugins import registered
+from evm_deploy.trt.precision import RULES
 from evm_deploy.trt.shapes import profile
 
 NO_GPU = "an engine runs only on an NVIDIA GPU, and there is none here"
@@ -39,10 +40,12 @@ def ways(bundle: Bundle) -> Ways:
 def _unchecked(bundle: Bundle) -> str:
     """What of an engine could not be verified here, and what was."""
     reason = NO_GPU if not libraries.gpu() else "; ".join(libraries.find().reasons)
-    engine = _facts(bundle).get("engine")
+    facts = _facts(bundle)
+    engine = facts.get("engine")
     if not isinstance(engine, dict):
-        return f"{reason}: the graph was run by onnxruntime, and no engine is in the bundle"
-    capabilities = ", ".join(map(str, engine.get("compute_capabilities") or ()))
+        why = f" ({facts['not_built']})" if isinstance(facts.get("not_built"), str) else ""
+        return f"{reason}: the graph was run by onnxruntime, and no engine is in the bundle{why}"
+    capabilities = ", ".join(_capabilities(engine))
     return (
         f"{reason}: the graph was run by onnxruntime; the engine for {capabilities} by {engine.get('library')} was not "
         f"run, its layers' precisions were checked when it was built (by the {engine.get('inspected_by')})"
@@ -51,6 +54,12 @@ def _unchecked(bundle: Bundle) -> str:
 
 def _facts(bundle: Bundle) -> Mapping[str, Any]:
     return bundle.manifest.build or {}
+
+
+def _capabilities(engine: Mapping[str, Any]) -> tuple[str, ...]:
+    """What a manifest says of it, which may be anything."""
+    said = engine.get("compute_capabilities")
+    return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
 
 class EngineRunner:
@@ -77,21 +86,22 @@ class EngineRunner:
         trt = libraries.find().needed("running an engine")
         request = _request(bundle, trt)
         with registered(trt, request):
-            data = _engine(bundle, trt, request)
-            engine = trt.Runtime(trt.Logger(trt.Logger.ERROR)).deserialize_cuda_engine(data)
+            data, logger = _engine(bundle, trt, request), collector(trt)
+            engine = trt.Runtime(logger).deserialize_cuda_engine(data)
         if engine is None:
-            raise BundleError(
-                f"{libraries.name_of(trt)} cannot load the engine of {bundle.path}.", "export it again here."
-            )
+            reason = (logger.errors() or ["it does not say why"])[0].splitlines()[0].rstrip(". ")
+            what = f"{libraries.name_of(trt)} cannot load the engine of {bundle.path}: {reason}."
+            raise BundleError(what, "export it again here.")
         runner = cls(trt, engine)
         runner.check(bundle)
         return runner
 
     def check(self, bundle: Bundle) -> None:
-        """Raises BundleError unless the engine has the tensors that the manifest declares."""
-        declared = {spec.name for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
-        if declared != {*self._inputs, *self._outputs}:
-            found = ", ".join((*self._inputs, *self._outputs))
+        """Raises BundleError unless the engine has the tensors that the manifest declares, of the same types."""
+        declared = {spec.name: spec.dtype for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
+        types = {name: str(self._types[name]).removeprefix("torch.") for name in (*self._inputs, *self._outputs)}
+        if declared != types or self._inputs != [spec.name for spec in bundle.manifest.inputs]:
+            found = ", ".join(f"{name} {kind}" for name, kind in types.items())
             raise BundleError(
                 f"the engine of {bundle.path} is not what its manifest says: it has {found}.", "export it again."
             )
@@ -141,11 +151,13 @@ class EngineRunner:
 
 
 def _request(bundle: Bundle, trt: Any) -> Request:
-    facts = _facts(bundle)
+    facts, precision = _facts(bundle), bundle.manifest.precision
+    if precision not in RULES:
+        raise BundleError(f"precision {precision!r} is not known here.", "use a newer evm-deploy.")
     plugin, scans = facts.get("plugin") is True, facts.get("scans")
     return Request(
         bundle.model_path.read_bytes(),
-        bundle.manifest.precision,
+        precision,
         profile(bundle.manifest),
         libraries.chosen((), trt),
         scans if isinstance(scans, int) else 0,
@@ -161,7 +173,7 @@ def _engine(bundle: Bundle, trt: Any, request: Request) -> bytes:
         isinstance(built, dict)
         and str(built.get("file")) in bundle.manifest.files
         and built.get("library") == libraries.name_of(trt)
-        and here in (built.get("compute_capabilities") or ())
+        and here in _capabilities(built)
     ):
         return (bundle.path / str(built["file"])).read_bytes()
     return engines.built(trt, request, lambda stage: None).data

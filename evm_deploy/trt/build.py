@@ -1,11 +1,13 @@
 """From an ONNX graph to an engine: parsed, built, and its layers held against the precision asked for."""
 
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from evm_deploy.errors import EvmDeployError, InputError
 from evm_deploy.trt import layers, libraries, plugins, precision
+from evm_deploy.trt.interrupt import interruptible, monitor
 from evm_deploy.trt.layers import Layer
 from evm_deploy.trt.shapes import Profile
 
@@ -38,23 +40,29 @@ def build(trt: Any, request: Request, failed_log: Path | None = None) -> Engine:
     """Builds the engine, twice checked: the network before it is built, and the engine's own layers after.
 
     Raises InputError when the library cannot parse the graph or build it (the log is then left at `failed_log`), and
-    CheckFailed when a layer is not of the precision asked for.
+    CheckFailed when a layer is not of the precision asked for. May be interrupted.
     """
     logger = collector(trt)
     try:
-        with plugins.registered(trt, request) as graph:
-            builder, network = parse(trt, logger, graph)
-            parsed = layers.of_network(network)
-            asked = request.precision
-            precision.hold_complete(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
-            config = _config(trt, builder, request)
-            data = builder.build_serialized_network(network, config)
-            if data is None:
-                raise _refusal(trt, "cannot build the engine", logger.errors())
-            found, inspected = _inspect(trt, logger, bytes(data))
-            precision.hold(found, asked, where=f"the engine (by the {inspected})")
+        return interruptible(lambda stop: _build(trt, logger, request, stop))
     except EvmDeployError as error:
         raise _with_log(error, failed_log, logger.text()) from error
+
+
+def _build(trt: Any, logger: Any, request: Request, stop: threading.Event) -> Engine:
+    with plugins.registered(trt, request) as graph:
+        builder, network = parse(trt, logger, graph)
+        parsed = layers.of_network(network)
+        asked = request.precision
+        precision.hold_complete(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
+        config = _config(trt, builder, request)
+        config.progress_monitor = stops = monitor(trt, stop)
+        data = builder.build_serialized_network(network, config)
+        del stops  # the library only borrows it
+        if data is None:
+            raise _refusal(trt, "cannot build the engine", logger.errors())
+        found, inspected = _inspect(trt, logger, bytes(data))
+        precision.hold(found, asked, where=f"the engine (by the {inspected})")
     return Engine(bytes(data), found, inspected, logger.text())
 
 
@@ -83,8 +91,8 @@ def _refusal(trt: Any, what: str, reasons: list[str]) -> InputError:
 
 
 def _with_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployError:
-    """The error, saying where the whole log is; as it was where that cannot be kept."""
-    if path is None:
+    """The error, saying where the whole log is; as it was where there is none, or it cannot be kept."""
+    if path is None or not text:
         return error
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

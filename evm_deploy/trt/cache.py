@@ -19,19 +19,24 @@ from evm_deploy.trt.layers import Layer
 VARIABLE = "EVM_DEPLOY_CACHE"
 KEPT = 8  # of tens of megabytes each; the oldest make room
 SCHEMA = 1
+NAME = "evm-deploy"
+PLACES = {  # the variable that says where caches are, and where they are in the home folder
+    "linux": ("XDG_CACHE_HOME", ".cache"),
+    "darwin": ("", "Library/Caches"),
+    "win32": ("LOCALAPPDATA", "AppData/Local"),
+}
 
 
 def folder() -> Path:
     """`EVM_DEPLOY_CACHE`, or our folder where this system keeps caches."""
-    if given := os.environ.get(VARIABLE):
-        return Path(given)
-    if sys.platform == "win32":
-        base = Path(os.environ.get("LOCALAPPDATA") or Path.home() / "AppData" / "Local")
-    elif sys.platform == "darwin":
-        base = Path.home() / "Library" / "Caches"
-    else:
-        base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "evm-deploy"
+    variable, default = PLACES.get(sys.platform, PLACES["linux"])
+    given, base = os.environ.get(VARIABLE), os.environ.get(variable)
+    try:
+        if given:
+            return Path(given).expanduser()
+        return (Path(base) if base else Path.home() / default) / NAME
+    except RuntimeError:  # a user without a home, as in containers: nothing is found there, and nothing can be kept
+        return Path(os.devnull) / NAME
 
 
 def path_of(trt: Any, request: Request) -> Path:
@@ -59,8 +64,8 @@ def load(path: Path) -> Engine | None:
         layers = tuple(
             Layer(name, kind, *(tuple(names) for names in others)) for name, kind, *others in facts["layers"]
         )
-        return Engine(data, layers, facts["inspected"], facts["log"])
-    except (OSError, ValueError):  # a UnicodeDecodeError and a JSONDecodeError are ValueErrors
+        return Engine(data, layers, str(facts["inspected"]), str(facts["log"]))
+    except (OSError, ValueError, LookupError, TypeError, RecursionError):  # a JSONDecodeError is a ValueError
         return None
 
 

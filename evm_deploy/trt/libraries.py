@@ -37,8 +37,8 @@ class Found:
     def needed(self, purpose: str) -> Any:
         """The library. Raises MissingToolError, which says what it is needed for, when there is none."""
         if self.library is None:
-            packages = " or ".join(f'"pip install {row.package}"' for row in LIBRARIES if not row.needs_gpu)
-            raise MissingToolError(f"{purpose} needs TensorRT: {'; '.join(self.reasons)}.", f"{packages}.")
+            packages = " or ".join(f"pip install {row.package}" for row in LIBRARIES if gpu() or not row.needs_gpu)
+            raise MissingToolError(f"{purpose} needs TensorRT: {'; '.join(self.reasons)}.", packages)
         return self.library
 
 
@@ -50,7 +50,9 @@ def find() -> Found:
             reasons.append(f"{row.module} needs a GPU, and there is none")
             continue
         try:
-            return Found(importlib.import_module(row.module), tuple(reasons))
+            library = importlib.import_module(row.module)
+            library.Builder  # noqa: B018  # an empty folder of that name can be imported too
+            return Found(library, tuple(reasons))
         except ModuleNotFoundError:
             reasons.append(f"{row.module} is not installed")
         except Exception as error:  # a library made for another system or driver raises what it likes

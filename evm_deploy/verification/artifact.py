@@ -63,7 +63,7 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
 
 def _tolerance(manifest: Manifest) -> float:
     weights = (manifest.build or {}).get("weights", "float")
-    if manifest.precision not in PARITY or not isinstance(weights, str) or weights not in COMPRESSION:
-        what = f"precision {manifest.precision!r} with weights {weights!r}"
-        raise BundleError(f"{what} is not known here.", "use a newer evm-deploy.")
+    for what, name, known in (("precision", manifest.precision, PARITY), ("form of weights", weights, COMPRESSION)):
+        if not isinstance(name, str) or name not in known:
+            raise BundleError(f"{what} {name!r} is not known here.", "use a newer evm-deploy.")
     return PARITY[manifest.precision] + COMPRESSION[weights]

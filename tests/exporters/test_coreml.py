@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from evm_deploy import ExportOptions, export, inspect, predict, verify
+from evm_deploy import ExportOptions, export, inspect, predict
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
 from evm_deploy.exporters import coreml as exporter
 from evm_deploy.model import EfficientVMamba, ModelConfig
@@ -101,19 +101,19 @@ def test_goldens(
 
 def test_goldens_at_every_size_from_one_package(golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = ExportOptions(
-        target="coreml", deployment_target="iOS18", more_sizes=((192, 256), (250, 230)), verify=False
+        target="coreml", deployment_target="iOS18", image_size=(192, 256), more_sizes=((250, 230),), verify=False
     )
-    one = export(checkpoint("micro"), tmp_path / "one", changed(options, more_sizes=())).bundle
-    bundle = export(checkpoint("micro"), tmp_path / "three", options).bundle
+    bundle = export(checkpoint("micro"), tmp_path / "two", options).bundle
     with evaluator(bundle) as runner:
         for h, w in (options.image_size, *options.more_sizes):
             found = torch.from_numpy(runner.run(golden.image(h, w).numpy())[0])
             assert golden.error(f"micro_logits_{h}x{w}", found) <= GOLDEN_LOGITS
         with pytest.raises(BundleError, match="64"):
             runner.run(golden.image(64, 64).numpy())
-    assert (bundle.manifest.build or {})["functions"] == ["size_224x224", "size_192x256", "size_250x230"]
-    weights = "Data/com.apple.CoreML/weights/weight.bin"  # there once, whatever the number of sizes
-    assert (bundle.model_path / weights).stat().st_size < 1.1 * (one.model_path / weights).stat().st_size
+    assert (bundle.manifest.build or {})["functions"] == ["size_192x256", "size_250x230"]
+    weights = sum(4 * tensor.numel() for tensor in golden.state_dict("micro").values())
+    stored = bundle.model_path / "Data/com.apple.CoreML/weights/weight.bin"
+    assert stored.stat().st_size < 1.5 * weights  # they are there once, whatever the number of sizes
 
 
 def test_every_size_is_verified(
@@ -123,8 +123,6 @@ def test_every_size_is_verified(
     result = export(checkpoint("micro"), tmp_path / "bundle", options)
     assert result.report is not None
     assert [row.input for row in result.report.rows] == ["random 1x32x32", "random 1x48x64"]
-    again = verify(result.bundle.path, checkpoint=checkpoint("micro"))
-    assert len(again.rows) == 2
     entering = static._entering
     monkeypatch.setattr(static, "_entering", lambda a, x: torch.zeros_like(x) if x.shape[1] == 12 else entering(a, x))
     with pytest.raises(CheckFailed, match="random 1x48x64"):
@@ -230,7 +228,12 @@ def test_another_precision_than_asked_for_is_not_let_through(
 
 @pytest.mark.parametrize(
     ("weights", "deployment_target", "least"),
-    [("int8", "iOS16", 1.6), ("palette6", "iOS16", 1.9), ("palette4", "iOS16", 2.5), ("palette4", "iOS18", 2.2)],
+    [
+        ("int8", "iOS16", 1.6),
+        pytest.param("palette6", "iOS16", 1.9, marks=pytest.mark.slow),
+        pytest.param("palette4", "iOS16", 2.5, marks=pytest.mark.slow),
+        ("palette4", "iOS18", 2.2),
+    ],
 )
 def test_compressed_weights(
     checkpoint: Callable[[str], Path], tmp_path: Path, weights: str, deployment_target: str, least: float

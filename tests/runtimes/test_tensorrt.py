@@ -85,6 +85,27 @@ def test_a_bundle_without_an_engine_says_so(bundle: Bundle, monkeypatch: pytest.
         assert "no engine is in the bundle" in runtime.ways(bare).notes[-1]
 
 
+def test_it_says_why_the_bundle_has_no_engine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
+    machine(monkeypatch, gpu=False)
+    build = {"engine": None, "not_built": "tensorrt_rtx is not installed"}
+    bare = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, build=build))
+    assert "no engine is in the bundle (tensorrt_rtx is not installed)" in runtime.ways(bare).notes[-1]
+
+
+@pytest.mark.parametrize("said", [5, True, None, "8.6", {"8.6": 1}, [[5]]])
+def test_a_manifest_may_say_anything_of_its_engine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch, said: Any) -> None:
+    machine(monkeypatch, gpu=False)
+    build = {"engine": {"compute_capabilities": said, "file": said}, "not_built": said}
+    odd = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, build=build))
+    assert "was not run" in runtime.ways(odd).notes[-1]
+
+
+def test_a_precision_that_is_not_known_builds_no_engine(bundle: Bundle) -> None:
+    odd = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision="fp64"))
+    with pytest.raises(BundleError, match="precision 'fp64' is not known here"):
+        runtime._request(odd, SimpleNamespace())
+
+
 @pytest.mark.parametrize(
     ("version", "capability", "taken"),
     [("1.7", (8, 6), b"shipped"), ("1.8", (8, 6), b"built"), ("1.7", (8, 9), b"built")],
@@ -179,5 +200,9 @@ def test_what_an_engine_refuses_is_an_error(bundle: Bundle) -> None:
         with pytest.raises(BundleError, match="failed on the GPU"):
             runner.run(np.zeros((1, 3, 32, 32), np.float32))
     with runtime.EngineRunner(TRT, Engine(("image", "scores")), "cpu") as runner:
-        with pytest.raises(BundleError, match="it has image, scores"):
+        with pytest.raises(BundleError, match=r"it has image float32, scores float32\."):
+            runner.check(bundle)
+    halves = SimpleNamespace(**{**vars(TRT), "nptype": lambda kind: np.float16})
+    with runtime.EngineRunner(halves, Engine(), "cpu") as runner:
+        with pytest.raises(BundleError, match=r"it has image float16, probabilities float16\."):
             runner.check(bundle)

@@ -1,6 +1,7 @@
 """Engines are built once for what they are made from, and a damaged file is built again."""
 
 import dataclasses
+import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -81,6 +82,18 @@ def test_a_damaged_engine_is_built_again(builder: Builder, damage: str) -> None:
     assert builder.count == 2
 
 
+@pytest.mark.parametrize(
+    "facts", ["{}", "[]", "5", "[" * 100_000, '{"layers": 5}', '{"layers": [["a"]]}', '{"layers": [], "log": ""}']
+)
+def test_an_engine_with_other_facts_is_built_again(builder: Builder, facts: str) -> None:
+    path = cache.path_of(TRT, REQUEST)
+    path.parent.mkdir(parents=True)
+    rest = facts.encode() + b"\nan engine"
+    path.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
+    assert builder.get() == ENGINE
+    assert builder.count == 1
+
+
 def test_only_the_newest_are_kept(builder: Builder) -> None:
     for i in range(cache.KEPT + 3):
         builder.get(dataclasses.replace(REQUEST, graph=bytes([i])))
@@ -101,3 +114,20 @@ def test_the_folder_of_this_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert cache.folder() == tmp_path / "evm-deploy"
+    monkeypatch.delenv("XDG_CACHE_HOME")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert cache.folder() == tmp_path / ".cache" / "evm-deploy"
+    monkeypatch.setenv(cache.VARIABLE, "~/mine")
+    assert cache.folder() == tmp_path / "mine"
+
+
+def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> None:
+    for name in (cache.VARIABLE, "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+
+    def homeless(cls: type[Path]) -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(cache.Path, "home", classmethod(homeless))
+    assert builder.get() == ENGINE
+    assert "is not kept in" in builder.said[-1]

@@ -24,7 +24,7 @@ def modules(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, **found: Any) -> None
 
 
 def test_tensorrt_is_taken_where_a_gpu_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    both: dict[str, Any] = {row.module: ModuleType(row.module) for row in libraries.LIBRARIES}
+    both: dict[str, Any] = {row.module: SimpleNamespace(Builder=None) for row in libraries.LIBRARIES}
     modules(monkeypatch, gpu=True, **both)
     assert libraries.find().library is both["tensorrt"]
     modules(monkeypatch, gpu=False, **both)
@@ -47,6 +47,13 @@ def test_a_library_that_cannot_be_loaded_says_why(monkeypatch: pytest.MonkeyPatc
     modules(monkeypatch, gpu=True)
     monkeypatch.setattr(libraries.importlib, "import_module", broken)
     assert libraries.find().reasons[0] == "tensorrt cannot be loaded (libcudart.so.13: cannot open shared object file)"
+
+
+def test_an_empty_folder_of_its_name_is_no_library(monkeypatch: pytest.MonkeyPatch) -> None:
+    modules(monkeypatch, gpu=False, tensorrt_rtx=ModuleType("tensorrt_rtx"))
+    found = libraries.find()
+    assert found.library is None
+    assert "tensorrt_rtx cannot be loaded" in found.reasons[1]
 
 
 @pytest.mark.parametrize("text", ["8.6", "86", "sm_86", "SM86", " 8.6 "])
