@@ -283,8 +283,11 @@ def _move(source: Path, target: Path) -> None:
 
 def _cannot_write(error: OSError, draft: Path, target: Path) -> OutputError | None:
     """An OSError of the destination as ours; None for one that has to do with another file."""
-    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+    folder = isinstance(error, shutil.Error)  # of copying one: it has no errno, and a list of reasons
+    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (folder and os.strerror(errno.ENOSPC) in str(error)):
         return OutputError(f"the disk is full: {target} is not written.", "free some space, or choose another --out.")
+    if folder:
+        return OutputError(f"{target} cannot be written.", "choose an --out that you can write to.")
     named = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike)))
     places = [Path(os.fsdecode(name)) for name in named]
     ours = (draft, target, *target.parents)

@@ -119,7 +119,7 @@ def export(
         licence=licence,
         version=version,
         description=description,
-        compute_capabilities=tuple(name.strip() for name in compute_capability.split(",") if name.strip()),
+        compute_capabilities=tuple(map(str.strip, compute_capability.split(","))) if compute_capability else (),
         plugin=plugin,
         key=key,
         scan=scan,

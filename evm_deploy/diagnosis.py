@@ -75,7 +75,7 @@ def _optional(name: str, package: str, purpose: str) -> Check:
         version = importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "missing", f"not installed: needed for {purpose}", f"pip install {package}", required=False)
-    return Check(name, "ok", version, required=False)
+    return Check(name, "ok", f"{version} is installed", required=False)
 
 
 def _gpu() -> Check:

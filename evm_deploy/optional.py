@@ -8,6 +8,8 @@ from types import ModuleType
 
 from evm_deploy.errors import MissingToolError
 
+_REINSTALL = "pip install --force-reinstall coremltools"
+
 
 @functools.cache
 def coremltools() -> ModuleType:
@@ -18,9 +20,12 @@ def coremltools() -> ModuleType:
         logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return importlib.import_module("coremltools")
+            library = importlib.import_module("coremltools")
+        library.convert  # noqa: B018  # an empty folder, which an uninstall may leave, can be imported too
+        return library
     except Exception as error:  # a library built for another system raises what it likes
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingToolError(f"coremltools cannot be imported ({reason}).", "pip install coremltools") from error
+        fix = "pip install coremltools" if isinstance(error, ModuleNotFoundError) else _REINSTALL
+        raise MissingToolError(f"coremltools cannot be imported ({reason}).", fix) from error
     finally:
         logger.setLevel(level)

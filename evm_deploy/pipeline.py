@@ -66,8 +66,12 @@ def export(
 
         say("reading the checkpoint")
         source = read_checkpoint(checkpoint, key=options.key, scan=options.scan)
+        if options.softmax and source.config.num_classes is None:
+            raise OptionError("a backbone has no scores to make probabilities of.", "leave --softmax out.")
         labels = read_labels(Path(options.labels), source.config.num_classes) if options.labels else None
         model = source.build()
+        if options.precision == "fp16":
+            _check_float16(model, checkpoint)
         manifest = _manifest(source, Path(checkpoint).name, options)
         images = verification_images(manifest, options.images)
 
@@ -87,6 +91,8 @@ def export(
         if options.verify:
             say("verifying")
             report = verify_against_model(bundle, model, images)
+            if options.precision == "fp16" and not all(np.isfinite(row.relative) for row in report.rows):
+                raise CheckFailed("the network leaves the range of float16.", "export it with --precision fp32.")
             if not report.passed:
                 raise CheckFailed(f"the artifact does not agree with PyTorch: {_worst(report)}.", _ADVICE)
             draft.seal(dataclasses.replace(manifest, parity=report.to_dict()))
@@ -144,7 +150,10 @@ def predict(
     with runtime_of(opened).open_bundle(opened, library=library) as runner:
         for image in images:
             scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0]
-            if not spec.fits(scores.shape, str(scores.dtype)) or not np.isfinite(scores).all():
+            fits = spec.fits(scores.shape, str(scores.dtype)) and bool(np.isfinite(scores).all())
+            if fits and spec.meaning == "probabilities":
+                fits = bool(((scores > -1e-3) & (scores < 1 + 1e-3)).all())
+            if not fits:
                 raise BundleError(f"{bundle} gives no scores for {image}.", "verify the bundle, or export it again.")
             shares = scores[0].astype(np.float64)
             if spec.meaning == "logits":
@@ -182,6 +191,18 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
         more_sizes=options.more_sizes,
     )
+
+
+def _check_float16(model: "EfficientVMamba", checkpoint: Location) -> None:
+    """Raises CheckpointError for a weight that float16 cannot hold, once folded; the recurrence's own are float32."""
+    import torch
+
+    from evm_deploy.model.fold import SCAN_PARAMETERS, fold
+
+    largest = torch.finfo(torch.float16).max
+    for name, tensor in fold(model).state_dict().items():
+        if name.rpartition(".")[2] not in SCAN_PARAMETERS[2:] and bool((tensor.abs() > largest).any()):
+            raise CheckpointError(f"{checkpoint}: {name} is too large for float16.", "export it with --precision fp32.")
 
 
 def _utf8(name: str) -> str:

@@ -314,3 +314,40 @@ def test_json_for_machines(bundle: Path, tmp_path: Path, capsys: pytest.CaptureF
     found = json.loads(capsys.readouterr().out)
     assert found["bundle"] == str(bundle)
     assert len(found["predictions"][0]["top"]) == 2
+
+
+def test_a_weight_that_float16_cannot_hold(golden: Any, tmp_path: Path) -> None:
+    weights = golden.state_dict("micro")
+    weights["classifier.head.weight"][0, 0] = 1e5
+    save_file(weights, tmp_path / "large.safetensors")
+    options = dataclasses.replace(OPTIONS, precision="fp16", verify=False)
+    with pytest.raises(CheckpointError, match=r"classifier\.head\.weight is too large for float16"):
+        evm_deploy.export(tmp_path / "large.safetensors", tmp_path / "out", options)
+    assert left_behind(tmp_path) == ["large.safetensors"]
+
+
+def test_softmax_of_a_backbone(golden: Any, tmp_path: Path) -> None:
+    save_file(golden.state_dict("backbone_micro"), tmp_path / "backbone.safetensors")
+    options = dataclasses.replace(OPTIONS, softmax=True)
+    with pytest.raises(OptionError, match="backbone has no scores"):
+        evm_deploy.export(tmp_path / "backbone.safetensors", tmp_path / "out", options)
+
+
+def test_scores_that_are_called_probabilities_and_are_none(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(bundle, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["outputs"][0]["meaning"] = "probabilities"
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(BundleError, match="gives no scores"):
+        evm_deploy.predict(copy, picture(tmp_path / "picture.png"))
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"author": "\udcff"}, {"author": 5}, {"compute_capabilities": "8.6"}, {"compute_capabilities": (8.6,)},
+     {"more_sizes": None}],
+)  # fmt: skip
+def test_options_of_the_wrong_kind(changes: dict[str, Any]) -> None:
+    with pytest.raises(OptionError):
+        ExportOptions(target="tensorrt" if "compute_capabilities" in changes else "coreml", **changes)

@@ -4,6 +4,8 @@ import contextlib
 import io
 import logging
 import shutil
+import tempfile
+import unicodedata
 import warnings
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -12,7 +14,7 @@ from typing import Any
 
 import torch
 
-from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.exporters.deployed import INPUT, Deployed, Source, output_names, reference
 from evm_deploy.exporters.recurrence import FORMS, measure
 from evm_deploy.exporters.weights import compress
@@ -71,7 +73,7 @@ def _notes(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
 def _check_labels(labels: Sequence[str]) -> None:
     """A Core ML classifier gives its probabilities by label, each once."""
     first: dict[str, int] = {}
-    for number, label in enumerate(labels, 1):
+    for number, label in enumerate((unicodedata.normalize("NFC", label) for label in labels), 1):  # as Swift compares
         if label in first:
             raise InputError(
                 f"the label {label!r} is on line {first[label]} and again on line {number}.",
@@ -208,5 +210,10 @@ def _quiet() -> Iterator[None]:
         with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
             warnings.simplefilter("ignore")
             yield
+    except RuntimeError as error:
+        if "FileWriter" not in str(error):
+            raise
+        folder = tempfile.gettempdir()
+        raise OutputError(f"coremltools cannot write to {folder}.", "free some space there, or set TMPDIR.") from error
     finally:
         logger.setLevel(level)

@@ -56,6 +56,15 @@ DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "mac
 WEIGHTS = ("float", "int8", "palette6", "palette4")
 
 
+# Options that the command line calls otherwise than by their names here.
+SPELLINGS = {
+    "compute_capabilities": "--compute-capability",
+    "licence": "--license",
+    "more_sizes": "of several image sizes",
+    "version": "--model-version",
+}
+
+
 @dataclass(frozen=True)
 class ExportOptions:
     """Options of `export`. Raises OptionError for a value that does not exist or that the target cannot give.
@@ -95,6 +104,7 @@ class ExportOptions:
         check_choice("precision", self.precision, target.precisions)
         if self.scan_form is not None:
             check_choice("scan form", self.scan_form, target.scan_forms)
+        self._check_texts()
         self._check_offered(target)
         check_choice("deployment target", self.deployment_target, DEPLOYMENT_TARGETS)
         check_choice("form of weights", self.weights, WEIGHTS)
@@ -113,6 +123,17 @@ class ExportOptions:
                 "choose the deployment target iOS18 or macOS15, or one image size.",
             )
 
+    def _check_texts(self) -> None:
+        for name in ("author", "licence", "version", "description"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or text != text.encode("utf-8", "replace").decode():
+                raise OptionError(f"{name} is not text that UTF-8 can hold.", "write it in UTF-8.")
+        capabilities = self.compute_capabilities
+        if not isinstance(capabilities, tuple) or not all(isinstance(name, str) for name in capabilities):
+            raise OptionError(f"compute capabilities {capabilities!r} are no tuple of texts.", 'write ("8.6", "8.9").')
+        if not isinstance(self.more_sizes, tuple):
+            raise OptionError(f"more sizes {self.more_sizes!r} are no tuple.", "write ((192, 256),).")
+
     @property
     def coreml_generation(self) -> int:
         """The iOS whose Core ML operations there are on the deployment target."""
@@ -130,8 +151,9 @@ class ExportOptions:
             changed = getattr(self, field.name) != field.default
             if changed and field.name in special and field.name not in target.offers:
                 having = " and ".join(name for name, row in TARGETS.items() if field.name in row.offers)
+                name = SPELLINGS.get(field.name, "--" + field.name.replace("_", "-"))
                 raise OptionError(
-                    f"the target {self.target} has no option {field.name.replace('_', '-')}.",
+                    f"the target {self.target} has no option {name}.",
                     f"leave it out; {having} has it." if " " not in having else f"leave it out; {having} have it.",
                 )
 

@@ -24,9 +24,7 @@ def first_divergent_block(
     named = {name for node in proto.graph.node for name in node.output}
     wanted = _outputs_of_modules(model, image)
     present = [name for name in wanted if block_name(name) in named]
-    proto.graph.output.extend(
-        onnx.helper.make_tensor_value_info(block_name(name), _element_type(wanted[name]), None) for name in present
-    )
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(block_name(name)) for name in present)
     outputs = len(proto.graph.output)
     with OnnxRunner(proto.SerializeToString(), library=library) as runner:
         found = dict(zip(present, runner.run(image)[outputs - len(present) :], strict=True))
@@ -57,7 +55,3 @@ def _outputs_of_modules(model: nn.Module, image: npt.NDArray[np.generic]) -> dic
         for hook in hooks:
             hook.remove()
     return seen
-
-
-def _element_type(tensor: Tensor) -> int:
-    return onnx.TensorProto.FLOAT16 if tensor.dtype == torch.float16 else onnx.TensorProto.FLOAT

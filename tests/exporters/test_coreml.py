@@ -211,6 +211,16 @@ def test_a_recurrence_that_float16_loses_stays_float32(
     assert any("layers.0.blocks.0.op" in note for note in result.report.notes)
 
 
+def test_values_that_leave_the_range_of_float16(golden: Any, tmp_path: Path) -> None:
+    weights = golden.state_dict("micro")
+    weights["classifier.head.weight"] *= 1e5
+    weights["classifier.head.bias"].fill_(6.5e4)  # each fits, their sum does not
+    save_file(weights, tmp_path / "large.safetensors")
+    with pytest.raises(CheckFailed, match="leaves the range of float16"):
+        export(tmp_path / "large.safetensors", tmp_path / "bundle", changed(SMALL, precision="fp16", verify=True))
+    assert not any(tmp_path.glob("*bundle*"))
+
+
 def test_precisions_in_the_program(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     for precision, absent in (("fp32", "FLOAT16"), ("fp16", "FLOAT32")):
         bundle = export(checkpoint("micro"), tmp_path / precision, changed(SMALL, precision=precision)).bundle
@@ -286,8 +296,9 @@ def test_options_that_do_not_exist(changes: dict[str, Any], message: str) -> Non
 
 
 def test_labels_of_a_classifier_differ(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    (tmp_path / "labels.txt").write_text(LABELS.replace("label 7", "label 2"))
-    with pytest.raises(InputError, match="'label 2' is on line 3 and again on line 8"):
+    labels = LABELS.replace("label 2", "label \xc5").replace("label 7", "label \u212b")  # Swift takes them for equal
+    (tmp_path / "labels.txt").write_text(labels, "utf-8")
+    with pytest.raises(InputError, match="is on line 3 and again on line 8"):
         export(checkpoint("micro"), tmp_path / "bundle", changed(SMALL, labels=tmp_path / "labels.txt"))
     assert not any(tmp_path.glob("*bundle*"))
 

@@ -44,16 +44,18 @@ def test_a_build_is_given_up(golden: Any, monkeypatch: pytest.MonkeyPatch, tmp_p
     shape, options = (1, 3, 64, 64), ExportOptions(target="tensorrt", image_size=(64, 64))
     graph = exporter.export(golden.model("micro"), Preprocessing((64, 64)), options).SerializeToString()
     request = build.Request(graph, "fp32", Profile("image", shape, shape, shape), ("8.6",), 2)
-    configured, log = build._config, tmp_path / "failed.log"
+    configured, log, finished = build._config, tmp_path / "failed.log", list[Any]()
 
     def configure(*args: Any) -> Any:
         interrupt()
         return configured(*args)
 
     monkeypatch.setattr(build, "_config", configure)
+    monkeypatch.setattr(build, "_inspect", lambda *given: finished.append(given))
     with pytest.raises(KeyboardInterrupt):
         build.build(trt, request, log)
     assert not [thread for thread in threading.enumerate() if thread.name.startswith("build")]
+    assert not finished
     assert not log.exists()
 
 

@@ -6,7 +6,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper
 
-from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.errors import CheckFailed, InputError, MissingToolError
 from evm_deploy.trt import build, layers
 from evm_deploy.trt.layers import Layer
 from evm_deploy.trt.precision import hold, hold_complete
@@ -146,6 +146,12 @@ def test_a_graph_that_cannot_be_parsed_names_the_node(tmp_path: Any) -> None:
     assert "\n" not in str(error.value)
     assert str(log) in error.value.fix
     assert "the_odd_one" in log.read_text()
+
+
+def test_an_empty_log_is_not_kept(tmp_path: Any) -> None:
+    error = MissingToolError("there is no plugin.", "install it.")
+    assert build._with_log(error, tmp_path / "failed.log", "") is error
+    assert not list(tmp_path.iterdir())
 
 
 def test_bytes_that_are_no_graph() -> None:
