@@ -10,8 +10,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from evm_deploy import optional
 from evm_deploy.errors import BundleError, MissingToolError
-from evm_deploy.runtimes.mil import library
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.describe import describe
 from evm_deploy.runtimes.mil.evaluate import Evaluator
@@ -240,9 +240,9 @@ def test_without_coremltools(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(name: str) -> Any:
         raise ModuleNotFoundError(f"No module named {name!r}")
 
-    library.coremltools.cache_clear()
-    monkeypatch.setattr(library.importlib, "import_module", fail)
+    optional.coremltools.cache_clear()
+    monkeypatch.setattr(optional.importlib, "import_module", fail)
     with pytest.raises(MissingToolError) as caught:
-        library.coremltools()
+        optional.coremltools()
     assert "pip install coremltools" in caught.value.fix
-    library.coremltools.cache_clear()
+    optional.coremltools.cache_clear()
