@@ -194,14 +194,14 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
 
 
 def _check_float16(model: "EfficientVMamba", checkpoint: Location) -> None:
-    """Raises CheckpointError for a weight that float16 cannot hold, once folded; the recurrence's own are float32."""
+    """Raises CheckpointError for a weight that float16 cannot hold, once folded; a scan's own may stay float32."""
     import torch
 
     from evm_deploy.model.fold import SCAN_PARAMETERS, fold
 
     largest = torch.finfo(torch.float16).max
     for name, tensor in fold(model).state_dict().items():
-        if name.rpartition(".")[2] not in SCAN_PARAMETERS[2:] and bool((tensor.abs() > largest).any()):
+        if name.rpartition(".")[2] not in SCAN_PARAMETERS and bool((tensor.abs() > largest).any()):
             raise CheckpointError(f"{checkpoint}: {name} is too large for float16.", "export it with --precision fp32.")
 
 
