@@ -99,7 +99,7 @@ def _onnx(
 def _isas() -> list[str]:
     """The instruction sets that this processor and this build have, best first."""
     found = []
-    for isa in ("avx512", "avx2", "neon", "baseline"):
+    for isa in ("avx512vnni", "avx512", "avx2", "neon", "baseline"):
         with contextlib.suppress(ValueError):
             native.set_isa(isa)
             found.append(isa)

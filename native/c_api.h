@@ -13,7 +13,7 @@ extern "C" {
 
 enum evm_result { EVM_OK = 0, EVM_BAD_ARGUMENT = 1, EVM_OUT_OF_MEMORY = 2 };
 
-// "avx512", "avx2" or "baseline" on x86-64, "neon" on aarch64: what the calls below use.
+// "avx512vnni", "avx512", "avx2" or "baseline" on x86-64, "neon" on aarch64: what the calls below use.
 EVM_EXPORT const char* evm_isa(void);
 
 // Uses the named one from now on, in the whole process. 0, or 1 where this processor has it not.

@@ -15,7 +15,7 @@ namespace {
 #if defined(__x86_64__) || defined(_M_X64)
 // By hand: the compilers' own functions for this need a run-time library that some toolchains lack.
 struct Processor {
-  bool avx2 = false, avx512 = false;
+  bool avx2 = false, avx512 = false, vnni = false;
 
   Processor() {
     unsigned a, b, c, d;
@@ -28,15 +28,17 @@ struct Processor {
     constexpr unsigned kAvx2 = 1u << 5, kAvx512 = 1u << 16 | 1u << 17 | 1u << 30 | 1u << 31;  // F, DQ, BW, VL
     avx2 = (saved & 0x06) == 0x06 && (b & kAvx2) != 0;
     avx512 = avx2 && (saved & 0xe6) == 0xe6 && (b & kAvx512) == kAvx512;
+    vnni = avx512 && (c & 1u << 11) != 0;
   }
 };
 #endif
 
 // The supported ones, best first. Returns how many there are.
-int supported(const Kernels* (&list)[3]) {
+int supported(const Kernels* (&list)[4]) {
   int count = 0;
 #if defined(__x86_64__) || defined(_M_X64)
   static const Processor processor;
+  if (processor.vnni) list[count++] = &kAvx512Vnni;
   if (processor.avx512) list[count++] = &kAvx512;
   if (processor.avx2) list[count++] = &kAvx2;
 #endif
@@ -51,7 +53,7 @@ std::atomic<const Kernels*> selected{nullptr};
 const Kernels& kernels() {
   const Kernels* current = selected.load(std::memory_order_relaxed);
   if (!current) {
-    const Kernels* list[3];
+    const Kernels* list[4];
     supported(list);
     current = list[0];
     selected.store(current, std::memory_order_relaxed);
@@ -60,7 +62,7 @@ const Kernels& kernels() {
 }
 
 bool select_kernels(const char* name) {
-  const Kernels* list[3];
+  const Kernels* list[4];
   const int count = supported(list);
   for (int i = 0; i < count; ++i) {
     if (std::strcmp(name, list[i]->name) == 0) {

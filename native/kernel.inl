@@ -119,6 +119,8 @@ static void project(const Projection& p, int64_t first, int count) {
   }
 }
 
+#include "integers.inl"
+
 // ---- scan ----
 
 struct Block {
@@ -340,12 +342,25 @@ static void to_half(const float* in, uint16_t* half, int64_t count) {
 
 }  // namespace EVM_NAMESPACE
 
-const Kernels EVM_KERNELS = {EVM_NAME,
-                             EVM_NAMESPACE::project,
-                             EVM_NAMESPACE::scan,
-                             EVM_NAMESPACE::gated_norm,
-                             EVM_NAMESPACE::sum_of_norm,
-                             EVM_NAMESPACE::to_float,
-                             EVM_NAMESPACE::to_half};
+#if defined(__AVX2__)
+#define EVM_INTEGERS(project) EVM_NAMESPACE::quantise_row, EVM_NAMESPACE::project
+#else
+#define EVM_INTEGERS(project) nullptr, nullptr
+#endif
+#define EVM_TABLE(name, project_integers)                                                                         \
+  {name,                                                                                                          \
+   EVM_NAMESPACE::project,                                                                                        \
+   EVM_NAMESPACE::round_tokens,                                                                                   \
+   EVM_INTEGERS(project_integers),                                                                                \
+   EVM_NAMESPACE::scan,                                                                                           \
+   EVM_NAMESPACE::gated_norm,                                                                                     \
+   EVM_NAMESPACE::sum_of_norm,                                                                                    \
+   EVM_NAMESPACE::to_float,                                                                                       \
+   EVM_NAMESPACE::to_half}
+
+const Kernels EVM_KERNELS = EVM_TABLE(EVM_NAME, project_pairs);
+#if defined(__AVX512F__)
+const Kernels kAvx512Vnni = EVM_TABLE("avx512vnni", project_fours);
+#endif
 
 }  // namespace evm

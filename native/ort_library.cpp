@@ -1,4 +1,4 @@
-// The onnxruntime operator library: the two scans and the two normalisations of domain evm, for float and float16.
+// The onnxruntime operator library: the scans and the normalisations of domain evm, for float and float16.
 
 #include <cstring>
 #include <exception>
@@ -104,10 +104,15 @@ class Call {
     if (dims != expected) fail(name, dims, to_string(expected));
   }
 
-  // The tensor as float32. `typed`: it has the type of x or u, and is not always float32.
-  const float* floats(size_t index, bool typed) {
+  const void* data(size_t index) const {
     void* data;
     check(api->GetTensorMutableData(const_cast<OrtValue*>(value(index)), &data));
+    return data;
+  }
+
+  // The tensor as float32. `typed`: it has the type of x or u, and is not always float32.
+  const float* floats(size_t index, bool typed) {
+    const void* data = this->data(index);
     if (!half_ || !typed) return static_cast<const float*>(data);
     int64_t count = 1;
     for (const int64_t dim : shape(index)) count *= dim;
@@ -180,11 +185,13 @@ int64_t attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise
   return value;
 }
 
+constexpr int kRow = 0;  // the type of an input that is what the graph computes in: float or float16
+
 struct EfficientScan2D {
   static constexpr const char* kName = "EfficientScan2D";
   static constexpr size_t kInputs = 6, kRequired = 6;
   static constexpr bool kLikeFirst = true;
-  static bool typed(size_t input) { return input < 3; }  // x, x_proj, dt_proj; the others are float32
+  static int type(size_t input) { return input < 3 ? kRow : ORT_FLOAT; }  // x, x_proj, dt_proj
 
   explicit EfficientScan2D(const OrtKernelInfo* info) : step(attribute(info, "step", 2)) {
     if (step < 1)
@@ -217,12 +224,53 @@ struct EfficientScan2D {
   int64_t step;
 };
 
+// EfficientScan2D with x_proj on integers; float32 alone.
+struct QuantizedEfficientScan2D {
+  static constexpr const char* kName = "QuantizedEfficientScan2D";
+  static constexpr size_t kInputs = 9, kRequired = 9;
+  static constexpr bool kLikeFirst = true;
+  static int type(size_t input) { return input == 2 ? ORT_UINT8 : input == 3 ? ORT_INT8 : ORT_FLOAT; }
+
+  explicit QuantizedEfficientScan2D(const OrtKernelInfo* info) : step(EfficientScan2D(info).step) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0, "x", 4, "(B, H, W, D)");
+    const Shape dt_proj = call.shape(5, "dt_proj", 3, "(K, R, D)"), A = call.shape(7, "A", 3, "(K, N, D)");
+    const int64_t K = step * step, D = x[3], R = dt_proj[1], N = A[1];
+    call.expect(1, "x_scale", {});
+    call.expect(2, "x_zero_point", {});
+    call.expect(3, "x_proj", {K, D, R + 2 * N});
+    call.expect(4, "x_proj_scale", {K, R + 2 * N});
+    call.expect(5, "dt_proj", {K, R, D});
+    call.expect(6, "dt_bias", {K, D});
+    call.expect(7, "A", {K, N, D});
+    call.expect(8, "D", {K, D});
+    evm::IntegerWeights integers = {};
+    integers.rounding = {*call.floats(1, false), *static_cast<const uint8_t*>(call.data(2))};
+    integers.W = static_cast<const int8_t*>(call.data(3));
+    integers.scales = call.floats(4, false);
+    evm::EfficientScan2D scan = {};
+    scan.batch = x[0], scan.height = x[1], scan.width = x[2];
+    scan.channels = D, scan.states = N, scan.rank = R, scan.step = step;
+    scan.x = call.floats(0, false);
+    scan.dt_proj = call.floats(5, false);
+    scan.dt_bias = call.floats(6, false);
+    scan.A = call.floats(7, false);
+    scan.skip = call.floats(8, false);
+    scan.integers = &integers;
+    scan.y = call.output(x);
+    evm::run(scan, call.parallel);
+  }
+
+  int64_t step;
+};
+
 struct SelectiveScan {
   static constexpr const char* kName = "SelectiveScan";
   static constexpr size_t kInputs = 7, kRequired = 5;
   // onnxruntime's own code for shape inference does not expect that an optional input is absent.
   static constexpr bool kLikeFirst = false;
-  static bool typed(size_t input) { return input != 2 && input < 5; }  // u, delta, B, C; A, D, delta_bias are float32
+  static int type(size_t input) { return input != 2 && input < 5 ? kRow : ORT_FLOAT; }  // u, delta, B, C
 
   explicit SelectiveScan(const OrtKernelInfo* info) : delta_softplus(attribute(info, "delta_softplus", 0) != 0) {}
 
@@ -263,7 +311,7 @@ struct GatedNorm {
   static constexpr const char* kName = "GatedNorm";
   static constexpr size_t kInputs = 4, kRequired = 4;
   static constexpr bool kLikeFirst = true;
-  static bool typed(size_t) { return true; }
+  static int type(size_t) { return kRow; }
 
   explicit GatedNorm(const OrtKernelInfo* info) : epsilon(epsilon_of(info)) {}
 
@@ -293,7 +341,7 @@ struct MeanOfNorm {
   static constexpr const char* kName = "MeanOfNorm";
   static constexpr size_t kInputs = 3, kRequired = 3;
   static constexpr bool kLikeFirst = false;
-  static bool typed(size_t) { return true; }
+  static int type(size_t) { return kRow; }
 
   explicit MeanOfNorm(const OrtKernelInfo* info) : epsilon(epsilon_of(info)) {}
 
@@ -340,7 +388,10 @@ const OrtCustomOp* custom_op() {
     o.version = kOrtApiVersion;
     o.GetName = [](const OrtCustomOp*) { return Op::kName; };
     o.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
-    o.GetInputType = [](const OrtCustomOp*, size_t i) -> int { return half && Op::typed(i) ? ORT_FLOAT16 : ORT_FLOAT; };
+    o.GetInputType = [](const OrtCustomOp*, size_t i) -> int {
+      const int type = Op::type(i);
+      return type != kRow ? type : half ? ORT_FLOAT16 : ORT_FLOAT;
+    };
     o.GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs; };
     o.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return half ? ORT_FLOAT16 : ORT_FLOAT; };
     o.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
@@ -375,6 +426,7 @@ OrtCustomOpDomain* domain() {
     OrtCustomOpDomain* d;
     check(api->CreateCustomOpDomain("evm", &d));
     for (const OrtCustomOp* op : {custom_op<EfficientScan2D, false>(), custom_op<EfficientScan2D, true>(),
+                                  custom_op<QuantizedEfficientScan2D, false>(),
                                   custom_op<SelectiveScan, false>(), custom_op<SelectiveScan, true>(),
                                   custom_op<GatedNorm, false>(), custom_op<GatedNorm, true>(),
                                   custom_op<MeanOfNorm, false>(), custom_op<MeanOfNorm, true>()})

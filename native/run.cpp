@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <vector>
 
 #include "scan.h"
 
@@ -44,6 +45,121 @@ Group group_of(const EfficientScan2D& s, int64_t k) {
   return {k % 2 ? by_column : by_row, (row * s.width + column) * s.channels};
 }
 
+// The first projection: dt | B | C of every token, rows of `width` floats, a sequence after another.
+struct Projected {
+  int64_t groups, columns, width, length, sequences, image;
+
+  explicit Projected(const EfficientScan2D& s)
+      : groups(s.step * s.step),
+        columns(s.rank + 2 * s.states),
+        width(ceil_div(columns, kWidest) * kWidest),
+        length(ceil_div(s.height, s.step) * ceil_div(s.width, s.step)),
+        sequences(s.batch * groups),
+        image(s.height * s.width * s.channels) {}
+
+  // task(sequence, its group, first token, count) for kProjectBlock tokens at a time.
+  template <class Task>
+  void each(const Parallel& parallel, const Task& task) const {
+    const int64_t blocks = ceil_div(length, kProjectBlock);
+    parallel(sequences * blocks, [&](int64_t index) {
+      const int64_t sequence = index / blocks, first = index % blocks * kProjectBlock;
+      task(sequence, sequence % groups, first, static_cast<int>(std::min<int64_t>(kProjectBlock, length - first)));
+    });
+  }
+};
+
+// `scales` (groups, columns): what the sums are multiplied with; null: nothing.
+void project_floats(const EfficientScan2D& s, const float* x, const float* W, const float* scales, float* out,
+                    const Parallel& parallel) {
+  const Projected shape(s);
+  // Rows of whole vectors, aligned: what this copies is a small part of what the product then reads.
+  const int64_t columns = shape.columns, width = shape.width;
+  const Floats x_proj(shape.groups * s.channels * width), zeros(s.channels);
+  std::fill_n(zeros.data(), s.channels, 0.0f);
+  for (int64_t row = 0; row < shape.groups * s.channels; ++row) {
+    float* padding = std::copy_n(W + row * columns, columns, x_proj.data() + row * width);
+    std::fill_n(padding, width - columns, 0.0f);
+  }
+  shape.each(parallel, [&](int64_t sequence, int64_t k, int64_t first, int count) {
+    const Group group = group_of(s, k);
+    Projection p = {};
+    p.tokens = group.tokens;
+    p.x = x + sequence / shape.groups * shape.image + group.offset;
+    p.W = x_proj.data() + k * s.channels * width;
+    p.zeros = zeros.data();
+    p.out = out + sequence * shape.length * width;
+    p.channels = s.channels;
+    p.columns = columns;
+    p.width = width;
+    kernels().project(p, first, count);
+    for (int t = 0; scales && t < count; ++t)
+      for (int64_t c = 0; c < columns; ++c) p.out[(first + t) * width + c] *= scales[k * columns + c];
+  });
+}
+
+// The scale of each sum: that of the tokens times that of the weights.
+std::vector<float> scales_of(const EfficientScan2D& s, const IntegerWeights& integers) {
+  const int64_t count = s.step * s.step * (s.rank + 2 * s.states);
+  std::vector<float> scales(integers.scales, integers.scales + count);
+  for (float& scale : scales) scale *= integers.rounding.scale;
+  return scales;
+}
+
+// Integers held in floats: exact, for their sums stay below 2^24 up to 518 channels.
+void project_rounded(const EfficientScan2D& s, const IntegerWeights& integers, float* out, const Parallel& parallel) {
+  const int64_t pixels = s.batch * s.height * s.width, weights = s.step * s.step * s.channels * (s.rank + 2 * s.states);
+  const Floats x(pixels * s.channels), W(weights);
+  std::copy_n(integers.W, weights, W.data());
+  parallel(s.batch * s.height, [&](int64_t row) {
+    const int64_t count = s.width * s.channels, at = row * count;
+    kernels().round_tokens(s.x + at, integers.rounding, x.data() + at, count);
+  });
+  project_floats(s, x.data(), W.data(), scales_of(s, integers).data(), out, parallel);
+}
+
+void project_integers(const EfficientScan2D& s, const IntegerWeights& integers, float* out, const Parallel& parallel) {
+  const Projected shape(s);
+  const int64_t columns = shape.columns, width = shape.width, row = ceil_div(s.channels, 4) * 4;
+  const uint8_t zero = static_cast<uint8_t>(integers.rounding.zero);
+  std::vector<uint8_t> x(static_cast<size_t>(s.batch * s.height * s.width * row), zero);
+  const std::vector<uint8_t> padding(static_cast<size_t>(row), zero);
+  parallel(s.batch * s.height, [&](int64_t line) {
+    for (int64_t pixel = line * s.width; pixel < (line + 1) * s.width; ++pixel)
+      kernels().quantise_row(s.x + pixel * s.channels, integers.rounding, x.data() + pixel * row, s.channels);
+  });
+
+  std::vector<int8_t> W(static_cast<size_t>(shape.groups * row * width), 0);
+  std::vector<int32_t> shift(static_cast<size_t>(shape.groups * width), 0);
+  std::vector<float> scales(static_cast<size_t>(shape.groups * width), 0.0f);
+  const std::vector<float> given = scales_of(s, integers);
+  for (int64_t k = 0; k < shape.groups; ++k) {
+    std::copy_n(given.data() + k * columns, columns, scales.data() + k * width);
+    for (int64_t d = 0; d < s.channels; ++d) {
+      const int8_t* weights = integers.W + (k * s.channels + d) * columns;
+      for (int64_t c = 0; c < columns; ++c) {
+        W[static_cast<size_t>(((k * row + d) / 4 * width + c) * 4 + d % 4)] = weights[c];
+        shift[static_cast<size_t>(k * width + c)] += weights[c] * zero;
+      }
+    }
+  }
+  shape.each(parallel, [&](int64_t sequence, int64_t k, int64_t first, int count) {
+    const Group group = group_of(s, k);
+    IntegerProjection p = {};
+    p.tokens = group.tokens;
+    p.x = x.data() + (sequence / shape.groups * shape.image + group.offset) / s.channels * row;
+    p.W = W.data() + k * row * width;
+    p.shift = shift.data() + k * width;
+    p.scale = scales.data() + k * width;
+    p.padding = padding.data();
+    p.out = out + sequence * shape.length * width;
+    p.channels = s.channels;
+    p.row = row;
+    p.columns = columns;
+    p.width = width;
+    kernels().project_integers(p, first, count);
+  });
+}
+
 void scan_unit(Unit& unit) {
   const Floats scratch(scratch_floats(unit.states, unit.rank));
   unit.scratch = scratch.data();
@@ -78,42 +194,24 @@ void run(const SelectiveScan& s, const Parallel& parallel) {
 }
 
 void run(const EfficientScan2D& s, const Parallel& parallel) {
-  const int64_t groups = s.step * s.step, columns = s.rank + 2 * s.states;
-  const int64_t length = ceil_div(s.height, s.step) * ceil_div(s.width, s.step);
-  const int64_t sequences = s.batch * groups, image = s.height * s.width * s.channels;
+  const Projected shape(s);
+  const int64_t groups = shape.groups, length = shape.length, sequences = shape.sequences, width = shape.width;
   if (length == 0 || s.batch == 0 || s.channels == 0) return;
 
-  // Rows of whole vectors, aligned: what this copies is a small part of what the product then reads.
-  const int64_t width = ceil_div(columns, kWidest) * kWidest;
-  const Floats x_proj(groups * s.channels * width), zeros(s.channels);
-  std::fill_n(zeros.data(), s.channels, 0.0f);
-  for (int64_t row = 0; row < groups * s.channels; ++row) {
-    float* padding = std::copy_n(s.x_proj + row * columns, columns, x_proj.data() + row * width);
-    std::fill_n(padding, width - columns, 0.0f);
+  const Floats projected(sequences * length * width);
+  if (!s.integers) {
+    project_floats(s, s.x, s.x_proj, nullptr, projected.data(), parallel);
+  } else if (kernels().project_integers) {
+    project_integers(s, *s.integers, projected.data(), parallel);
+  } else {
+    project_rounded(s, *s.integers, projected.data(), parallel);
   }
-
-  const Floats projected(sequences * length * width);  // dt | B | C of every token
-  const int64_t blocks = ceil_div(length, kProjectBlock);
-  parallel(sequences * blocks, [&](int64_t index) {
-    const int64_t sequence = index / blocks, k = sequence % groups, first = index % blocks * kProjectBlock;
-    const Group group = group_of(s, k);
-    Projection p = {};
-    p.tokens = group.tokens;
-    p.x = s.x + sequence / groups * image + group.offset;
-    p.W = x_proj.data() + k * s.channels * width;
-    p.zeros = zeros.data();
-    p.out = projected.data() + sequence * length * width;
-    p.channels = s.channels;
-    p.columns = columns;
-    p.width = width;
-    kernels().project(p, first, static_cast<int>(std::min<int64_t>(kProjectBlock, length - first)));
-  });
 
   const int64_t units = units_of(s.channels);
   parallel(sequences * units, [&](int64_t index) {
     const int64_t sequence = index / units, k = sequence % groups, channel = index % units * kUnit;
     const Group group = group_of(s, k);
-    const int64_t at = sequence / groups * image + group.offset + channel;
+    const int64_t at = sequence / groups * shape.image + group.offset + channel;
     const float* rows = projected.data() + sequence * length * width;
     Unit unit = {};
     unit.tokens = group.tokens;

@@ -22,7 +22,23 @@ struct SelectiveScan {
   float* y;                 // (batch, groups, length, channels)
 };
 
-// y[b,h,w,d] of evm::EfficientScan2D: step * step groups, each scanned by itself.
+// How floats become uint8: round(x / scale) + zero, as QuantizeLinear does.
+struct Rounding {
+  float scale;
+  int zero;
+  float low() const { return static_cast<float>(-zero); }  // of round(x / scale)
+  float high() const { return static_cast<float>(255 - zero); }
+};
+
+// x_proj on integers, as in evm::QuantizedEfficientScan2D.
+struct IntegerWeights {
+  Rounding rounding;    // of x, for the projection alone
+  const int8_t* W;      // (groups, channels, rank + 2 * states)
+  const float* scales;  // (groups, rank + 2 * states)
+};
+
+// y[b,h,w,d] of evm::EfficientScan2D: step * step groups, each scanned by itself. x_proj is in floats or in integers,
+// and the other pointer null.
 struct EfficientScan2D {
   int64_t batch, height, width, channels, states, rank, step;
   const float* x;        // (batch, height, width, channels)
@@ -32,6 +48,7 @@ struct EfficientScan2D {
   const float* A;        // (groups, states, channels)
   const float* skip;     // (groups, channels)
   float* y;              // (batch, height, width, channels)
+  const IntegerWeights* integers;
 };
 
 // Runs task(0) ... task(count - 1), in any order, on the threads that the caller has.
@@ -70,6 +87,18 @@ struct Projection {
   int64_t channels, columns, width;
 };
 
+// The same on integers. Four rows of W lie together, column by column; shift is what the zero point adds to a column.
+struct IntegerProjection {
+  Tokens tokens;
+  const uint8_t* x;        // rows of `row` bytes
+  const int8_t* W;         // (row / 4, width, 4)
+  const int32_t* shift;    // (width)
+  const float* scale;      // (width): of the tokens times that of the weights
+  const uint8_t* padding;  // the padded token: the zero point everywhere
+  float* out;              // (length, width)
+  int64_t channels, row, columns, width;
+};
+
 // `count` channels, at most kUnit, of one sequence. Pointers are at the first of these channels.
 struct Unit {
   Tokens tokens;
@@ -101,6 +130,10 @@ struct MeanOfNorm;
 struct Kernels {
   const char* name;
   void (*project)(const Projection&, int64_t first, int count);  // rows first ... first + count - 1
+  void (*round_tokens)(const float* x, const Rounding&, float* out, int64_t count);
+  // Null where the instruction set has no faster way than floats that hold the integers.
+  void (*quantise_row)(const float* x, const Rounding&, uint8_t* out, int64_t channels);
+  void (*project_integers)(const IntegerProjection&, int64_t first, int count);
   void (*scan)(const Unit&);
   void (*gated_norm)(const GatedNorm&, int64_t first, int64_t rows);
   void (*sum_of_norm)(const MeanOfNorm&, const float* x, int64_t rows, float* sum);  // before scale and bias
@@ -112,6 +145,7 @@ extern const Kernels kBaseline;
 #if defined(__x86_64__) || defined(_M_X64)
 extern const Kernels kAvx2;
 extern const Kernels kAvx512;
+extern const Kernels kAvx512Vnni;
 #endif
 
 const Kernels& kernels();              // the best that this processor runs, or the one that was selected

@@ -21,7 +21,8 @@ class Body:
     def many(self, op: str, *inputs: str, names: Sequence[str] | int, domain: str = "", **attributes: Any) -> list[str]:
         """A node with several outputs, given by their names or their number."""
         outputs = [self._fresh(op, i) for i in range(names)] if isinstance(names, int) else list(names)
-        self.nodes.append(helper.make_node(op, list(inputs), outputs, domain=domain, **attributes))
+        # a name, so that a runtime's record of what it ran can be read
+        self.nodes.append(helper.make_node(op, list(inputs), outputs, name=outputs[0], domain=domain, **attributes))
         return outputs
 
     def ints(self, *values: int) -> str:

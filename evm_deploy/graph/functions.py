@@ -1,8 +1,10 @@
-"""What `evm::SelectiveScan` and `evm::EfficientScan2D` mean, in standard ONNX: the bodies a stock runtime inlines.
+"""What `evm::SelectiveScan` and the forms of `evm::EfficientScan2D` mean, in standard ONNX: the bodies a stock runtime inlines.
 
 No Loop, Scan, If or Einsum; any batch, length and image size; every exponent is a sum of non-positive terms.
 The recurrence is float32 whatever the type of the inputs.
 """
+
+from collections.abc import Callable
 
 import onnx
 
@@ -10,7 +12,7 @@ from evm_deploy.graph.body import END, Body
 from evm_deploy.graph.norm_functions import gated_norm, mean_of_norm
 
 DOMAIN, VERSION = "evm", 1
-SCANS = ("EfficientScan2D", "SelectiveScan")
+SCANS = ("EfficientScan2D", "QuantizedEfficientScan2D", "SelectiveScan")
 
 
 def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
@@ -18,9 +20,10 @@ def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
     opset = next(entry.version for entry in proto.opset_import if entry.domain == "")
     called = {node.op_type: node for node in proto.graph.node if node.domain == DOMAIN}
     found = []
-    if "EfficientScan2D" in called:
-        step = next(a.i for a in called["EfficientScan2D"].attribute if a.name == "step")  # a model has one
-        found.append(efficient_scan_2d(opset, step))
+    for name, body in (("EfficientScan2D", efficient_scan_2d), ("QuantizedEfficientScan2D", quantized_efficient_scan_2d)):
+        if name in called:
+            step = next(a.i for a in called[name].attribute if a.name == "step")  # a model has one
+            found.append(body(opset, step))
     if any(scan in called for scan in SCANS):
         found.append(selective_scan(opset))
     if "GatedNorm" in called:
@@ -62,16 +65,38 @@ def efficient_scan_2d(opset: int, step: int = 2) -> onnx.FunctionProto:
     """
     b = Body()
     x, x_proj, dt_proj = (b.floats(name) for name in ("x", "x_proj", "dt_proj"))
+    _scan_2d(b, x, dt_proj, step, lambda u: b("MatMul", u, x_proj))
+    return b.function("EfficientScan2D", ["x", "x_proj", "dt_proj", "dt_bias", "A", "D"], ["y"], ["step"], opset)
+
+
+def quantized_efficient_scan_2d(opset: int, step: int = 2) -> onnx.FunctionProto:
+    """The same with x_proj in int8, x_proj_scale (K, R+2N), and for its sake alone x in uint8: scale and zero point.
+
+    dt, B and C come out as floats; what is scanned is x as it was.
+    """
+    b = Body()
+    scale = b.unsqueeze(b("Mul", "x_proj_scale", "x_scale"), 1)  # (K, 1, R+2N)
+
+    def project(u: str) -> str:
+        integers = b("QuantizeLinear", u, "x_scale", "x_zero_point")
+        return b("Mul", b.floats(b("MatMulInteger", integers, "x_proj", "x_zero_point")), scale)
+
+    _scan_2d(b, "x", "dt_proj", step, project)
+    inputs = ["x", "x_scale", "x_zero_point", "x_proj", "x_proj_scale", "dt_proj", "dt_bias", "A", "D"]
+    return b.function("QuantizedEfficientScan2D", inputs, ["y"], ["step"], opset)
+
+
+def _scan_2d(b: Body, x: str, dt_proj: str, step: int, project: Callable[[str], str]) -> None:
+    """y of x (B, H, W, D); `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D)."""
     H, W = b.size(x, 1), b.size(x, 2)
     x = b.pad(x, 4, after={1: b.missing(H, step), 2: b.missing(W, step)})
     u = b("Concat", *(_group(b, x, k, step) for k in range(step * step)), axis=1)  # (B, K, L, D)
     R, N = b.size("dt_proj", 1), b.size("A", 1)
-    dt, B, C = b.many("Split", b("MatMul", u, x_proj), b.shape(R, N, N), names=3, axis=-1)
+    dt, B, C = b.many("Split", project(u), b.shape(R, N, N), names=3, axis=-1)
     delta = b("MatMul", dt, dt_proj)
     y = b("SelectiveScan", u, delta, "A", B, C, "D", "dt_bias", domain=DOMAIN, delta_softplus=1)
     y = b("Slice", _ungroup(b, y, x, step), b.ints(0, 0), b("Concat", H, W, axis=0), b.ints(1, 2))
     b("CastLike", y, "x", name="y")
-    return b.function("EfficientScan2D", ["x", "x_proj", "dt_proj", "dt_bias", "A", "D"], ["y"], ["step"], opset)
 
 
 def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:

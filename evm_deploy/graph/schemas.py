@@ -1,4 +1,4 @@
-"""The two operators made known to `onnx` (checker, shape inference) and to the PyTorch exporter."""
+"""Our operators made known to `onnx` (checker, shape inference) and to the PyTorch exporter."""
 
 import functools
 from collections.abc import Callable
@@ -26,6 +26,21 @@ OPERATORS: dict[str, tuple[dict[str, str], str, Any]] = {  # inputs; the attribu
     ),
     "EfficientScan2D": (
         {"x": _ROW, "x_proj": _ROW, "dt_proj": _ROW, "dt_bias": _STATE, "A": _STATE, "D": _STATE},
+        "step",
+        onnx.defs.OpSchema.AttrType.INT,
+    ),
+    "QuantizedEfficientScan2D": (
+        {
+            "x": _ROW,
+            "x_scale": _STATE,
+            "x_zero_point": "tensor(uint8)",
+            "x_proj": "tensor(int8)",
+            "x_proj_scale": _STATE,
+            "dt_proj": _ROW,
+            "dt_bias": _STATE,
+            "A": _STATE,
+            "D": _STATE,
+        },
         "step",
         onnx.defs.OpSchema.AttrType.INT,
     ),

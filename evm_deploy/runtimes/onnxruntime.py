@@ -2,6 +2,7 @@
 
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -49,18 +50,8 @@ class OnnxRunner:
     """
 
     def __init__(self, model: Path | bytes, *, library: bool, threads: int = 0) -> None:
-        options = onnxruntime.SessionOptions()
-        options.log_severity_level = 4  # errors are raised as well; the warnings concern the runtime's own optimiser
-        options.intra_op_num_threads = threads
-        options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
-        if library:
-            options.register_custom_ops_library(str(native.native_library()))
         self.name = LIBRARY if library else STOCK
-        source = model if isinstance(model, bytes) else str(model)
-        try:
-            self._session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # pybind's exceptions have no common base of their own
-            raise BundleError(f"onnxruntime cannot load the model: {_line(error)}.", EXPORT_AGAIN) from error
+        self._session = _session(model, _options(library=library, threads=threads))
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.tensors = [(tensor.name, tensor.type) for tensor in (*inputs, *outputs)]
 
@@ -87,6 +78,46 @@ class OnnxRunner:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
     ) -> None:
         self.close()
+
+
+def profiled(
+    model: Path, image: npt.NDArray[np.generic], folder: Path, *, library: bool, runs: int = 1
+) -> tuple[Path, Path]:
+    """Runs `model` on `image` on one thread, and returns two files in `folder`: the graph as the runtime made it its
+    own (ONNX), and its record of the nodes that it ran (JSON).
+
+    Raises BundleError when the model cannot be loaded or run.
+    """
+    options = _options(library=library, threads=1)
+    options.optimized_model_filepath = str(folder / "optimised.onnx")
+    options.enable_profiling = True
+    options.profile_file_prefix = str(folder / "profile")
+    session = _session(model, options)
+    try:
+        for _ in range(runs):
+            session.run(None, {session.get_inputs()[0].name: image})
+    except Exception as error:
+        raise BundleError(f"onnxruntime cannot run {model}: {_line(error)}.", EXPORT_AGAIN) from error
+    return folder / "optimised.onnx", Path(session.end_profiling())
+
+
+def _options(*, library: bool, threads: int) -> Any:
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # errors are raised as well; the warnings concern the runtime's own optimiser
+    options.intra_op_num_threads = threads
+    options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
+    if library:
+        options.register_custom_ops_library(str(native.native_library()))
+    return options
+
+
+def _session(model: Path | bytes, options: Any) -> Any:
+    """Raises BundleError when onnxruntime cannot load the model."""
+    source = model if isinstance(model, bytes) else str(model)
+    try:
+        return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # pybind's exceptions have no common base of their own
+        raise BundleError(f"onnxruntime cannot load the model: {_line(error)}.", EXPORT_AGAIN) from error
 
 
 def _line(error: Exception) -> str:

@@ -52,7 +52,7 @@ def available() -> bool:
 
 
 def isa() -> str:
-    """The instruction set in use: avx512, avx2 or baseline on x86-64, neon on aarch64."""
+    """The instruction set in use: avx512vnni, avx512, avx2 or baseline on x86-64, neon on aarch64."""
     name: bytes = _load(native_library()).evm_isa()
     return name.decode()
 

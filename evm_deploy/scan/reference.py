@@ -48,3 +48,29 @@ def efficient_scan_2d(
     dt, B, C = torch.matmul(u, x_proj).split([R, N, N], dim=-1)
     y = selective_scan(u, torch.matmul(dt, dt_proj), A, B, C, D, dt_bias, delta_softplus=True)
     return scatter(y, x.shape[1], x.shape[2], step)
+
+
+def quantized_efficient_scan_2d(
+    x: Tensor,
+    x_scale: float,
+    x_zero_point: int,
+    x_proj: Tensor,
+    x_proj_scale: Tensor,
+    dt_proj: Tensor,
+    dt_bias: Tensor,
+    A: Tensor,
+    D: Tensor,
+    step: int = 2,
+) -> Tensor:
+    """The same with x_proj (K, D, R+2N) in int8, times x_proj_scale (K, R+2N), and for its sake x in uint8.
+
+    What is scanned is x as it was. Rounding is that of ONNX's QuantizeLinear: the quotient in float32, ties to even,
+    then saturation.
+    """
+    R, N = dt_proj.shape[1], A.shape[1]
+    u = gather(x, step)  # (B, K, L, D)
+    integers = ((u.float() / x_scale).round() + x_zero_point).clamp(0, 255) - x_zero_point
+    projected = torch.matmul(integers.to(x.dtype), x_proj.to(x.dtype)) * (x_scale * x_proj_scale[:, None])
+    dt, B, C = projected.split([R, N, N], dim=-1)
+    y = selective_scan(u, torch.matmul(dt, dt_proj), A, B, C, D, dt_bias, delta_softplus=True)
+    return scatter(y, x.shape[1], x.shape[2], step)

@@ -129,7 +129,7 @@ def supported_isas() -> list[str]:
     if not native.available():
         return []
     best, found = native.isa(), []
-    for name in ("avx512", "avx2", "baseline", "neon"):
+    for name in ("avx512vnni", "avx512", "avx2", "baseline", "neon"):
         try:
             native.set_isa(name)
         except ValueError:

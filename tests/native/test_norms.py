@@ -77,7 +77,7 @@ def test_every_instruction_set_and_any_number_of_threads(op: str) -> None:
     inputs = arguments(op, (2, 23, 17, 53), seed=0)
     best = native.isa()
     try:
-        for isa in ("avx512", "avx2", "neon", "baseline"):
+        for isa in ("avx512vnni", "avx512", "avx2", "neon", "baseline"):
             try:
                 native.set_isa(isa)
             except ValueError:
