@@ -5,14 +5,18 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from evm_deploy.bundle import Bundle as Bundle
+    from evm_deploy.calib.options import QuantizeOptions as QuantizeOptions
     from evm_deploy.diagnosis import doctor as doctor
+    from evm_deploy.evaluation.options import EvaluateOptions as EvaluateOptions
     from evm_deploy.exporters.options import ExportOptions as ExportOptions
     from evm_deploy.inspection import inspect as inspect
     from evm_deploy.model import EfficientVMamba as EfficientVMamba
     from evm_deploy.model import ModelConfig as ModelConfig
     from evm_deploy.model.checkpoint import load as load
+    from evm_deploy.pipeline import evaluate as evaluate
     from evm_deploy.pipeline import export as export
     from evm_deploy.pipeline import predict as predict
+    from evm_deploy.pipeline import quantize as quantize
     from evm_deploy.pipeline import verify as verify
     from evm_deploy.scan import selective_scan_fn as selective_scan_fn
     from evm_deploy.scan.native import native_library as native_library
@@ -21,14 +25,18 @@ if TYPE_CHECKING:
 _HOMES = {
     "Bundle": "bundle",
     "EfficientVMamba": "model",
+    "EvaluateOptions": "evaluation.options",
     "ExportOptions": "exporters.options",
     "ModelConfig": "model",
+    "QuantizeOptions": "calib.options",
     "doctor": "diagnosis",
+    "evaluate": "pipeline",
     "export": "pipeline",
     "inspect": "inspection",
     "load": "model.checkpoint",
     "native_library": "scan.native",
     "predict": "pipeline",
+    "quantize": "pipeline",
     "selective_scan_fn": "scan",
     "verify": "pipeline",
 }

@@ -19,11 +19,14 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evm_deploy import console
-from evm_deploy.errors import EvmDeployError, OptionError
+from evm_deploy.calib.options import METHODS, QuantizeOptions
+from evm_deploy.errors import CheckFailed, EvmDeployError, OptionError
+from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import DEPLOYMENT_TARGETS, TARGETS, WEIGHTS, ExportOptions
 from evm_deploy.jsontext import dumps
 
 if TYPE_CHECKING:
+    from evm_deploy.evaluation.report import EvaluationReport
     from evm_deploy.verification.parity import ParityReport
 
 INTERRUPTED = 130
@@ -39,6 +42,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 DEFAULTS = ExportOptions()
+QUANTIZE = QuantizeOptions()
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export wrote.")]
 
@@ -141,6 +145,68 @@ def export(
 
 
 @app.command()
+def quantize(
+    bundle: BundleArgument,
+    data: Annotated[
+        str, typer.Option(help="Images to measure ranges on: a folder, a folder of classes, a list file, an .npz.")
+    ],
+    out: Annotated[Path, typer.Option(help="The int8 bundle's own folder.")],
+    method: Annotated[str, typer.Option(help=f"How ranges are chosen: {', '.join(METHODS)}.")] = QUANTIZE.method,
+    percentile: Annotated[float, typer.Option(help="For the method percentile.")] = QUANTIZE.percentile,
+    samples: Annotated[int, typer.Option(help="Images that are read, a sample of the data; 0 for all.")] = 256,
+    seed: Annotated[int, typer.Option(help="Of that sample.")] = 0,
+    no_equalise: Annotated[bool, typer.Option("--no-equalise", help="Leave the scales of channels alone.")] = False,
+    no_bias_correction: Annotated[bool, typer.Option("--no-bias-correction", help="Leave the biases alone.")] = False,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="A layer or a block that stays float; may be given again.")
+    ] = None,
+    search: Annotated[
+        bool, typer.Option("--search", help="Measure what each part loses and wins, and take the best mix.")
+    ] = False,
+    max_drop: Annotated[float, typer.Option(help="For the search: points of top-1 that may be lost.")] = 0.3,
+    by: Annotated[str, typer.Option(help="For the search: block or layer.")] = QUANTIZE.by,
+    cache: Annotated[
+        Path | None, typer.Option(help="A folder for what was measured: a killed run goes on from there.")
+    ] = None,
+    plots: Annotated[Path | None, typer.Option(help="A folder for pictures of histograms, ranges, the search.")] = None,
+    no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare with the float bundle.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Write an int8 bundle of a float one, and prove what runs on integers."""
+    options = QuantizeOptions(
+        method=method,
+        percentile=percentile,
+        samples=samples or None,
+        seed=seed,
+        equalise=not no_equalise,
+        bias_correction=not no_bias_correction,
+        exclude=tuple(exclude or ()),
+        search=search,
+        max_drop=max_drop,
+        by=by,
+        cache=cache,
+        plots=plots,
+        verify=not no_verify,
+        overwrite=overwrite,
+    )
+    with console.progress() as progress:
+        from evm_deploy import pipeline
+
+        result = pipeline.quantize(bundle, data, out, options, progress=progress)
+    path, report = result.bundle.path, result.report
+    if json:
+        calibration = result.bundle.manifest.calibration
+        _print_json(bundle=path, passed=report and report.passed, report=report, calibration=calibration)
+        return
+    if report is not None:
+        _print_report(report)
+    for note in (result.bundle.manifest.calibration or {}).get("notes", ()):
+        print(console.clean(note))
+    print(f"wrote {path}" if report is not None else f"wrote {path}, not verified")
+
+
+@app.command()
 def verify(
     bundle: BundleArgument,
     checkpoint: Annotated[
@@ -184,6 +250,62 @@ def predict(
         print(one.image)
         for name, value in one.top:
             print(f"  {value:8.4f}  {console.clean(name)}")
+
+
+@app.command()
+def evaluate(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders that export or quantize wrote.")],
+    data: Annotated[
+        str, typer.Option(help="A folder of images, or of a folder for each class; a list file; an .npz; random:N.")
+    ],
+    checkpoint: Annotated[
+        Path | None, typer.Option(help="PyTorch beside them, as the float model to agree with.")
+    ] = None,
+    floor: Annotated[float | None, typer.Option(help="Least top-1 of every bundle, 0 to 1 (0.9 is 90 %).")] = None,
+    max_drop: Annotated[
+        float | None, typer.Option(help="Most points (0.3: three images in 1000) lost against the float model.")
+    ] = None,
+    count: Annotated[int | None, typer.Option(help="Evaluate on a sample of so many images.")] = None,
+    seed: Annotated[int, typer.Option(help="Of that sample.")] = 0,
+    no_library: Annotated[bool, typer.Option("--no-library", help="Run without our operator library.")] = False,
+    every_way: Annotated[
+        bool, typer.Option("--every-way", help="Run each bundle in every way that this machine has.")
+    ] = False,
+    latency_runs: Annotated[int, typer.Option(help="Timed runs of each; 0 leaves latency out.")] = 30,
+    workers: Annotated[int | None, typer.Option(help="Share the images out to so many processes here.")] = None,
+    cluster: Annotated[
+        str | None, typer.Option(help="Share them out over a Dask cluster: tcp://host:8786. It sees the same paths.")
+    ] = None,
+    shards: Annotated[int | None, typer.Option(help="Parts that are shared out: what a lost worker costs.")] = None,
+    per_class: Annotated[bool, typer.Option("--per-class", help="Print a line for each class as well.")] = False,
+    out: Annotated[Path | None, typer.Option(help="A folder for the report and the confusion matrices.")] = None,
+    json: Json = False,
+) -> None:
+    """Measure the accuracy of bundles side by side. Exit code 1 if one is below --floor or above --max-drop."""
+    options = EvaluateOptions(
+        checkpoint=checkpoint,
+        floor=floor,
+        max_drop=max_drop,
+        count=count,
+        seed=seed,
+        library=not no_library,
+        every_way=every_way,
+        latency_runs=latency_runs,
+        workers=workers,
+        cluster=cluster,
+        shards=shards,
+        out=out,
+    )
+    with console.progress() as progress:
+        from evm_deploy import pipeline
+
+        report = pipeline.evaluate(bundles, data, options, progress=progress)
+    if json:
+        _print_json(**report.to_dict())
+    else:
+        _print_evaluation(report, per_class)
+    if not report.passed:
+        raise CheckFailed(f"{'; '.join(report.failures)}.", "train, export or quantise with less loss.")
 
 
 @app.command()
@@ -289,6 +411,18 @@ def _print_report(report: ParityReport) -> None:
         print(f"first block that differs: {report.first_divergent_block}")
     verdict = "passed" if report.passed else "failed"
     print(f"{verdict}: compared with {report.reference}, relative error at most {report.tolerance:.1e}")
+
+
+def _print_evaluation(report: EvaluationReport, per_class: bool) -> None:
+    from evm_deploy.evaluation import table
+
+    console.print_table(*table.contenders(report))
+    if per_class:
+        console.print_table(*table.classes(report))
+    for line in table.footer(report):
+        print(console.clean(line))
+    for note in report.notes:
+        print(f"note: {console.clean(note)}")
 
 
 def _print_json(**value: Any) -> None:

@@ -64,9 +64,14 @@ def print_rows(rows: Sequence[Any]) -> None:
     if not rows:
         return
     names = [field.name for field in dataclasses.fields(rows[0])]
-    table = Table(*(name.replace("_", " ") for name in names), box=None, pad_edge=False)
+    print_table([name.replace("_", " ") for name in names], [[getattr(row, name) for name in names] for row in rows])
+
+
+def print_table(heads: Sequence[str], rows: Sequence[Sequence[Any]]) -> None:
+    """Rows of values under their heads."""
+    table = Table(*map(clean, heads), box=None, pad_edge=False)
     for row in rows:
-        table.add_row(*(_cell(getattr(row, name)) for name in names))
+        table.add_row(*map(_cell, row))
     out().print(table)
 
 

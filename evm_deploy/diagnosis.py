@@ -19,6 +19,8 @@ OPTIONAL = (
     ("tensorrt", "tensorrt", "engines for the GPU in this machine"),
     ("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
     ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
+    ("matplotlib", "matplotlib", "pictures of ranges"),
+    ("distributed", "distributed", "evaluate --workers and --cluster"),
 )
 DISTRIBUTION = "evm-deploy"
 

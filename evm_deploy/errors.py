@@ -43,6 +43,10 @@ class MissingToolError(EvmDeployError):
     """A library or a tool that the command needs is not installed."""
 
 
+class ClusterError(EvmDeployError):
+    """A cluster cannot be reached, or lost the work that it was given."""
+
+
 class CheckFailed(EvmDeployError):
     """The artifact was made and read, and it is not right (parity, accuracy, precision)."""
 

@@ -29,3 +29,25 @@ def coremltools() -> ModuleType:
         raise MissingToolError(f"coremltools cannot be imported ({reason}).", fix) from error
     finally:
         logger.setLevel(level)
+
+
+@functools.cache
+def distributed() -> ModuleType:
+    """Dask's scheduler and workers. Raises MissingToolError where they are not installed, or cannot be imported."""
+    try:
+        return importlib.import_module("distributed")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise MissingToolError(f"Dask cannot be imported ({reason}).", "pip install distributed") from error
+
+
+@functools.cache
+def matplotlib() -> ModuleType:
+    """Its `figure`, which draws to files without a window. Raises MissingToolError where it cannot be imported."""
+    try:
+        return importlib.import_module("matplotlib.figure")
+    except Exception as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        fix = "pip install matplotlib"
+        fix = fix if isinstance(error, ModuleNotFoundError) else fix.replace("install", "install --force-reinstall")
+        raise MissingToolError(f"matplotlib cannot be imported ({reason}).", fix) from error

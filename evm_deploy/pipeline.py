@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import importlib.metadata
+import itertools
 import os
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
@@ -11,13 +12,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, Manifest, Preprocessing, Sample, write_bundle
+from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
+from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import TARGETS, ExportOptions
 from evm_deploy.labels import read_labels
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from evm_deploy.calib.samples import Data
+    from evm_deploy.evaluation.report import EvaluationReport
     from evm_deploy.model import EfficientVMamba
     from evm_deploy.model.checkpoint import Checkpoint
     from evm_deploy.verification.parity import ParityReport
@@ -99,6 +104,62 @@ def export(
     return ExportResult(Bundle.open(out), report)
 
 
+def quantize(
+    bundle: Location,
+    data: "Data",
+    out: Location,
+    options: QuantizeOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> ExportResult:
+    """Turns a float bundle into an int8 one at `out`, ranges measured on `data`; nothing is left there when it fails.
+
+    data: a folder of images, or of a folder for each class, a list file, an .npz, or an iterable of uint8 (H, W, 3).
+    Raises BundleError, ImageError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when what
+    was to run on integers does not, or the outputs are far from those of the float bundle.
+    """
+    from evm_deploy.calib.samples import read_samples
+    from evm_deploy.runtimes import runtime_of
+    from evm_deploy.verification.artifact import verify_against_float
+
+    options, say = options or QuantizeOptions(), progress or (lambda stage: None)
+    with write_bundle(out, options.overwrite) as draft:
+        source = Bundle.open(bundle)
+        manifest, labels = source.manifest, source.labels()
+        if options.search and not TARGETS[manifest.target].searches:
+            raise OptionError(
+                f"the search measures on onnxruntime; {bundle} is for {manifest.target}.", "leave it out."
+            )
+        samples = read_samples(
+            data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
+        )
+        quantizer = importlib.import_module(TARGETS[manifest.target].quantizer)
+        facts = quantizer.quantize(source, samples, options, draft.path / manifest.model_file, say)
+        calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
+        images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
+        with runtime_of(source).open_bundle(source, library=True) as runner:
+            image = next(iter(images.values()))
+            draft.write_sample(Sample(image, tuple(runner.run(image))))
+        manifest = dataclasses.replace(
+            manifest, precision="int8", build=facts or None, calibration=calibration, parity=None, files={}
+        )
+        if labels is not None:
+            manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
+        made, report = draft.seal(manifest), None
+        say("checking what runs on integers")
+        checked = quantizer.check(made, source)
+        notes = [*calibration.get("notes", ()), *checked.pop("notes", ())]
+        calibration |= checked | {"notes": notes}
+        if options.verify:
+            say("verifying")
+            report = verify_against_float(made, source, images)
+            if not report.passed:
+                raise CheckFailed(f"the int8 model does not agree with the float one: {_worst(report)}.", _RECALIBRATE)
+            manifest = dataclasses.replace(manifest, parity=report.to_dict())
+        draft.seal(dataclasses.replace(manifest, calibration=calibration))
+    return ExportResult(Bundle.open(out), report)
+
+
 def verify(
     bundle: Location,
     *,
@@ -167,6 +228,28 @@ def predict(
     return found
 
 
+def evaluate(
+    bundles: Location | Sequence[Location],
+    data: "Data",
+    options: EvaluateOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> "EvaluationReport":
+    """How right the bundles are on the same images, side by side, and what one image takes on this machine.
+
+    data: as for `quantize`; without labels only agreement with the float model is measured. That model is the
+    checkpoint of the options, else the first float32 bundle. A floor that is missed is in the report, no error.
+    Raises InputError: no such data, or models that cannot be compared; BundleError, CheckpointError, ClusterError,
+    MissingToolError, OutputError.
+    """
+    from evm_deploy.evaluation.evaluate import evaluate as run
+
+    named = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
+    return run([Path(bundle) for bundle in named], data, options or EvaluateOptions(), progress or (lambda stage: None))
+
+
+VERIFIED_SAMPLES = 8
+_RECALIBRATE = "calibrate on more images, or on images like those that the model will see; or --exclude a block."
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
 
 

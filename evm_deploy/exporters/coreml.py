@@ -44,7 +44,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     progress("converting to Core ML")
     sizes = (source.options.image_size, *source.options.more_sizes)
     models = [convert(source, size, kept) for size in sizes]
-    with _quiet():
+    with quiet():
         compressed = [compress(model, source.options) for model in models]
         for model in compressed:
             _describe(model, source)
@@ -87,7 +87,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
     ct, options = coremltools(), source.options
     fp16 = options.precision == "fp16"
     baked = source.manifest.preprocessing.baked
-    with _quiet():
+    with quiet():
         model = ct.convert(
             _program(source, size, kept),
             convert_to="mlprogram",
@@ -201,7 +201,7 @@ def _save(models: Collection[Any], sizes: Collection[tuple[int, int]], path: Pat
 
 
 @contextlib.contextmanager
-def _quiet() -> Iterator[None]:
+def quiet() -> Iterator[None]:
     """coremltools draws progress bars, and remarks on names and types that it changes."""
     logger = logging.getLogger("coremltools")
     level = logger.level

@@ -11,9 +11,13 @@ OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntim
 
 @dataclass(frozen=True)
 class Target:
-    """One row of the table of targets: the modules that write and run it, its file in the bundle, what it can give."""
+    """One row of the table of targets: the modules that write, quantise and run it, its file in the bundle, what it
+    can give.
+    """
 
     exporter: str
+    quantizer: str
+    searches: bool  # the quantizer can measure which parts to turn to integers
     runtime: str
     model_file: str
     precisions: tuple[str, ...]
@@ -25,6 +29,8 @@ class Target:
 TARGETS = {
     "onnx": Target(
         "evm_deploy.exporters.onnx",
+        "evm_deploy.calib.onnx",
+        True,
         "evm_deploy.runtimes.onnxruntime",
         "model.onnx",
         ("fp32", "fp16"),
@@ -34,6 +40,8 @@ TARGETS = {
     ),
     "coreml": Target(
         "evm_deploy.exporters.coreml",
+        "evm_deploy.calib.coreml",
+        False,
         "evm_deploy.runtimes.coreml",
         "model.mlpackage",
         ("fp32", "fp16"),
@@ -43,6 +51,8 @@ TARGETS = {
     ),
     "tensorrt": Target(
         "evm_deploy.exporters.tensorrt",
+        "evm_deploy.calib.tensorrt",
+        False,
         "evm_deploy.runtimes.tensorrt",
         "model.onnx",
         ("fp32", "fp16"),

@@ -1,4 +1,4 @@
-"""What `evm::SelectiveScan` and the forms of `evm::EfficientScan2D` mean, in standard ONNX: the bodies a stock runtime inlines.
+"""What the scans of the domain `evm` mean, in standard ONNX: the bodies that a stock runtime inlines.
 
 No Loop, Scan, If or Einsum; any batch, length and image size; every exponent is a sum of non-positive terms.
 The recurrence is float32 whatever the type of the inputs.
@@ -20,7 +20,8 @@ def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
     opset = next(entry.version for entry in proto.opset_import if entry.domain == "")
     called = {node.op_type: node for node in proto.graph.node if node.domain == DOMAIN}
     found = []
-    for name, body in (("EfficientScan2D", efficient_scan_2d), ("QuantizedEfficientScan2D", quantized_efficient_scan_2d)):
+    forms = {"EfficientScan2D": efficient_scan_2d, "QuantizedEfficientScan2D": quantized_efficient_scan_2d}
+    for name, body in forms.items():
         if name in called:
             step = next(a.i for a in called[name].attribute if a.name == "step")  # a model has one
             found.append(body(opset, step))

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from evm_deploy.errors import EvmDeployError, InputError
-from evm_deploy.trt import layers, libraries, plugins, precision
+from evm_deploy.trt import integers, layers, libraries, plugins, precision
 from evm_deploy.trt.interrupt import interruptible, monitor
 from evm_deploy.trt.layers import Layer
 from evm_deploy.trt.shapes import Profile
@@ -54,6 +54,7 @@ def _build(trt: Any, logger: Any, request: Request, stop: threading.Event) -> En
         builder, network = parse(trt, logger, graph)
         parsed = layers.of_network(network)
         asked = request.precision
+        products = integers.asked(request.graph) if asked in precision.INTEGERS else ()
         precision.hold_complete(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
         config = _config(trt, builder, request)
         config.progress_monitor = stops = monitor(trt, stop)
@@ -62,7 +63,10 @@ def _build(trt: Any, logger: Any, request: Request, stop: threading.Event) -> En
         if data is None:
             raise _refusal(trt, "cannot build the engine", logger.errors())
         found, inspected = _inspect(trt, logger, bytes(data))
-        precision.hold(found, asked, where=f"the engine (by the {inspected})")
+        where = f"the engine (by the {inspected})"
+        precision.hold(found, asked, where=where)
+        if products:
+            precision.hold_integers(found, products, where=where)
     return Engine(bytes(data), found, inspected, logger.text())
 
 

@@ -68,9 +68,15 @@ def of_report(lines: Iterable[str]) -> tuple[Layer, ...]:
 
 
 def summary(layers: Iterable[Layer]) -> dict[str, int]:
-    """How many layers there are of each kind and type, as `CONVOLUTION float16`."""
-    counts = Counter(" ".join((layer.kind, "/".join(sorted(set(layer.outputs))))).strip() for layer in layers)
-    return dict(sorted(counts.items()))
+    """How many layers there are of each kind and type: `CONVOLUTION float16`; on integers, `gemm int8->float32`."""
+    return dict(sorted(Counter(map(_described, layers)).items()))
+
+
+def _described(layer: Layer) -> str:
+    """What it is and gives; what it takes as well, where it takes int8: most products give float then."""
+    types = ["/".join(sorted(set(side))) for side in (layer.inputs, layer.outputs)]
+    given = "->".join(types) if "int8" in layer.inputs else types[1]
+    return f"{layer.kind} {given}".strip()
 
 
 def _typed(tensor: dict[str, Any]) -> str:

@@ -1,6 +1,6 @@
 """The precision of a network's or an engine's layers, held against what was asked for."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from evm_deploy.errors import CheckFailed
@@ -17,6 +17,9 @@ PRODUCTS = {
     "CaskConvolution",
     "CaskGemm",
 }
+# A product on integers is one of these; a `runtime_fusion` may take integers, and then makes floats of them first.
+INTEGER_PRODUCTS = PRODUCTS - {"runtime_fusion"} | {"CaskGemmConvolution", "CaskGemmMatrixMultiply", "MatrixMultiply"}
+INTEGERS = ("int8",)  # the precisions that have such products, and of what type
 PLUGINS = {"PLUGIN_V3", "PLUGIN", "custom_layer", "PluginV3"}
 SCANS = ("(EfficientScan2D)", "(SelectiveScan)")
 CASTS = ("node_of_cast", "node_of_y")  # y, the result of an operator, is cast to the type of its input
@@ -75,6 +78,7 @@ RULES = {
         Rule("every matrix product of the scan", _scan_product, _takes, "float32"),
         Rule("the recurrence", _recurrence, _touches, "float32"),
     ),
+    "int8": (Rule("every layer that is not on integers", _any, _touches, "float32"),),
 }
 
 
@@ -109,6 +113,26 @@ def hold_complete(layers: Iterable[Layer], precision: str, *, scans: int, plugin
         found = len({node.split(" | ")[-1] for layer in layers for node in layer.nodes if node.endswith(SCANS)})
     if found != scans:
         raise _failed(f"{found} of {scans} scans were found", where)
+
+
+def hold_integers(layers: Iterable[Layer], products: Collection[str], *, where: str) -> None:
+    """Raises CheckFailed unless each of the ONNX nodes `products` is a product on int8 in the engine, and no scan is.
+
+    The network before it says nothing of this: there, products take what was dequantised.
+    """
+    layers = tuple(layers)
+    for layer in layers:
+        if (_recurrence(layer) or _scan_product(layer)) and "int8" in _touches(layer):
+            raise _failed(f"the scan must be float32, but {layer.name} ({layer.kind}) is int8", where)
+    on_integers = {
+        node for layer in layers if layer.kind in INTEGER_PRODUCTS and "int8" in layer.inputs for node in layer.nodes
+    }
+    if missing := sorted(set(products) - on_integers):
+        kinds = sorted({layer.kind for layer in layers if missing[0] in layer.nodes})
+        became = f" ({', '.join(kinds)})" if kinds else ""
+        raise _failed(
+            f"{len(missing)} of {len(products)} products are not on int8, the first is {missing[0]}{became}", where
+        )
 
 
 def _failed(what: str, where: str) -> CheckFailed:

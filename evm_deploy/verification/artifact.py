@@ -41,6 +41,13 @@ def verify_against_sample(bundle: Bundle) -> ParityReport:
     return _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
 
 
+def verify_against_float(bundle: Bundle, source: Bundle, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
+    """Every image through every runtime, against the float bundle that this one was made of."""
+    with runtime_of(source).open_bundle(source, library=True) as runner:
+        expected = {name: runner.run(image) for name, image in images.items()}
+    return _compare(bundle, images, expected, "the float bundle")
+
+
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
     tolerance = _tolerance(manifest)

@@ -27,7 +27,7 @@ def test_importing_the_package_loads_nothing() -> None:
     assert modules_after("import evm_deploy") & (HEAVY | CLI_ONLY) == set()
 
 
-@pytest.mark.parametrize("command", ["", "export", "verify", "predict", "inspect", "doctor"])
+@pytest.mark.parametrize("command", ["", "export", "verify", "predict", "evaluate", "inspect", "doctor"])
 def test_help_loads_no_library(command: str) -> None:
     """typer itself may load pydantic to read the arguments."""
     arguments = [command, "--help"] if command else ["--help"]

@@ -1,4 +1,4 @@
-"""The scan with its first projection on integers: by its body in a stock runtime, and by every kernel of this machine."""
+"""The scan with its first projection on integers: by its body in a stock runtime, and by every kernel."""
 
 from collections.abc import Callable
 from typing import Any

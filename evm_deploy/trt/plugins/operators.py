@@ -65,8 +65,10 @@ def mark(proto: onnx.ModelProto) -> int:
     """Notes on every node that scans which plugin may take it; returns how many there are. Other runtimes skip it."""
     nodes = [node for node in proto.graph.node if node.domain == DOMAIN and node.op_type in SCANS]
     for node in nodes:
+        there = {attribute.name for attribute in node.attribute}  # of a graph that was marked before
         for name, value in (("plugin_namespace", DOMAIN), ("plugin_version", VERSION), ("aot", 1)):
-            node.attribute.append(onnx.helper.make_attribute(name, value))
+            if name not in there:
+                node.attribute.append(onnx.helper.make_attribute(name, value))
     return len(nodes)
 
 

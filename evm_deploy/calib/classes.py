@@ -1,0 +1,81 @@
+"""From what the data calls a class to its index in the model's output."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+
+from evm_deploy.errors import InputError
+
+Found = Mapping[str | int, int]
+MAX_INDEX = 1 << 20
+
+
+def match_classes(found: Sequence[str | int], labels: Sequence[str] | None, folders: Sequence[str] | None) -> Found:
+    """The index of each class that the data names (`found`, each once).
+
+    By the text of `labels`, the model's; else digits are the index itself; else, without labels, the order of the
+    names, `folders` being all that take part in it. Raises InputError: a class that the labels do not know or know
+    twice, an index that the model does not have, a folder of the order without images.
+    """
+    texts = [name for name in found if isinstance(name, str)]
+    numbers = {name: name for name in found if not isinstance(name, str)}
+    for number in numbers:
+        _check_index(number, labels)
+    if labels is not None and any(text in labels or _plain(text) in map(_plain, labels) for text in texts):
+        return numbers | {text: _by_text(text, labels) for text in texts}
+    if all(text.isascii() and text.isdigit() for text in texts):
+        return numbers | {text: _check_index(int(text), labels) for text in texts}
+    if labels is not None:
+        return numbers | {text: _by_text(text, labels) for text in texts}  # raises, and names the nearest
+    if numbers:
+        raise InputError(f"some classes are numbers and some are texts, as {texts[0]!r}.", "use numbers alone.")
+    return _by_order(texts, folders)
+
+
+def order_of(found: Found, labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The classes' names in the order of their indices: the model's, else the data's where they are all there."""
+    if labels is not None:
+        return tuple(labels)
+    names = {index: name for name, index in found.items() if isinstance(name, str) and not name.isdigit()}
+    return tuple(names[i] for i in range(len(names))) if names and sorted(names) == list(range(len(names))) else None
+
+
+def _by_text(text: str, labels: Sequence[str]) -> int:
+    for same in (str, _plain):
+        indices = [index for index, label in enumerate(labels) if same(label) == same(text)]
+        if len(indices) == 1:
+            return indices[0]
+        if indices:
+            raise InputError(
+                f"class {text!r} is label {indices[0]} and label {indices[1]} of the model.",
+                "name the classes of the data by their index instead.",
+            )
+    near = difflib.get_close_matches(_plain(text), {_plain(label): label for label in labels}, 1, cutoff=0.0)
+    nearest = next((label for label in labels if near and _plain(label) == near[0]), labels[0] if labels else "")
+    raise InputError(
+        f"class {text!r} of the data is not a label of the model.",
+        f"did you mean {nearest!r}? Name every class by its label, or by its index.",
+    )
+
+
+def _by_order(texts: Sequence[str], folders: Sequence[str] | None) -> Found:
+    names = sorted(folders if folders is not None else texts)
+    for name in names:
+        if name not in texts:
+            raise InputError(
+                f"the folder {name!r} has no images, so the order of the classes is not sure.",
+                "delete it, or give the bundle labels.",
+            )
+    return {name: index for index, name in enumerate(names)}
+
+
+def _check_index(index: int, labels: Sequence[str] | None) -> int:
+    if not 0 <= index < (MAX_INDEX if labels is None else len(labels)):
+        known = "" if labels is None else f", whose labels are 0 to {len(labels) - 1}"
+        raise InputError(f"the data has class {index}; the model does not{known}.", "use the data of this model.")
+    return index
+
+
+def _plain(text: str) -> str:
+    return " ".join(text.replace("_", " ").casefold().split())

@@ -1,0 +1,158 @@
+"""The layers of a Core ML program, those of its operations that multiply by weights, and which are on integers."""
+
+import math
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from evm_deploy.runtimes.mil.program import Function, Literal, Operation, tensor_type
+
+# The parameters that hold a layer's weights, and the axes of those: of the outputs, of the inputs.
+WEIGHTS = {"conv": ("weight", 0, 1), "linear": ("weight", 0, 1), "matmul": ("y", -1, -2)}
+CHANNELS = {"conv": 1, "linear": -1, "matmul": -1}  # the axis of the input's channels
+# What changes the layout of one value, and what else moves numbers about and leaves them as they are.
+LAYOUT = frozenset({"expand_dims", "reshape", "squeeze", "transpose"})
+MOVES = LAYOUT | {"slice_by_index", "split"}
+INTEGERS = ("int8", "uint8")
+# What stores weights in 8 bits, and the parameter that holds them.
+STORED = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_shift_scale": "data"}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A product with constant weights. Names are those of values in the program."""
+
+    kind: str
+    output: str
+    input: str
+    root: str  # what the input is in another layout: the value that is converted, once for all that take it
+    weight: str
+    bias: str | None
+    weight_shape: tuple[int, ...]
+    groups: int
+    multiply_adds: int
+    makes_delta: bool  # it projects what another such product made: the scan's Δ, which stays float
+    integer_input: bool
+    integer_weight: bool
+
+    @property
+    def name(self) -> str:
+        """As people and `--exclude` call it: of its weight, dots being underscores: layers_0_blocks_0_op_in_x."""
+        return re.sub(r"^[bp]_model_|(_weight)?(_to_fp16)?(_quantized)?$", "", self.weight)
+
+    @property
+    def on_integers(self) -> bool:
+        """Whether both of its sides are integers."""
+        return self.integer_input and self.integer_weight
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How much of a program is on integers. Shares are of all products with weights, 0 to 1."""
+
+    layers: int
+    on_integers: int
+    multiply_adds: float
+    weights: float
+    conversions: int  # quantize and dequantize operations
+    floats: tuple[str, ...]  # the layers that are not on integers
+
+
+def layers(function: Function) -> list[Layer]:
+    """Every layer, in the order of the program; a matrix product of two computed values is none."""
+    makers = {value.name: operation for operation in function.operations for value in operation.outputs}
+    found: dict[str, Layer] = {}
+    for operation in function.operations:
+        layer = _layer(operation, makers, found)
+        if layer is not None:
+            found[layer.output] = layer
+    return list(found.values())
+
+
+def shares(function: Function) -> Shares:
+    """What the program has on integers."""
+    found = layers(function)
+    work = sum(layer.multiply_adds for layer in found)
+    sizes = {layer.weight: math.prod(layer.weight_shape) for layer in found}  # weights may be shared
+    stored = {layer.weight for layer in found if layer.integer_weight}
+    return Shares(
+        len(found),
+        sum(layer.on_integers for layer in found),
+        sum(layer.multiply_adds for layer in found if layer.on_integers) / max(work, 1),
+        sum(sizes[name] for name in stored) / max(sum(sizes.values()), 1),
+        sum(operation.kind in ("quantize", "dequantize") for operation in function.operations),
+        tuple(layer.name for layer in found if not layer.on_integers),
+    )
+
+
+def _layer(operation: Operation, makers: Mapping[str, Operation], before: Mapping[str, Layer]) -> Layer | None:
+    if operation.kind not in WEIGHTS:
+        return None
+    parameter, _, in_axis = WEIGHTS[operation.kind]
+    x, weight = _name(operation, "x"), _name(operation, parameter)
+    maker = makers.get(weight)
+    if maker is None or not maker.is_constant or (x in makers and makers[x].is_constant):
+        return None
+    shape, out = _shape(makers, weight), _shape(makers, operation.outputs[0].name)
+    depth = math.prod(shape[1:]) if operation.kind == "conv" else shape[in_axis]
+    source = _source(x, makers, MOVES)
+    return Layer(
+        operation.kind,
+        operation.outputs[0].name,
+        x,
+        _source(x, makers),
+        weight,
+        _name(operation, "bias") or None,
+        shape,
+        _number(operation, "groups", makers),
+        math.prod(out) * depth,
+        operation.kind == "matmul" and source in before and before[source].kind == "matmul",
+        _from_integers(x, makers),
+        _stored_in_integers(maker),
+    )
+
+
+def _name(operation: Operation, parameter: str) -> str:
+    """What is bound to the parameter; nothing for a constant on the spot, or where it is left out."""
+    bound = operation.arguments.get(parameter, ())
+    return bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
+
+
+def _shape(makers: Mapping[str, Operation], name: str) -> tuple[int, ...]:
+    types = (value.type for value in makers[name].outputs if value.name == name)
+    return tuple(side or 1 for kind in types if kind is not None for side in kind.shape)
+
+
+def _number(operation: Operation, parameter: str, makers: Mapping[str, Operation]) -> int:
+    """The constant whole number; 1 where it is left out."""
+    bound: Iterable[Any] = operation.arguments.get(parameter, ())
+    for argument in bound:
+        literal = argument if isinstance(argument, Literal) else makers[argument].arguments["val"][0]
+        assert isinstance(literal, Literal)
+        return int(literal.message.immediateValue.tensor.ints.values[0])
+    return 1
+
+
+def _source(name: str, makers: Mapping[str, Operation], through: frozenset[str] = LAYOUT) -> str:
+    """What the value is made of, by layout alone."""
+    while name in makers and makers[name].kind in through:
+        name = _name(makers[name], "x")
+    return name
+
+
+def _from_integers(name: str, makers: Mapping[str, Operation]) -> bool:
+    """Whether it was an integer before, up to changes of layout."""
+    maker = makers.get(_source(name, makers))
+    if maker is None or maker.kind != "dequantize":
+        return False
+    before = makers.get(_source(_name(maker, "input"), makers))
+    return before is not None and before.kind == "quantize"
+
+
+def _stored_in_integers(maker: Operation) -> bool:
+    for argument in maker.arguments.get(STORED.get(maker.kind, ""), ()):
+        if isinstance(argument, Literal):
+            found = tensor_type(argument.message.type.tensorType, maker.place).dtype
+            return found is not None and found.name in INTEGERS
+    return False

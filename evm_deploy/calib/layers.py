@@ -1,0 +1,168 @@
+"""The layers of a graph: the nodes that multiply by weights, and could do so on integers."""
+
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from onnxscript import ir
+
+from evm_deploy.graph.functions import DOMAIN
+
+SCAN = "EfficientScan2D"
+# Layers that are less than these shares of the network are not worth the conversions around them.
+LEAST_WORK, LEAST_WEIGHTS = 1e-3, 5e-3
+
+
+@dataclass(frozen=True)
+class Kind:
+    """Where an operator has its input's channels, and its weight's output and input channels (None: depthwise)."""
+
+    channel_axis: int
+    out_axis: int
+    in_axis: int
+
+
+KINDS = {
+    ("", "Conv"): Kind(1, 0, 1),
+    ("", "MatMul"): Kind(-1, 1, 0),
+    ("", "Gemm"): Kind(-1, 0, 1),  # as the exporter writes it, with transB
+    (DOMAIN, SCAN): Kind(-1, 2, 1),  # x_proj (K, D, R+2N)
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A node with a constant weight; its input is `node.inputs[0]`, its weight `node.inputs[1]`."""
+
+    name: str  # as people and `--exclude` call it
+    block: str  # of the network: layers.0.blocks.1
+    node: ir.Node
+    kind: Kind
+
+    @property
+    def input(self) -> ir.Value:
+        value = self.node.inputs[0]
+        assert value is not None
+        return value
+
+    @property
+    def weight(self) -> ir.Value:
+        value = self.node.inputs[1]
+        assert value is not None
+        return value
+
+    @property
+    def weights(self) -> npt.NDArray[np.float32]:
+        """The weight, in the layout of the operator."""
+        return array(self.weight)
+
+    @property
+    def depthwise(self) -> bool:
+        """Whether each input channel has filters of its own."""
+        return self.node.op_type == "Conv" and self.node.attributes.get_int("group", 1) > 1
+
+    @property
+    def bias_use(self) -> tuple[ir.Node, int] | None:
+        """Where the bias goes in, one number an output channel: into the node, or into the Add after a product."""
+        node, uses = self.node, list(self.node.outputs[0].uses())
+        if node.op_type in ("Conv", "Gemm"):
+            return (node, 2) if len(node.inputs) > 2 else None
+        if node.op_type != "MatMul" or len(uses) != 1 or uses[0][0].op_type != "Add":
+            return None
+        add, index = uses[0]
+        other = add.inputs[1 - index]
+        if other is None or other.const_value is None or len(other.const_value.shape) != 1:
+            return None
+        return add, 1 - index
+
+    @property
+    def bias(self) -> ir.Value | None:
+        """The bias; the scan's is another thing."""
+        use = self.bias_use
+        return None if use is None else use[0].inputs[use[1]]
+
+    def multiply_adds(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
+        """How many there are for outputs of these shapes; of the scan, those of its first projection."""
+        weight: tuple[int, ...] = self.weights.shape
+        out = shapes[str(self.node.outputs[0].name)]
+        if self.node.op_type == SCAN:
+            return math.prod(out[:-1]) * weight[1] * weight[2]  # every token is in one group
+        return math.prod(out) * math.prod(weight) // weight[self.kind.out_axis]
+
+
+def array(value: ir.Value) -> npt.NDArray[np.float32]:
+    """The numbers of a constant."""
+    assert value.const_value is not None
+    return np.asarray(value.const_value.numpy(), np.float32)
+
+
+def layers(model: ir.Model) -> list[Layer]:
+    """Every layer of the graph, in the order of its nodes."""
+    blocks = _blocks(model.graph)
+    found = []
+    for node in model.graph:
+        kind = KINDS.get((node.domain, node.op_type))
+        weight = node.inputs[1] if kind and len(node.inputs) > 1 else None
+        if kind is None or weight is None or weight.const_value is None or not _standard(node):
+            continue
+        block, name = blocks[node], str(weight.name)
+        if name.startswith("model."):
+            name = name.removeprefix("model.").removesuffix(".weight").removesuffix(".x_proj")
+        else:  # the exporter transposed it
+            name = f"{block}.{str(node.name).removeprefix('node_')}"
+        found.append(Layer(name, block, node, kind))
+    return found
+
+
+def worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
+    """Those that do enough of the network's work, or hold enough of its weights, to be worth the conversions.
+
+    A depthwise layer stands between others: without it their integers would end there.
+    """
+    work = {layer.name: layer.multiply_adds(shapes) for layer in found}
+    sizes = {layer.name: layer.weights.size for layer in found}
+    least_work, least_weights = LEAST_WORK * sum(work.values()), LEAST_WEIGHTS * sum(sizes.values())
+    return [
+        layer
+        for layer in found
+        if layer.depthwise or work[layer.name] >= least_work or sizes[layer.name] >= least_weights
+    ]
+
+
+def _standard(node: ir.Node) -> bool:
+    return node.op_type != "Gemm" or (
+        node.attributes.get_int("transB", 0) == 1
+        and node.attributes.get_int("transA", 0) == 0
+        and node.attributes.get_float("alpha", 1.0) == node.attributes.get_float("beta", 1.0) == 1.0
+    )
+
+
+def _blocks(graph: ir.Graph) -> dict[ir.Node, str]:
+    """The block of the network of each node: that whose output comes next."""
+    nodes = list(graph)
+    names: dict[ir.Node, str] = {}
+    block = "classifier"
+    for node in reversed(nodes):
+        outputs = [str(value.name) for value in node.outputs]
+        block = next(
+            (name.removeprefix("model.").removesuffix(".output") for name in outputs if _is_block(name)), block
+        )
+        names[node] = block
+    return names
+
+
+def _is_block(name: str) -> bool:
+    return name.startswith("model.") and name.endswith(".output")
+
+
+def walk_back(value: ir.Value, operators: frozenset[str]) -> Iterator[ir.Value]:
+    """`value`, and what it is made of by these operators of one input alone, nearest first."""
+    yield value
+    node = value.producer()
+    while node is not None and node.domain == "" and node.op_type in operators:
+        before = node.inputs[0]
+        assert before is not None
+        yield before
+        node = before.producer()

@@ -1,0 +1,110 @@
+"""Which images a folder or a list file names, and the class of each where that says one."""
+
+from __future__ import annotations
+
+import csv
+import os
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+from evm_deploy.calib.sources import Entry
+from evm_deploy.errors import InputError
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
+LIST_SUFFIXES = (".txt", ".csv", ".tsv")
+LIST_BYTES = 1 << 28
+NO_IMAGES = "name a folder of images, a folder of class folders, a list file or an .npz."
+
+# `path/to the/image.jpg golden retriever`: the path ends with the first suffix that something may follow.
+_LINE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:[ ,\t]+(.*))?", re.IGNORECASE)
+
+
+def list_folder(root: Path) -> tuple[str, list[Entry], list[str]]:
+    """The kind of a folder, its images in the order of their names, and the files that are passed over.
+
+    Kind "class folders": every image is below a folder of the first level, whose name is its class. Else "folder".
+    Raises InputError: no image there.
+    """
+    images: list[str] = []
+    ignored: list[str] = []
+    for name in _walk(root):
+        (images if name.lower().endswith(SUFFIXES) else ignored).append(name)
+    if not images:
+        what = f"none of its {len(ignored)} files is one" if ignored else "it is empty"
+        raise InputError(f"{root} has no images: {what}.", NO_IMAGES)
+    if all("/" in name for name in images):
+        return "class folders", [Entry(name, name, name.split("/")[0]) for name in images], ignored
+    return "folder", [Entry(name, name, None) for name in images], ignored
+
+
+def class_folders(root: Path) -> list[str]:
+    """The folders of the first level, those without images included: an order of classes counts them."""
+    return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
+
+
+def list_file(path: Path) -> list[Entry]:
+    """The images that a text file names, a line each: `path`, or `path class`, apart by a space, a tab or a comma.
+
+    Paths are relative to the file's folder and stay in it. Empty lines, and lines with # at their start, count for
+    nothing. Raises InputError: not such a file, a line that names no image, a path that leaves the folder, some lines
+    with a class and some without.
+    """
+    entries, root = [], Path(os.path.realpath(path.parent))
+    for number, (name, label) in _lines(path):
+        where = f"line {number} of {path}"
+        if not name.lower().endswith(SUFFIXES):
+            raise InputError(f"{where} names no image: {name!r}.", "write `path class`, an image file a line.")
+        if "\0" in name or not Path(os.path.realpath(root / name)).is_relative_to(root):
+            fix = "put the list into a folder that has all its images, and name them relative to it."
+            raise InputError(f"{where} leaves the folder of the list: {name!r}.", fix)
+        entries.append(Entry(name, name, label))
+    if not entries:
+        raise InputError(f"{path} names no images.", NO_IMAGES)
+    if len({entry.label is None for entry in entries}) > 1:
+        raise InputError(f"{path} gives a class on some lines and none on others.", "give every image its class.")
+    return entries
+
+
+def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
+    if path.stat().st_size > LIST_BYTES:
+        raise InputError(f"{path} has more than {LIST_BYTES} bytes.", "name a text file with one image a line.")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text.", "save it as UTF-8, one image a line.") from None
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.startswith("#"):
+            continue
+        name, label = _split(line.strip(), path.suffix.lower())
+        if number == 1 and path.suffix.lower() == ".csv" and not name.lower().endswith(SUFFIXES):
+            continue  # names of columns
+        yield number, (name, label)
+
+
+def _split(line: str, suffix: str) -> tuple[str, str | None]:
+    if suffix == ".csv":
+        cells = [cell.strip() for cell in next(csv.reader([line], skipinitialspace=True))]
+        return cells[0], (cells[1] or None) if len(cells) > 1 else None
+    if "\t" in line:
+        name, label = line.split("\t", 1)
+        return name.strip(), label.strip() or None
+    match = _LINE.fullmatch(line)
+    return (match[1], (match[2] or "").strip() or None) if match else (line, None)
+
+
+def _walk(root: Path) -> Iterator[str]:
+    """Files below `root`, hidden ones left out, relative with `/`, in the order of their names. Loops end nowhere:
+    a folder that is a link is followed at the first level only.
+    """
+    with os.scandir(root) as listing:
+        first = sorted(entry.name for entry in listing if not entry.name.startswith("."))
+    for name in first:
+        if not (root / name).is_dir():
+            yield name
+            continue
+        found = []
+        for folder, folders, files in os.walk(root / name):
+            folders[:] = [each for each in folders if not each.startswith(".")]
+            found += [Path(folder, file).relative_to(root).as_posix() for file in files if not file.startswith(".")]
+        yield from sorted(found)

@@ -1,0 +1,39 @@
+"""What can be asked of a quantisation."""
+
+import os
+from dataclasses import dataclass
+
+from evm_deploy.errors import OptionError, check_choice
+
+METHODS = ("mse", "percentile", "entropy", "minmax", "moving-average")
+PARTS = ("block", "layer")
+
+
+@dataclass(frozen=True)
+class QuantizeOptions:
+    """Options of `quantize`. Raises OptionError for a value that does not exist."""
+
+    method: str = "mse"  # how the range of a tensor is chosen from its histogram
+    percentile: float = 99.99  # for the method of that name: the share, in %, of values that the range covers
+    samples: int | None = 256  # how many images are read for calibration; None: all
+    seed: int = 0
+    equalise: bool = True  # scales of channels move into the norm or layer before
+    bias_correction: bool = True
+    exclude: tuple[str, ...] = ()  # layers, or whole blocks, that stay float
+    search: bool = False  # what each part loses and wins is measured, and the best mix is taken
+    max_drop: float = 0.3  # for the search: points of top-1 that may be lost
+    by: str = "block"  # for the search: what is a part
+    cache: str | os.PathLike[str] | None = None  # a folder for what was measured: a killed run goes on from there
+    plots: str | os.PathLike[str] | None = None  # a folder for pictures of histograms and ranges, and of the search
+    verify: bool = True
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("method", self.method, METHODS)
+        check_choice("part", self.by, PARTS)
+        if not 0 <= self.max_drop <= 100:
+            raise OptionError(f"a drop of {self.max_drop} points is not within 0 to 100.", "0.3 is a usual value.")
+        if not 50 < self.percentile <= 100:
+            raise OptionError(f"percentile {self.percentile} is not within 50 to 100.", "99.99 is a usual value.")
+        if self.samples is not None and self.samples < 1:
+            raise OptionError(f"{self.samples} samples are none.", "ask for one at least, or leave it out.")

@@ -1,0 +1,166 @@
+"""What the integers of a tensor span, chosen from its statistics."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from evm_deploy.calib.grid import Grid, divergence, squared_error
+from evm_deploy.calib.statistics import HALF, Floats, TensorStatistics
+from evm_deploy.errors import OptionError, check_choice
+
+BINS = 2048  # of the histogram, where candidates are compared
+CLIPPED = 0.01  # of the values: the most that "entropy" may leave out
+SMALLEST = 2.0**-60  # of a range: what is smaller makes scales whose products float32 cannot hold
+COARSE = 2.0 ** (-np.arange(0, 41) / 4)  # shares of the largest range, first tried: down to a thousandth of it
+FINE = 2.0 ** (np.arange(7, -8, -1) / 32)  # then about the best of them
+WIDE = 2.0 ** (np.arange(16, -33, -1) / 4)  # of one side, when the other is held
+
+
+@dataclass(frozen=True)
+class Range:
+    """What integers must span. Zero is in it, and it is wide enough for a scale."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (self.low <= 0 <= self.high and np.isfinite(self.high - self.low)):
+            raise ValueError(f"{self.low} to {self.high} is not a range around zero")
+
+
+@dataclass(frozen=True)
+class Request:
+    """How the integers lie: `levels` of them, around zero or not; and the share, in %, that "percentile" covers."""
+
+    symmetric: bool
+    levels: int = 256
+    percentile: float = 99.99
+
+
+def choose(
+    statistics: TensorStatistics,
+    method: str,
+    *,
+    symmetric: bool,
+    levels: int = 256,
+    percentile: float = 99.99,
+) -> Range:
+    """The range of a tensor by one of METHODS. Symmetric ones are from -t to t, whatever the sign of the values.
+
+    A tensor that was always zero gets 1, for any scale represents it: 0 to 1, or -1 to 1. One narrower than 2**-60
+    gets that. Where a method would cut off all but zero, the range is that of "minmax".
+
+    Raises OptionError for a method that does not exist, and for what saw no image.
+    """
+    check_choice("method", method, METHODS)
+    if not statistics.count:
+        raise OptionError("a tensor was never seen.", "calibrate with one image at least.")
+    if statistics.low == statistics.high == 0:
+        return Range(-1.0 if symmetric else 0.0, 1.0)
+    whole = _around_zero(statistics.low, statistics.high, symmetric)
+    found = _around_zero(*METHODS[method](statistics, Request(symmetric, levels, percentile)), symmetric)
+    low, high = max(found[0], whole[0]), min(found[1], whole[1])
+    if high - low < statistics.limit / HALF:  # less than a bin: nearly all is zero, and the method cut the rest off
+        low, high = whole
+    if high - low < SMALLEST:
+        low, high = (-SMALLEST if low < 0 else 0.0), (SMALLEST if high > 0 else 0.0)
+    return Range(low, high)
+
+
+def _around_zero(low: float, high: float, symmetric: bool) -> tuple[float, float]:
+    low, high = min(low, 0.0), max(high, 0.0)
+    return (min(low, -high), max(high, -low)) if symmetric else (low, high)
+
+
+def _minmax(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+    return statistics.low, statistics.high
+
+
+def _moving_average(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+    return statistics.moving_low, statistics.moving_high
+
+
+def _percentile(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+    """As many values are left out below as above; of a symmetric range, the largest on whichever side."""
+    share = request.percentile / 100
+    histogram = statistics.histogram(folded=request.symmetric)
+    if request.symmetric:
+        return 0.0, _quantile(*histogram, share)
+    return _quantile(*histogram, (1 - share) / 2), _quantile(*histogram, (1 + share) / 2)
+
+
+def _quantile(edges: Floats, counts: Floats, share: float) -> float:
+    reached = np.concatenate([[0.0], np.cumsum(counts)])
+    return float(np.interp(share * reached[-1], reached, edges))
+
+
+def _mse(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+    """The least expected squared error of rounding and clipping."""
+    edges, counts = statistics.histogram(BINS)
+
+    def cost(low: float, high: float) -> float:
+        return squared_error(edges, counts, Grid.spanning(low, high, request.levels, request.symmetric))
+
+    return _search(statistics, request.symmetric, cost)
+
+
+def _entropy(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+    """The least relative entropy, over ranges that have at least a bin for each integer, and hold nearly all values.
+
+    (A range below most values would look good: what is clipped lies at its end, as what little is left may do too.)
+    """
+    edges, counts = statistics.histogram(BINS, folded=request.symmetric)
+    counts = _without_peak_at_zero(edges, counts)
+    levels = request.levels // 2 if request.symmetric else request.levels
+    least = levels * float(np.diff(edges).max())
+
+    def cost(low: float, high: float) -> float:
+        if (high if request.symmetric else high - low) < least:
+            return np.inf
+        outside = (edges[1:] > high) | (edges[:-1] < low)
+        if counts[outside].sum() > CLIPPED * counts.sum():
+            return np.inf
+        return divergence(edges, counts, Grid.spanning(low, high, request.levels, request.symmetric))
+
+    return _search(statistics, request.symmetric, cost)
+
+
+def _without_peak_at_zero(edges: Floats, counts: Floats) -> Floats:
+    """Every grid has zero exactly: how many zeros there are must not weigh in. The bins at zero get no more than the
+    larger one beside them.
+    """
+    at_zero = (edges[:-1] == 0) | (edges[1:] == 0)
+    beside = (np.roll(at_zero, 1) | np.roll(at_zero, -1)) & ~at_zero
+    if not at_zero.any() or not beside.any():
+        return counts
+    return np.where(at_zero, np.minimum(counts, counts[beside].max()), counts)
+
+
+def _search(
+    statistics: TensorStatistics, symmetric: bool, cost: Callable[[float, float], float]
+) -> tuple[float, float]:
+    """The ends with the least cost: both sides together, coarsely, then each in turn. Of equals, the widest."""
+    low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
+    if symmetric:
+        low, high = -max(-low, high), max(-low, high)
+    for shares in (COARSE, FINE):
+        share = shares[np.argmin([cost(low * share, high * share) for share in shares])]
+        low, high = low * share, high * share
+    if symmetric or low == 0 or high == 0:
+        return low, high
+    for shares in (WIDE, FINE):
+        high *= shares[np.argmin([cost(low, high * share) for share in shares])]
+        low *= shares[np.argmin([cost(low * share, high) for share in shares])]
+    return low, high
+
+
+METHODS: dict[str, Callable[[TensorStatistics, Request], tuple[float, float]]] = {
+    "mse": _mse,
+    "percentile": _percentile,
+    "entropy": _entropy,
+    "minmax": _minmax,
+    "moving-average": _moving_average,
+}

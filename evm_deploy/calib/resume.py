@@ -1,0 +1,107 @@
+"""A calibration on disk: written whole or not at all, and read only where it belongs to the same work."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import io
+import json
+import secrets
+import zlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from evm_deploy.calib.samples import Samples, Seen
+from evm_deploy.calib.statistics import HALF, TensorStatistics
+from evm_deploy.errors import OutputError
+
+MAGIC = b"evm-deploy calibration 1\n"
+LARGEST = 1 << 31  # bytes when unpacked: a thousand tensors take a tenth of it
+
+Statistics = dict[str, TensorStatistics]
+
+
+def identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:
+    """The hash of all that statistics depend on, but for the contents of the images: those are hashed when read."""
+    facts = [key, HALF, list(channel_axes.items()), samples.names, samples.labels, repr(samples.preprocessing)]
+    return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+
+
+def store(path: Path, identity: str, done: int, samples: Samples, statistics: Statistics) -> None:
+    """Keeps the state after `done` images at `path`. Raises OutputError; then what was there still is."""
+    head = {
+        "identity": identity,
+        "done": done,
+        "names": list(statistics),
+        "seen": [[at, each.digest.hex(), each.skipped] for at, each in samples.seen().items()],
+    }
+    states = [each.state() for each in statistics.values()]
+    buffer = io.BytesIO()
+    arrays: dict[str, Any] = {f"{i} {field}": array for i, state in enumerate(states) for field, array in state.items()}
+    np.savez(buffer, **arrays)
+    packed = zlib.compress(json.dumps(head).encode() + b"\n" + buffer.getvalue(), 1)
+    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial.write_bytes(MAGIC + hashlib.sha256(packed).digest() + packed)
+        partial.replace(path)
+    except BaseException as error:
+        with contextlib.suppress(OSError):
+            partial.unlink(missing_ok=True)
+        if not isinstance(error, OSError):
+            raise
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            cause = f"the disk is full: the calibration cache {path} is not written."
+            raise OutputError(cause, "free some space, or choose another place for the cache.") from error
+        cause = f"the calibration cache {path} cannot be written ({error.strerror})."
+        raise OutputError(cause, "choose a place for the cache that you can write to.") from error
+
+
+def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], None]) -> tuple[int, Statistics] | None:
+    """How many images were done, and their statistics; None, and a word of it, where they are not of this work.
+
+    `samples` is told what was read of it before.
+    """
+    try:
+        head, statistics = _read(path)
+        done = int(head["done"])
+        seen = {int(at): Seen(bytes.fromhex(digest), skipped) for at, digest, skipped in head["seen"]}
+        theirs, complete = head["identity"], len(seen) == done and list(statistics) == head["names"]
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error) as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        progress(f"the calibration cache {path} cannot be read ({reason}): starting anew")
+        return None
+    if theirs != identity or not complete:
+        progress(f"the calibration cache {path} is of another model or other data: starting anew")
+        return None
+    if not samples.unchanged(seen):
+        progress(f"images have changed since the calibration cache {path} was written: starting anew")
+        return None
+    samples.add(seen)
+    progress(f"continuing from the calibration cache: {done} of {len(samples)} images are done")
+    return done, statistics
+
+
+def _read(path: Path) -> tuple[Any, Statistics]:
+    """The head and the statistics. Raises ValueError and its like for anything that `store` does not write."""
+    with path.open("rb") as file:
+        if file.read(len(MAGIC)) != MAGIC:
+            raise ValueError("it is not one")
+        digest, packed = file.read(32), file.read(LARGEST)
+    if hashlib.sha256(packed).digest() != digest:
+        raise ValueError("it is damaged")
+    text, arrays = zlib.decompressobj().decompress(packed, LARGEST).split(b"\n", 1)
+    head = json.loads(text)
+    with np.load(io.BytesIO(arrays), allow_pickle=False) as found:
+        fields = [field.name for field in dataclasses.fields(TensorStatistics)]
+        return head, {
+            str(name): TensorStatistics.from_state({field: found[f"{i} {field}"] for field in fields})
+            for i, name in enumerate(head["names"])
+        }

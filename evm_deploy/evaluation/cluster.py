@@ -1,0 +1,166 @@
+"""An evaluation shared out: shards of the images to the workers of a Dask cluster, which may be lost on the way.
+
+A worker that dies, or that the network loses, costs its shard's time only: Dask gives the shard to another one. Bundles
+and images are opened by their path, on storage that every machine sees at the same place; the bundles' hashes are
+checked there. Dask runs whatever its clients send: its ports belong into a network that you trust, or behind tls://.
+"""
+
+import contextlib
+import importlib
+import logging
+import sys
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Any
+
+from evm_deploy import errors, optional
+from evm_deploy.calib.samples import Samples, Seen
+from evm_deploy.errors import ClusterError, EvmDeployError
+from evm_deploy.evaluation.contenders import Contender
+from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation.running import Answers, answer, merge
+from evm_deploy.manifest import Preprocessing
+
+PATIENCE = 60  # seconds until there has to be a worker
+RETRIES = 2  # of a shard that failed for a reason that may pass, such as storage that was away
+SHARDS_PER_WORKER = 4  # what a lost worker costs at most: a quarter of its share
+
+Work = Mapping[Preprocessing, Samples]
+
+
+@dataclass(frozen=True)
+class Shard:
+    """What a worker gives back: the answers, and what it read, for the record of the data."""
+
+    answers: Answers
+    seen: Mapping[Preprocessing, Mapping[int, Seen]]
+
+
+@dataclass(frozen=True)
+class Refused:
+    """One of our errors, as a value: it would be the same on every worker, so it is not retried."""
+
+    kind: str
+    cause: str
+    fix: str
+
+
+def run(
+    contenders: Sequence[Contender], samples: Work, options: EvaluateOptions, say: Callable[[str], None]
+) -> Answers:
+    """`running.answer` by the workers that the options name: the same answers, in another order.
+
+    Raises MissingToolError without Dask, ClusterError: the cluster cannot be reached, has no workers, or lost them all;
+    and what `running.answer` raises.
+    """
+    distributed = optional.distributed()
+    images = len(next(iter(samples.values())))
+    with _client(distributed, options) as client:
+        workers = _workers(client, options)
+        shards = min(options.shards or SHARDS_PER_WORKER * workers, images)
+        say(f"evaluating {images} images in {shards} shards on {workers} workers")
+        futures = [
+            client.submit(
+                work,
+                tuple(contenders),
+                {preprocessing: each.shard(index, shards) for preprocessing, each in samples.items()},
+                pure=False,  # names differ: an answer that the scheduler has from another time is not taken
+                retries=RETRIES,
+            )
+            for index in range(shards)
+        ]
+        try:
+            return merge([_taken(found, samples) for found in _finished(distributed, client, futures, say)])
+        finally:
+            client.cancel(futures)
+
+
+def work(contenders: Sequence[Contender], samples: Work) -> Shard | Refused:
+    """A shard, on a worker."""
+    try:
+        answers = answer(contenders, samples)
+        return Shard(answers, {preprocessing: each.seen() for preprocessing, each in samples.items()})
+    except EvmDeployError as error:
+        return Refused(type(error).__name__, error.cause, error.fix)
+
+
+def _finished(
+    distributed: ModuleType, client: Any, futures: Sequence[Any], say: Callable[[str], None]
+) -> Iterator[Any]:
+    """What each shard gave, as they finish."""
+    for done, future in enumerate(distributed.as_completed(futures, loop=client.loop), start=1):
+        try:
+            found = future.result()
+        except Exception as error:  # whatever a worker meets, and KilledWorker of Dask itself
+            raise _lost(error) from error
+        say(f"evaluating: shard {done} of {len(futures)} is done")
+        yield found
+
+
+def _taken(found: Shard | Refused, samples: Work) -> Answers:
+    if isinstance(found, Refused):
+        raise getattr(errors, found.kind, EvmDeployError)(found.cause, found.fix)
+    for preprocessing, seen in found.seen.items():
+        samples[preprocessing].add(seen)
+    return found.answers
+
+
+def _lost(error: Exception) -> ClusterError:
+    if type(error).__name__ == "KilledWorker":
+        return ClusterError(
+            "a shard was given to several workers, and each of them died.",
+            "see the workers' logs; give them more memory, or ask for more --shards.",
+        )
+    reason = (str(error).splitlines() or [""])[0].rstrip(". ")
+    return ClusterError(
+        f"a worker failed: {type(error).__name__}: {reason}.",
+        "let every worker have this evm-deploy, its libraries, and the same files at the same paths.",
+    )
+
+
+@contextlib.contextmanager
+def _client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[Any]:
+    """A client of the cluster, or of workers of this machine that end with it."""
+    with contextlib.ExitStack() as stack:
+        cluster = options.cluster or stack.enter_context(_local(distributed, options.workers))
+        try:
+            client = distributed.Client(cluster, set_as_default=False, timeout=PATIENCE // 2)
+        except (OSError, ValueError, TimeoutError) as error:
+            raise ClusterError(
+                f"there is no Dask scheduler at {options.cluster} ({type(error).__name__}).",
+                "start `dask scheduler` there, and name its address: tcp://host:8786.",
+            ) from error
+        yield stack.enter_context(client)
+
+
+@contextlib.contextmanager
+def _local(distributed: ModuleType, workers: int | None) -> Iterator[Any]:
+    """Processes of this machine. One that dies is started again."""
+    with contextlib.ExitStack() as stack:
+        folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="evm-deploy-", ignore_cleanup_errors=True))
+        # Dask imports from its scratch folder: it has to be ours, and not one that anybody may have made in /tmp.
+        stack.enter_context(importlib.import_module("dask").config.set({"temporary-directory": folder}))
+        stack.callback(lambda: sys.path.__setitem__(slice(None), [p for p in sys.path if not p.startswith(folder)]))
+        yield stack.enter_context(
+            distributed.LocalCluster(
+                n_workers=workers,
+                threads_per_worker=1,
+                memory_limit=None,  # images are read one at a time: there is nothing to spill
+                dashboard_address="127.0.0.1:0",  # any free port: there may be several clusters
+                local_directory=folder,
+                silence_logs=logging.CRITICAL,
+            )
+        )
+
+
+def _workers(client: Any, options: EvaluateOptions) -> int:
+    """How many there are, after waiting for the first of a cluster, or all of this machine."""
+    try:
+        client.wait_for_workers(options.workers or 1, timeout=PATIENCE)
+    except TimeoutError as error:
+        raise ClusterError(
+            f"no worker joined the cluster within {PATIENCE} s.", "start `dask worker` with the scheduler's address."
+        ) from error
+    return max(1, len(client.nthreads()))

@@ -1,0 +1,197 @@
+"""Who is measured: bundles by their place and hash, so that any process can open the same ones, and PyTorch."""
+
+import contextlib
+import dataclasses
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError, InputError, OptionError
+from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.manifest import IOSpec, Manifest, Preprocessing
+from evm_deploy.runtimes import Runner, runtime_of
+
+PYTORCH = "PyTorch"
+
+
+@dataclass(frozen=True)
+class Contender:
+    """A model that was looked at once. It is opened where it is run, from the same place, and has to be the same."""
+
+    name: str
+    path: Path  # absolute
+    sha256: str  # of the manifest, which has the hash of every file; of PyTorch, of the checkpoint
+    precision: str
+    size: int  # bytes of the model
+    preprocessing: Preprocessing
+    classes: int
+    checkpoint: str  # sha256 of the checkpoint that it was made from
+    library: bool = True
+    way: int | None = None  # of those that the machine has; None: the best
+    source: tuple[str | None, str] | None = None  # PyTorch: the checkpoint's key and kind of scan
+    exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[Runner]:
+        """A runner of it. Raises BundleError where something else is there by now, MissingToolError."""
+        runner = self._pytorch() if self.source else self._runner()
+        try:
+            yield runner
+        finally:
+            runner.close()
+
+    def _runner(self) -> Runner:
+        bundle = Bundle.open(self.path)
+        if digest(bundle.manifest) != self.sha256:
+            self._replaced()
+        if self.way is None:
+            return runtime_of(bundle).open_bundle(bundle, library=self.library)
+        ways = runtime_of(bundle).ways(bundle).open
+        if self.way >= len(ways):
+            raise BundleError(f"{self.path} can be run in fewer ways here.", "let all machines have the same tools.")
+        return ways[self.way]()
+
+    def _pytorch(self) -> Any:
+        from evm_deploy.exporters.deployed import reference
+        from evm_deploy.model.checkpoint import read_checkpoint
+        from evm_deploy.runtimes.pytorch import TorchRunner
+
+        key, scan = self.source or (None, "es2d")
+        read = read_checkpoint(self.path, key=key, scan=scan)
+        if read.sha256 != self.sha256:
+            self._replaced()
+        return TorchRunner(reference(read.build(), self.preprocessing, softmax=False))
+
+    def _replaced(self) -> None:
+        raise BundleError(
+            f"{self.path} is not what it was when the evaluation began (its sha256 differs).",
+            "leave it as it is until the evaluation ends, and let every machine see the same files.",
+        )
+
+
+def digest(manifest: Manifest) -> str:
+    """The sha256 of a manifest's text: with it every file of the bundle is fixed."""
+    return hashlib.sha256(manifest.to_json().encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Field:
+    """All contenders, in the order of the report, what they have in common, and what must be said of them."""
+
+    contenders: tuple[Contender, ...]
+    reference: int | None  # index of the float model that the others are held against
+    classes: int
+    labels: tuple[str, ...] | None
+    notes: tuple[str, ...]
+
+
+def field(paths: Sequence[Path], options: EvaluateOptions) -> Field:
+    """Reads every bundle, and the checkpoint. Raises InputError for models that cannot be compared."""
+    if not paths:
+        raise OptionError("there is no bundle to evaluate.", "name one, or several to see them side by side.")
+    if len({path.resolve() for path in paths}) != len(paths):
+        raise OptionError("a bundle is named twice.", "name each once.")
+    bundles = [(path, Bundle.open(path)) for path in paths]
+    notes: list[str] = []
+    contenders = [one for path, bundle in bundles for one in _of(path, bundle, options, notes)]
+    if options.checkpoint is not None:
+        contenders.insert(0, _checkpoint(Path(options.checkpoint), bundles, notes))
+    first = contenders[0]
+    for one in contenders:
+        if one.classes != first.classes:
+            what = f"{first.name} has {first.classes} classes, {one.name} {one.classes}."
+            raise InputError(what, "evaluate models of the same classes together.")
+    reference = next((i for i, one in enumerate(contenders) if one.exact), None)
+    if options.max_drop is not None and reference is None:
+        raise InputError("there is no float32 model to lose accuracy against.", "name a --checkpoint as well.")
+    notes += _remarks(contenders, reference)
+    return Field(tuple(contenders), reference, first.classes, _labels(bundles), tuple(dict.fromkeys(notes)))
+
+
+def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) -> list[Contender]:
+    manifest = bundle.manifest
+    if manifest.task != "classification":
+        raise BundleError(f"{path} is a backbone: it gives feature maps, not classes.", "evaluate classifiers.")
+    one = Contender(
+        name=str(path),
+        path=path.resolve(),
+        sha256=digest(manifest),
+        precision=manifest.precision,
+        size=_size(bundle),
+        preprocessing=manifest.preprocessing,
+        classes=_classes(path, manifest.outputs[0]),
+        checkpoint=manifest.checkpoint.sha256,
+        library=options.library,
+        exact=manifest.precision == "fp32" and (manifest.build or {}).get("weights", "float") == "float",
+    )
+    if not options.every_way:
+        return [one]
+    ways = runtime_of(bundle).ways(bundle)
+    notes += [f"{path}: {note}" for note in ways.notes]
+    return [dataclasses.replace(one, way=way) for way in range(len(ways.open))]
+
+
+def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
+    """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
+    from evm_deploy.bundle import sha256_file
+    from evm_deploy.model.checkpoint import read_checkpoint
+
+    if not path.is_file():
+        raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")
+    made = [bundle for _, bundle in bundles if bundle.manifest.checkpoint.sha256 == sha256_file(path)]
+    manifest = (made or [bundles[0][1]])[0].manifest
+    source = (manifest.checkpoint.key if made else None, str(manifest.model.get("scan", "es2d")))
+    read = read_checkpoint(path, key=source[0], scan=source[1])
+    if read.config.num_classes is None:
+        raise InputError(f"{path} is a backbone: it gives feature maps, not classes.", "evaluate classifiers.")
+    return Contender(
+        name=PYTORCH,
+        path=path.resolve(),
+        sha256=read.sha256,
+        precision="fp32",
+        size=path.stat().st_size,
+        preprocessing=manifest.preprocessing,
+        classes=read.config.num_classes,
+        checkpoint=read.sha256,
+        source=source,
+        exact=True,
+    )
+
+
+def _remarks(contenders: Sequence[Contender], reference: int | None) -> Iterator[str]:
+    sizes = sorted({one.preprocessing.image_size for one in contenders})
+    if len(sizes) > 1:
+        spelt = " and ".join(f"{h}x{w}" for h, w in sizes)
+        yield f"the contenders take images of different sizes, each preprocessed as it asks for: {spelt}"
+    if reference is None:
+        yield "no float32 model is among the contenders: agreement and change are not measured (name a --checkpoint)"
+        return
+    for one in contenders:
+        if one.checkpoint != contenders[reference].checkpoint:
+            yield f"{one.name} was made from another checkpoint than the reference: agreement compares two networks"
+
+
+def _labels(bundles: Sequence[tuple[Path, Bundle]]) -> tuple[str, ...] | None:
+    """The class names of the first bundle that has them. Raises InputError where another has others."""
+    known = [(path, labels) for path, bundle in bundles if (labels := bundle.labels()) is not None]
+    for path, labels in known[1:]:
+        if labels != known[0][1]:
+            what = f"{known[0][0]} and {path} have different labels."
+            raise InputError(what, "evaluate bundles of the same classes together.")
+    return known[0][1] if known else None
+
+
+def _classes(path: Path, spec: IOSpec) -> int:
+    classes = spec.shape[-1]
+    if not isinstance(classes, int):
+        raise BundleError(f"{path} does not say how many classes it has.", "export it again.")
+    return classes
+
+
+def _size(bundle: Bundle) -> int:
+    model = bundle.manifest.model_file
+    names = [name for name in bundle.manifest.files if name == model or name.startswith(model + "/")]
+    return sum((bundle.path / name).stat().st_size for name in names)

@@ -1,0 +1,41 @@
+"""An evaluation from its arguments to its report, in order."""
+
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evm_deploy.calib.samples import Data, read_samples
+from evm_deploy.evaluation import cluster, contenders, files, latency, report, running
+from evm_deploy.evaluation.options import EvaluateOptions
+
+
+def evaluate(
+    bundles: Sequence[Path], data: Data, options: EvaluateOptions, say: Callable[[str], None]
+) -> report.EvaluationReport:
+    """`pipeline.evaluate`, which says what it raises."""
+    out = None if options.out is None else Path(options.out)
+    if out is not None:
+        files.check_free(out)
+    say("reading the bundles")
+    field = contenders.field(bundles, options)
+    held = options.floor is not None or options.max_drop is not None
+    if options.distributed and isinstance(data, (str, os.PathLike)) and not str(data).startswith("random:"):
+        data = Path(data).absolute()  # workers may stand in other folders
+    kinds = dict.fromkeys(one.preprocessing for one in field.contenders)
+    first = read_samples(
+        data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
+    )
+    samples = {kind: first if kind == first.preprocessing else first.prepared(kind) for kind in kinds}
+    running.check_labels(first, field.classes)
+    if options.distributed:
+        answers = cluster.run(field.contenders, samples, options, say)
+    else:
+        answers = running.answer(field.contenders, samples, say)
+    times: Sequence[latency.Latency | None] = [None] * len(field.contenders)
+    if options.latency_runs:
+        say("timing")
+        times = latency.measure(field.contenders, samples, options.latency_runs)
+    found = report.build(field, answers, times, first, options, latency.conditions())
+    if out is not None:
+        files.write(found, out)
+    return found

@@ -1,0 +1,64 @@
+"""A report as a folder: the JSON that --json prints, and tables that a spreadsheet opens."""
+
+import contextlib
+import csv
+import io
+import os
+import secrets
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+
+from evm_deploy.errors import OutputError
+from evm_deploy.evaluation.report import EvaluationReport
+from evm_deploy.jsontext import dumps
+
+JSON, CLASSES = "evaluation.json", "per_class.csv"
+
+
+def check_free(out: Path) -> None:
+    """Raises OutputError where a report cannot be put: found before hours of evaluation, not after."""
+    if os.path.lexists(out):
+        raise OutputError(f"{out} exists.", "choose another --out.")
+    above = next(folder for folder in out.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise OutputError(f"{above} is no folder that you can write to.", "choose another --out.")
+
+
+def write(report: EvaluationReport, out: Path) -> None:
+    """Writes the folder, whole or not at all. Raises OutputError: it is there, or the disk is full."""
+    check_free(out)
+    draft = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    try:
+        draft.mkdir(parents=True)
+        _write(draft / JSON, dumps(report.to_dict()))
+        for index, row in enumerate(report.rows):
+            if row.confusion is not None:
+                table = [["true \\ taken for", *report.classes]]
+                table += [[name, *map(str, counts)] for name, counts in zip(report.classes, row.confusion, strict=True)]
+                _write(draft / f"confusion_{index}.csv", _csv(table))
+        if any(row.per_class for row in report.rows):
+            _write(draft / CLASSES, _csv(_classes(report)))
+        draft.rename(out.absolute())
+    except OSError as error:
+        raise OutputError(f"{out} cannot be written ({error.strerror or error}).", "choose another --out.") from error
+    finally:
+        with contextlib.suppress(OSError):
+            shutil.rmtree(draft, ignore_errors=True)
+
+
+def _classes(report: EvaluationReport) -> Iterable[list[str]]:
+    yield ["class", "images", *(row.title for row in report.rows)]
+    for index, (name, images) in enumerate(zip(report.classes, report.class_images, strict=True)):
+        shares = [row.per_class[index] if row.per_class else None for row in report.rows]
+        yield [name, str(images), *("" if value is None else f"{value:.6f}" for value in shares)]
+
+
+def _csv(rows: Iterable[list[str]]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(rows)
+    return text.getvalue()
+
+
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -1,0 +1,161 @@
+"""Answers to figures: what each contender got right, how sure that is, and what it costs."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from evm_deploy.calib.samples import Samples
+from evm_deploy.errors import InputError
+from evm_deploy.evaluation.contenders import PYTORCH, Field
+from evm_deploy.evaluation.latency import SIMULATED, Latency
+from evm_deploy.evaluation.metrics import Bools, Change, Ints, Share, change, confusion, per_class, share
+from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation.running import TOP, UNKNOWN, Answers
+
+NAMED = 3  # of the files that were left out, in a note
+
+
+@dataclass(frozen=True)
+class EvaluationRow:
+    """One contender. What cannot be measured is None: top-1, top-5, change and classes without labels, agreement and
+    change without a float model, top-5 where there are no more classes than that.
+    """
+
+    bundle: str
+    runtime: str
+    precision: str
+    megabytes: float
+    top1: Share | None
+    top5: Share | None
+    agreement: Share | None  # same first class as the reference
+    change: Change | None  # of top-1, against the reference
+    latency: Latency | None
+    per_class: tuple[float | None, ...] | None
+    confusion: Ints | None = dataclasses.field(compare=False)  # (classes, classes): true, taken for
+
+    @property
+    def title(self) -> str:
+        """What tells it from the others."""
+        return self.bundle if self.bundle == PYTORCH else f"{self.bundle} on {self.runtime}"
+
+
+@dataclass(frozen=True)
+class EvaluationReport:
+    """Every contender on the same images. `failures` are the bundles below the floor, or that lost too much."""
+
+    rows: tuple[EvaluationRow, ...]
+    reference: str | None  # which row is the float model
+    images: int
+    labelled: int  # of these; top-1 and what follows from it are of them alone
+    data: Mapping[str, Any]  # what was read: its kind, its sha256, the names of images that could not be read
+    classes: tuple[str, ...]
+    class_images: tuple[int, ...]  # of each class
+    conditions: Mapping[str, Any]  # of the latency
+    notes: tuple[str, ...] = ()
+    failures: tuple[str, ...] = ()
+
+    @property
+    def passed(self) -> bool:
+        """Whether every bundle is above the floor, and within the drop, that were asked for."""
+        return not self.failures
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as plain values; of the confusion matrices only what is not zero, [true, taken for, images]."""
+        plain = dataclasses.asdict(dataclasses.replace(self, rows=(), conditions={}, data={}))
+        rows = [dataclasses.asdict(row) | {"confusion": sparse(row.confusion)} for row in self.rows]
+        return plain | {
+            "rows": rows,
+            "conditions": dict(self.conditions),
+            "data": dict(self.data),
+            "passed": self.passed,
+        }
+
+
+def sparse(matrix: Ints | None) -> list[list[int]] | None:
+    """[row, column, count] of each count that is not zero."""
+    return None if matrix is None else [[*map(int, at), int(matrix[tuple(at)])] for at in np.argwhere(matrix)]
+
+
+def build(
+    field: Field,
+    answers: Answers,
+    latencies: Sequence[Latency | None],
+    samples: Samples,
+    options: EvaluateOptions,
+    conditions: Mapping[str, Any],
+) -> EvaluationReport:
+    """samples: after reading; its classes count where the bundles have no labels. Raises InputError without images."""
+    if not len(answers.labels):
+        raise InputError("no image could be read.", "evaluate on images that are intact.")
+    labelled, data = answers.labels != UNKNOWN, samples.record()
+    rows = tuple(_row(index, field, answers, labelled, latencies[index]) for index in range(len(field.contenders)))
+    classes = tuple(field.labels or samples.classes or ())
+    classes += tuple(f"class {index}" for index in range(len(classes), field.classes))
+    counts = np.bincount(answers.labels[labelled], minlength=field.classes)
+    return EvaluationReport(
+        rows,
+        None if field.reference is None else rows[field.reference].title,
+        images=len(answers.labels),
+        labelled=int(labelled.sum()),
+        data=data,
+        classes=classes,
+        class_images=tuple(map(int, counts)),
+        conditions=conditions,
+        notes=(*field.notes, *_remarks(answers, labelled, data)),
+        failures=tuple(failure for row in rows for failure in _failures(row, options)),
+    )
+
+
+def _row(index: int, field: Field, answers: Answers, labelled: Bools, latency: Latency | None) -> EvaluationRow:
+    one, top = field.contenders[index], answers.top[:, index]  # (n, k)
+    labels, known = answers.labels[labelled], bool(labelled.any())
+    right = top[labelled] == labels[:, None]
+    matrix = confusion(labels, top[labelled, 0], field.classes) if known else None
+    agreement = difference = None
+    if field.reference is not None and field.reference != index:
+        other = answers.top[:, field.reference, 0]
+        agreement = share(top[:, 0] == other)
+        difference = change(right[:, 0], other[labelled] == labels) if known else None
+    return EvaluationRow(
+        one.name,
+        answers.runtimes[index],
+        one.precision,
+        one.size / 1e6,
+        top1=share(right[:, 0]) if known else None,
+        top5=share(right.any(1)) if known and field.classes > TOP else None,
+        agreement=agreement,
+        change=difference,
+        latency=latency,
+        per_class=None if matrix is None else per_class(matrix),
+        confusion=matrix,
+    )
+
+
+def _failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
+    """Only bundles are on trial, by the measured value, not by an end of its interval."""
+    found: list[str] = []
+    if row.bundle == PYTORCH or row.top1 is None:
+        return found
+    if options.floor is not None and row.top1.value < options.floor:
+        found.append(f"{row.title}: top-1 {row.top1.value:.2%} is below {options.floor:.2%}")
+    if options.max_drop is not None and row.change is not None:
+        points = -100 * row.change.value
+        if points > options.max_drop + 1e-9:  # 3 of 1000 are 0.3 points, whatever binary fractions make of it
+            found.append(f"{row.title}: lost {points:.2f} points of top-1, {options.max_drop} allowed")
+    return found
+
+
+def _remarks(answers: Answers, labelled: Bools, data: Mapping[str, Any]) -> list[str]:
+    found = []
+    if not labelled.all():
+        missing = int((~labelled).sum())
+        found.append(f"{missing} of {len(labelled)} images have no label: agreement is measured on all, top-1 is not")
+    for what, why in (("skipped", "could not be read"), ("ignored", "are no images and were passed over")):
+        if data[f"{what}_count"]:
+            found.append(f"{data[f'{what}_count']} files {why}: {', '.join(data[what][:NAMED])}")
+    if SIMULATED in answers.runtimes:
+        found.append("a Core ML program that is evaluated op by op has no latency: Core ML itself was not run")
+    return found

@@ -1,0 +1,99 @@
+"""What the contenders answer to images. Answers are kept, not counts: figures are made of all of them, at the end, so
+that they are the same however the images were shared out.
+"""
+
+import contextlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evm_deploy.calib.samples import Sample, Samples
+from evm_deploy.errors import BundleError, InputError
+from evm_deploy.evaluation.contenders import Contender
+from evm_deploy.evaluation.metrics import Ints, best
+from evm_deploy.manifest import Preprocessing
+from evm_deploy.runtimes import Runner
+
+TOP = 5
+UNKNOWN = -1  # the label of an image whose class is not known
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What was answered to n images by c contenders; k is 5, or the number of classes where that is less."""
+
+    labels: Ints  # (n,) its class, or UNKNOWN
+    top: Ints  # (n, c, k) best classes, best first
+    runtimes: tuple[str, ...]  # (c) what ran each
+
+
+def answer(
+    contenders: Sequence[Contender],
+    samples: Mapping[Preprocessing, Samples],
+    say: Callable[[str], None] = lambda stage: None,
+) -> Answers:
+    """Runs every image that can be read through every contender, one at a time.
+
+    samples: the same images, for each preprocessing that a contender has.
+    Raises BundleError for scores that are none, InputError for too many damaged images.
+    """
+    labels: list[int] = []
+    top: list[Ints] = []
+    with contextlib.ExitStack() as stack:
+        runners = [stack.enter_context(one.opened()) for one in contenders]
+        total = len(next(iter(samples.values())))
+        for index in range(total):
+            if index % max(1, total // 10) == 0:
+                say(f"evaluating: {index} of {total} images")
+            loaded = {preprocessing: each.load(index) for preprocessing, each in samples.items()}
+            given = {key: sample for key, sample in loaded.items() if sample is not None}
+            if len(given) < len(loaded):
+                continue  # all are measured on the same images
+            label = given[contenders[0].preprocessing].label
+            labels.append(UNKNOWN if label is None else label)
+            pairs = zip(contenders, runners, strict=True)
+            top.append(np.concatenate([_top(one, runner, given[one.preprocessing]) for one, runner in pairs]))
+        names = tuple(runner.name for runner in runners)
+    answers = np.array(top, np.int64).reshape(len(top), len(contenders), _k(contenders))
+    return Answers(np.array(labels, np.int64), answers, names)
+
+
+def merge(shards: Sequence[Answers]) -> Answers:
+    """The answers of all shards, in any order. Raises InputError where they were not run alike."""
+    for shard in shards[1:]:
+        if shard.runtimes != shards[0].runtimes:
+            ways = " and ".join(", ".join(runtimes) for runtimes in (shards[0].runtimes, shard.runtimes))
+            raise InputError(
+                f"the workers run the bundles in different ways: {ways}.", "install the same tools on all of them."
+            )
+    labels = np.concatenate([shard.labels for shard in shards])
+    return Answers(labels, np.concatenate([shard.top for shard in shards]), shards[0].runtimes)
+
+
+def scores(contender: Contender, runner: Runner, sample: Sample) -> npt.NDArray[np.floating]:
+    """(1, classes), what the contender gives for an image. Raises BundleError where it is not that, or not finite."""
+    found = runner.run(sample.input)[0]
+    if found.shape != (1, contender.classes) or not np.isfinite(found).all():
+        raise BundleError(
+            f"{contender.name} on {runner.name} gives no scores for {sample.name}.",
+            "verify the bundle, or make it again.",
+        )
+    return found
+
+
+def _top(contender: Contender, runner: Runner, sample: Sample) -> Ints:
+    return best(scores(contender, runner, sample), _k([contender]))
+
+
+def _k(contenders: Sequence[Contender]) -> int:
+    return min(TOP, contenders[0].classes)
+
+
+def check_labels(samples: Samples, classes: int) -> None:
+    """Raises InputError for data with a class that models of so many classes do not have."""
+    highest = max((label for label in samples.labels if label is not None), default=0)
+    if highest >= classes:
+        what = f"the data has class {highest}, the bundles have classes 0 to {classes - 1}."
+        raise InputError(what, "evaluate on data of the bundles' own classes.")

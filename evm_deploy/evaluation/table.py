@@ -1,0 +1,59 @@
+"""A report as tables: shares in per cent, changes in points, times in milliseconds."""
+
+from typing import Any
+
+from evm_deploy.evaluation.metrics import Change, Share
+from evm_deploy.evaluation.report import EvaluationReport
+
+Table = tuple[list[str], list[list[Any]]]  # heads, rows
+
+
+def contenders(report: EvaluationReport) -> Table:
+    """A row for each contender; in brackets the 95 % interval."""
+    heads = ["bundle", "runtime", "precision", "MB", "top-1 %", "top-5 %", "agreement %", "points", "ms"]
+    rows = [
+        [
+            row.bundle,
+            row.runtime,
+            row.precision,
+            row.megabytes,
+            _per_cent(row.top1),
+            _per_cent(row.top5),
+            _per_cent(row.agreement),
+            _points(row.change),
+            row.latency.median if row.latency else None,
+        ]
+        for row in report.rows
+    ]
+    return heads, rows
+
+
+def classes(report: EvaluationReport) -> Table:
+    """A row for each class that has images: the per cent of them that each contender has right."""
+    heads = ["class", "images", *(row.title for row in report.rows)]
+    rows: list[list[Any]] = []
+    for index, (name, images) in enumerate(zip(report.classes, report.class_images, strict=True)):
+        if images:
+            shares = (row.per_class[index] if row.per_class else None for row in report.rows)
+            rows.append([name, images, *(None if value is None else f"{100 * value:.2f}" for value in shares)])
+    return heads, rows
+
+
+def footer(report: EvaluationReport) -> list[str]:
+    """What the table's figures are of."""
+    labelled = f", {report.labelled} with a class" if report.labelled < report.images else ""
+    held = f"; agreement and points against {report.reference}" if report.reference else ""
+    found = [f"{report.images} images{labelled}; in brackets 95 % intervals (Wilson; of points Agresti-Min){held}"]
+    times = [row.latency for row in report.rows if row.latency]
+    if times:
+        where = f"{report.conditions['cpu']}, {report.conditions['cores']} cores"
+        found.append(f"ms: median of {times[0].runs} runs in turns, one image at a time, {where}")
+    return found
+
+
+def _per_cent(share: Share | None) -> str | None:
+    return f"{100 * share.value:.2f} [{100 * share.low:.2f}, {100 * share.high:.2f}]" if share else None
+
+
+def _points(change: Change | None) -> str | None:
+    return f"{100 * change.value:+.2f} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]" if change else None
