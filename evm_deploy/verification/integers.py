@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import onnx
 
 from evm_deploy.bundle import Bundle
@@ -92,8 +93,13 @@ class IntegerReport:
 
 def integer_report(bundle: Bundle, *, library: bool) -> IntegerReport:
     """Runs the bundle's sample once on onnxruntime, with or without our operators, and reads what it ran."""
+    return model_report(bundle.model_path, bundle.sample().input, library=library)
+
+
+def model_report(model: Path, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
+    """The same of a model file, on one input."""
     with tempfile.TemporaryDirectory() as folder:
-        optimised, trace = profiled(bundle.model_path, bundle.sample().input, Path(folder), library=library)
+        optimised, trace = profiled(model, image, Path(folder), library=library)
         proto = onnx.load(optimised)
         shapes = _output_shapes(trace)
     weights = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}

@@ -20,7 +20,7 @@ from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
 from evm_deploy.images import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.verification.integers import integer_report
+from evm_deploy.verification.integers import integer_report, model_report
 from evm_deploy.verification.tolerances import INT8_COSINE
 
 Networks = Callable[..., Path]
@@ -84,22 +84,10 @@ def test_fewer_than_half_of_the_conversions_that_the_runtime_s_own_tool_leaves(
         def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
             return self.left.pop() if self.left else None
 
-    float_ = Bundle.open(networks())
-    model = tmp_path / "plain.onnx"
+    float_, model = Bundle.open(networks()), tmp_path / "plain.onnx"
     plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, weight_type=plain.QuantType.QInt8)
-    theirs = dataclasses.replace(
-        float_, path=tmp_path, manifest=dataclasses.replace(float_.manifest, model_file=model.name)
-    )
-    conversions = _report_of(theirs, float_).conversions
-    assert integer_report(quantized(), library=False).conversions < conversions / 2
-
-
-def _report_of(bundle: Bundle, sampled: Bundle) -> "object":
-    class Borrowed(Bundle):
-        def sample(self) -> object:  # type: ignore[override]
-            return sampled.sample()
-
-    return integer_report(Borrowed(bundle.path, bundle.manifest), library=False)
+    theirs = model_report(model, float_.sample().input, library=False)
+    assert integer_report(quantized(), library=False).conversions < theirs.conversions / 2
 
 
 def test_the_recurrence_stays_float(quantized: Callable[..., Bundle]) -> None:

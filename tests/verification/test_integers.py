@@ -1,0 +1,86 @@
+"""What runs on integers, read from small graphs that the runtime optimised."""
+
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from onnx import TensorProto, helper, numpy_helper
+
+from evm_deploy.errors import BundleError
+from evm_deploy.verification.integers import model_report
+
+RNG = np.random.default_rng(0)
+
+
+def graph(path: Path, *, integers: bool) -> Path:
+    """x (1, 4, 6, 6) through a 3x3 convolution to 16 channels, then a product of the 16 pooled values to 5.
+
+    (The runtime fills float channels up to 16 with zeros, and multiplies these too.)
+    """
+    floats = {"w": RNG.standard_normal((16, 4, 3, 3)), "m": RNG.standard_normal((16, 5))}
+    constants = {name: value.astype(np.float32) for name, value in floats.items()}
+    conv_inputs, nodes = ["x", "w"], []
+    if integers:
+        constants |= {"s": np.float32(0.02), "z": np.uint8(128), "ws": np.float32(0.03), "wz": np.int8(0)}
+        constants["w"] = RNG.integers(-127, 128, (16, 4, 3, 3)).astype(np.int8)
+        nodes = [
+            helper.make_node("QuantizeLinear", ["x", "s", "z"], ["xq"], name="q"),
+            helper.make_node("DequantizeLinear", ["xq", "s", "z"], ["xd"], name="d"),
+            helper.make_node("DequantizeLinear", ["w", "ws", "wz"], ["wd"], name="dw"),
+        ]
+        conv_inputs = ["xd", "wd"]
+    nodes.append(helper.make_node("Conv", conv_inputs, ["c"], name="conv"))
+    last = "c"
+    if integers:
+        nodes.append(helper.make_node("QuantizeLinear", ["c", "s", "z"], ["cq"], name="cq"))
+        nodes.append(helper.make_node("DequantizeLinear", ["cq", "s", "z"], ["cd"], name="cd"))
+        last = "cd"
+    nodes += [
+        helper.make_node("GlobalMaxPool", [last], ["p"], name="pool"),
+        helper.make_node("Flatten", ["p"], ["f"], name="flat"),
+        helper.make_node("MatMul", ["f", "m"], ["y"], name="product"),
+    ]
+    model = helper.make_model(
+        helper.make_graph(
+            nodes,
+            "g",
+            [helper.make_tensor_value_info("x", TensorProto.FLOAT, [1, 4, 6, 6])],
+            [helper.make_tensor_value_info("y", TensorProto.FLOAT, [1, 5])],
+            [numpy_helper.from_array(np.asarray(value), name) for name, value in constants.items()],
+        ),
+        opset_imports=[helper.make_opsetid("", 18)],
+        ir_version=9,
+    )
+    onnx.checker.check_model(model)
+    path.write_bytes(model.SerializeToString())
+    return path
+
+
+IMAGE = RNG.standard_normal((1, 4, 6, 6)).astype(np.float32)
+CONV, PRODUCT = 16 * 4 * 4 * (4 * 3 * 3), 16 * 5  # multiply-adds: 4 x 4 pixels of 16 channels, and 5 sums of 16
+
+
+def test_a_float_graph_has_nothing_on_integers(tmp_path: Path) -> None:
+    report = model_report(graph(tmp_path / "m.onnx", integers=False), IMAGE, library=False)
+    assert (report.multiply_adds, report.weights, report.conversions) == (0, 0, 0)
+    assert sum(product.multiply_adds for product in report.products) == CONV + PRODUCT
+    assert sum(product.weights for product in report.products) == 16 * 4 * 9 + 16 * 5
+
+
+def test_shares_are_of_multiply_adds_and_of_weights(tmp_path: Path) -> None:
+    report = model_report(graph(tmp_path / "m.onnx", integers=True), IMAGE, library=False)
+    assert report.multiply_adds == pytest.approx(CONV / (CONV + PRODUCT))
+    assert report.weights == pytest.approx(576 / (576 + 80))
+    assert report.conversions == 2
+    assert len(report.floats) == 1
+    assert "1 conversions" not in report.line()
+    assert "99.1%" in report.line()
+
+
+def test_a_model_that_does_not_run_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "m.onnx").write_bytes(b"not a model")
+    with pytest.raises(BundleError, match="onnxruntime cannot load the model"):
+        model_report(tmp_path / "m.onnx", IMAGE, library=False)
+    with pytest.raises(BundleError, match="onnxruntime cannot run"):
+        model_report(graph(tmp_path / "n.onnx", integers=False), IMAGE[:, :3], library=False)
