@@ -5,7 +5,7 @@ where an operator without weights stands between two such. Layout changes are pa
 serves every layer that reads the value.
 """
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from onnxscript import ir
@@ -26,11 +26,11 @@ class Conversion:
 
 
 def conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
-    """Which values become integers, for whom."""
+    """Which values become integers, for whom; in an order that the graph alone decides."""
     chosen = list(chosen)
-    nodes = {layer.node for layer in chosen}
-    outputs = {after_relu(node.outputs[0]) for node in nodes if scheme.integer_outputs and node.op_type == "Conv"}
-    wanted = {(layer.node, 0) for layer in chosen if layer.node.domain == ""}
+    convolutions = [layer.node for layer in chosen if scheme.integer_outputs and layer.node.op_type == "Conv"]
+    outputs = dict.fromkeys(after_relu(node.outputs[0]) for node in convolutions)
+    wanted = dict.fromkeys((layer.node, 0) for layer in chosen if layer.node.domain == "")
     _extend(wanted, outputs, scheme)
 
     found: dict[ir.Value, tuple[Use, ...]] = {value: tuple(value.uses()) for value in outputs}
@@ -38,7 +38,7 @@ def conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
         value = node.inputs[index]
         assert value is not None
         path = list(walk_back(value, LAYOUT))
-        if not outputs.isdisjoint(path):
+        if not outputs.keys().isdisjoint(path):
             continue  # an integer already
         for before in path[1:]:
             if not all(_takes_integers(use, wanted) for use in before.uses()):
@@ -48,7 +48,7 @@ def conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
     return [Conversion(value, uses) for value, uses in found.items()]
 
 
-def _extend(wanted: set[Use], outputs: set[ir.Value], scheme: Scheme) -> None:
+def _extend(wanted: dict[Use, None], outputs: Collection[ir.Value], scheme: Scheme) -> None:
     """Adds the inputs of operators without weights that stand between integers, until there are no more."""
     queue = list(wanted)
     while queue:
@@ -61,11 +61,11 @@ def _extend(wanted: set[Use], outputs: set[ir.Value], scheme: Scheme) -> None:
             continue
         for use in ((maker, i) for i in range(len(maker.inputs))):
             if use not in wanted:
-                wanted.add(use)
+                wanted[use] = None
                 queue.append(use)
 
 
-def _on_integers(node: ir.Node, outputs: set[ir.Value], scheme: Scheme) -> bool:
+def _on_integers(node: ir.Node, outputs: Collection[ir.Value], scheme: Scheme) -> bool:
     """Whether the node has no weights, the runtime has it on integers, and all that it takes are integers."""
     if node.domain != "" or node.op_type not in scheme.elementwise:
         return False
@@ -78,7 +78,7 @@ def _on_integers(node: ir.Node, outputs: set[ir.Value], scheme: Scheme) -> bool:
     return True
 
 
-def _takes_integers(use: Use, wanted: set[Use]) -> bool:
+def _takes_integers(use: Use, wanted: Collection[Use]) -> bool:
     node, _ = use
     if node.domain == "" and node.op_type in LAYOUT:
         uses = tuple(node.outputs[0].uses())
