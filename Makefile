@@ -3,6 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 OUT ?= demo-out
 DIGITS := examples/digits
+CALLS := examples/calls
 
 .PHONY: demo test test-slow test-aarch64 test-oldest bench check clean
 
@@ -13,6 +14,12 @@ demo: .venv/installed
 	$(BIN)/python examples/random_tiny.py $(OUT)
 	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --images $(OUT)/china.png --out $(OUT)/tiny --overwrite
 	$(BIN)/evm-deploy predict $(OUT)/tiny $(OUT)/china.png --top 3
+	$(BIN)/python $(CALLS)/data.py $(OUT)/calls-calibration --count 256
+	$(BIN)/python $(CALLS)/data.py $(OUT)/calls-held-out --count 1000 --split held-out
+	$(BIN)/evm-deploy export $(CALLS)/calls.safetensors --image-size 96 --labels $(CALLS)/labels.txt \
+		--out $(OUT)/calls --overwrite
+	$(BIN)/evm-deploy quantize $(OUT)/calls --data $(OUT)/calls-calibration --out $(OUT)/calls-int8 --overwrite
+	$(BIN)/evm-deploy evaluate $(OUT)/calls $(OUT)/calls-int8 --data $(OUT)/calls-held-out --max-drop 1
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --target coreml --precision fp16 --image-size 64 \
 		--bake-preprocessing --labels $(DIGITS)/labels.txt --out $(OUT)/digits-coreml --overwrite
 	$(BIN)/evm-deploy predict $(OUT)/digits-coreml $(DIGITS)/images/*.png --top 1
@@ -44,6 +51,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/scan.py --stage 2 --skip unrolled
 	$(BIN)/python benchmarks/latency.py
 	$(BIN)/python benchmarks/coreml.py
+	$(BIN)/python benchmarks/int8.py
+	$(BIN)/python benchmarks/int8_accuracy.py
 
 check: .venv/installed
 	$(BIN)/ruff check .
