@@ -2,7 +2,7 @@
 
 python benchmarks/int8.py [--variants tiny small base] [--rounds 30] [--threads 1]
 The weights are random (tests/golden); ranges are measured on pieces of two photographs, compared on other pieces.
-"plain" is onnxruntime's own quantize_static with its defaults, per-channel, over everything.
+"plain" is onnxruntime's own quantize_static over everything, uint8 activations, weights per channel, min-max.
 """
 
 import argparse
@@ -122,7 +122,14 @@ def plainly(float_: Bundle, images: list[npt.NDArray[Any]], out: Path) -> Path:
         def get_next(self) -> dict[str, npt.NDArray[Any]] | None:
             return self.left.pop() if self.left else None
 
-    quantize_static(float_.model_path, out, Reader(), per_channel=True, weight_type=QuantType.QInt8)
+    quantize_static(
+        float_.model_path,
+        out,
+        Reader(),
+        per_channel=True,
+        activation_type=QuantType.QUInt8,  # the faster one on x86
+        weight_type=QuantType.QInt8,
+    )
     return out
 
 

@@ -78,14 +78,18 @@ class Bundle:
         return self.path / self.manifest.model_file
 
     def labels(self) -> tuple[str, ...] | None:
-        """The class names in order, or None where the bundle has none."""
+        """The class names in order, or None where the bundle has none. Raises BundleError: not one for each class."""
         if self.manifest.labels is None:
             return None
         path = self._bounded(self.manifest.labels, LABELS_BYTES)
         try:
-            return tuple(path.read_text(encoding="utf-8").splitlines())
+            labels = tuple(path.read_text(encoding="utf-8").splitlines())
         except UnicodeDecodeError:
             raise BundleError(f"{path} is not UTF-8 text.", "export the model again.") from None
+        classes = self.manifest.outputs[0].shape[-1]
+        if self.manifest.task == "classification" and isinstance(classes, int) and len(labels) != classes:
+            raise BundleError(f"{self.path} has {len(labels)} labels for {classes} classes.", "export it again.")
+        return labels
 
     def sample(self) -> Sample:
         """The golden pair. Raises BundleError where it is no plain array, or not as the manifest declares it."""

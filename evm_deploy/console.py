@@ -13,6 +13,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 PIPE_WIDTH = 160  # columns of a table that goes into a file or another program
 
@@ -51,12 +52,12 @@ def progress() -> Iterator[Callable[[str], None]]:
 
         def say(stage: str) -> None:
             with contextlib.suppress(OSError):  # nobody reads it: that is no reason to stop
-                console.print(stage, soft_wrap=True)
+                console.print(clean(stage), soft_wrap=True)
 
         yield say
         return
     with console.status("starting") as status:
-        yield status.update
+        yield lambda stage: status.update(Text(clean(stage)))  # a name in it is no markup
 
 
 def print_rows(rows: Sequence[Any]) -> None:

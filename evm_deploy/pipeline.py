@@ -21,7 +21,7 @@ from evm_deploy.labels import read_labels
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from evm_deploy.calib.samples import Data
+    from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
     from evm_deploy.model import EfficientVMamba
     from evm_deploy.model.checkpoint import Checkpoint
@@ -118,14 +118,17 @@ def quantize(
     Raises BundleError, ImageError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when what
     was to run on integers does not, or the outputs are far from those of the float bundle.
     """
-    from evm_deploy.calib.samples import read_samples
+    from evm_deploy.calib.plots import prepare
+    from evm_deploy.data.samples import left_out, read_samples
+    from evm_deploy.evaluation.running import check_labels
     from evm_deploy.runtimes import runtime_of
     from evm_deploy.verification.artifact import verify_against_float
 
     options, say = options or QuantizeOptions(), progress or (lambda stage: None)
+    _check_places(Path(bundle), Path(out), options)
     with write_bundle(out, options.overwrite) as draft:
         source = Bundle.open(bundle)
-        manifest, labels = source.manifest, source.labels()
+        manifest, labels, runtime = source.manifest, source.labels(), runtime_of(source)
         if options.search and not TARGETS[manifest.target].searches:
             raise OptionError(
                 f"the search measures on onnxruntime; {bundle} is for {manifest.target}.", "leave it out."
@@ -133,22 +136,35 @@ def quantize(
         samples = read_samples(
             data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
         )
+        classes = manifest.outputs[0].shape[-1]
+        if options.search and manifest.task == "classification" and isinstance(classes, int):
+            check_labels(samples, classes, labels)
+        if options.plots is not None:
+            prepare(Path(options.plots))
         quantizer = importlib.import_module(TARGETS[manifest.target].quantizer)
-        facts = quantizer.quantize(source, samples, options, draft.path / manifest.model_file, say)
+        model_file = TARGETS[manifest.target].model_file
+        facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
         images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
-        with runtime_of(source).open_bundle(source, library=True) as runner:
+        with runtime.ways(source).open[-1]() as runner:  # of an engine without a GPU its graph
             image = next(iter(images.values()))
             draft.write_sample(Sample(image, tuple(runner.run(image))))
         manifest = dataclasses.replace(
-            manifest, precision="int8", build=facts or None, calibration=calibration, parity=None, files={}
+            manifest,
+            precision="int8",
+            model_file=model_file,
+            tools=_tools(),
+            build=facts or None,
+            calibration=calibration,
+            parity=None,
+            files={},
         )
         if labels is not None:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
         made, report = draft.seal(manifest), None
         say("checking what runs on integers")
         checked = quantizer.check(made, source)
-        notes = [*calibration.get("notes", ()), *checked.pop("notes", ())]
+        notes = [*left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
         calibration |= checked | {"notes": notes}
         if options.verify:
             say("verifying")
@@ -270,10 +286,27 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         checkpoint=CheckpointRecord(_utf8(file), source.sha256, options.key),
         model=dataclasses.asdict(config),
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
-        tools={name: importlib.metadata.version(name) for name in TOOLS},
+        tools=_tools(),
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
         more_sizes=options.more_sizes,
     )
+
+
+def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
+    """Raises OptionError for places that are within each other: what was measured would be in the bundle's way, or the
+    float bundle, which alone can be quantised again, would be replaced or added to.
+    """
+    target = out.resolve()
+    if bundle.resolve() in (target, *target.parents):
+        raise OptionError(f"--out {out} is the float bundle, or in it.", "choose a folder of its own for the result.")
+    for name, folder in (("cache", options.cache), ("plots", options.plots)):
+        if folder is not None and target in (Path(folder).resolve(), *Path(folder).resolve().parents):
+            raise OptionError(f"--{name} {folder} is in --out.", "choose another: --out is for the bundle alone.")
+
+
+def _tools() -> dict[str, str]:
+    """The versions of what makes a bundle."""
+    return {name: importlib.metadata.version(name) for name in TOOLS}
 
 
 def _check_float16(model: "EfficientVMamba", checkpoint: Location) -> None:

@@ -1,7 +1,8 @@
 // Runs one operator on a case from a file, so that a build for another processor can be held against the reference
 // under emulation: evm_check CASE RESULT. The case is int64 numbers (operator 0 or 1, the dimensions in the order of
 // c_api.h, for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the
-// name of the instruction set. Operators 2 and 3 are the normalisations of norm.h, for epsilon = 1e-5.
+// name of the instruction set. Operators 2 and 3 are the normalisations of norm.h, for epsilon = 1e-5; 4 is
+// the lookup of a count of numbers, which are floats here, in a table of floats and in one of bytes: y is both results.
 
 #include <cstdint>
 #include <cstdio>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include "c_api.h"
+#include "lookup.h"
 #include "norm.h"
 #include "scan.h"
 
@@ -101,6 +103,18 @@ int mean_of_norm(Reader& in, std::vector<float>& y) {
   return in.complete ? 0 : -1;
 }
 
+int lookup(Reader& in, std::vector<float>& y) {
+  const int64_t count = in.number();
+  const float *numbers = in.floats(count), *floats = in.floats(256), *entries = in.floats(256);
+  const std::vector<uint8_t> x(numbers, numbers + count), bytes(entries, entries + 256);
+  std::vector<uint8_t> found(static_cast<size_t>(count));
+  y.resize(static_cast<size_t>(count));
+  evm::run(evm::Lookup<float>{count, x.data(), floats, y.data()}, on_this_thread);
+  evm::run(evm::Lookup<uint8_t>{count, x.data(), bytes.data(), found.data()}, on_this_thread);
+  y.insert(y.end(), found.begin(), found.end());
+  return in.complete ? 0 : -1;
+}
+
 // Every float16 there is, to float32 and back. NaN only has to stay NaN.
 bool halves_survive() {
   for (int bits = 0; bits < 0x10000; ++bits) {
@@ -129,9 +143,9 @@ int main(int argc, char** argv) {
   Reader in(file);
   std::vector<float> y;
   constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
-                                                                 mean_of_norm};
+                                                                 mean_of_norm, lookup};
   const uint64_t op = static_cast<uint64_t>(in.number());
-  const int error = op < 4 ? kOperators[op](in, y) : -1;
+  const int error = op < 5 ? kOperators[op](in, y) : -1;
   std::fclose(file);
   if (error != 0) return std::fprintf(stderr, "the operator returned %d\n", error), 1;
   if (!halves_survive()) return std::fprintf(stderr, "a float16 does not survive float32\n"), 1;

@@ -270,6 +270,7 @@ static void scan(const Unit& unit) {
 // ---- normalisations ----
 
 #include "norm.inl"
+#include "lookup.inl"
 
 // ---- float16 ----
 
@@ -355,6 +356,8 @@ static void to_half(const float* in, uint16_t* half, int64_t count) {
    EVM_NAMESPACE::scan,                                                                                           \
    EVM_NAMESPACE::gated_norm,                                                                                     \
    EVM_NAMESPACE::sum_of_norm,                                                                                    \
+   EVM_NAMESPACE::look_up_floats,                                                                                 \
+   EVM_NAMESPACE::look_up_bytes,                                                                                  \
    EVM_NAMESPACE::to_float,                                                                                       \
    EVM_NAMESPACE::to_half}
 

@@ -35,7 +35,10 @@ struct OrtApi {
   OrtStatus* (*AddCustomOpDomain)(OrtSessionOptions* options, OrtCustomOpDomain* domain);          // 28
   void* skipped_29[22];
   OrtStatus* (*GetTensorMutableData)(OrtValue* value, void** out);  // 51
-  void* skipped_52[9];
+  void* skipped_52[6];
+  OrtStatus* (*SetTensorElementType)(OrtTensorTypeAndShapeInfo* info, int type);  // 58
+  void* skipped_59[1];
+  OrtStatus* (*GetTensorElementType)(const OrtTensorTypeAndShapeInfo* info, int* out);  // 60
   OrtStatus* (*GetDimensionsCount)(const OrtTensorTypeAndShapeInfo* info, size_t* out);                    // 61
   OrtStatus* (*GetDimensions)(const OrtTensorTypeAndShapeInfo* info, int64_t* values, size_t count);       // 62
   OrtStatus* (*GetSymbolicDimensions)(const OrtTensorTypeAndShapeInfo* info, const char** names, size_t);  // 63
@@ -71,6 +74,8 @@ struct OrtApi {
   static_assert(offsetof(OrtApi, entry) == (place) * sizeof(void*), #entry " is not at " #place)
 EVM_AT(AddCustomOpDomain, 28);
 EVM_AT(GetTensorMutableData, 51);
+EVM_AT(SetTensorElementType, 58);
+EVM_AT(GetTensorElementType, 60);
 EVM_AT(GetSymbolicDimensions, 63);
 EVM_AT(GetTensorTypeAndShape, 65);
 EVM_AT(KernelInfoGetAttribute_int64, 86);

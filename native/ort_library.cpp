@@ -1,4 +1,4 @@
-// The onnxruntime operator library: the scans and the normalisations of domain evm, for float and float16.
+// The onnxruntime operator library: the scans and the normalisations of domain evm, for float and float16, and lookups.
 
 #include <cstring>
 #include <exception>
@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "c_api.h"
+#include "lookup.h"
 #include "norm.h"
 #include "ort_api.h"
 #include "scan.h"
@@ -32,6 +33,12 @@ std::string to_string(const Shape& shape) {
   std::string text = "(";
   for (size_t i = 0; i < shape.size(); ++i) text += (i ? ", " : "") + std::to_string(shape[i]);
   return text + ")";
+}
+
+int64_t product(const Shape& shape) {
+  int64_t count = 1;
+  for (const int64_t dim : shape) count *= dim;
+  return count;
 }
 
 // Nothing that is thrown may cross into onnxruntime.
@@ -114,20 +121,23 @@ class Call {
   const float* floats(size_t index, bool typed) {
     const void* data = this->data(index);
     if (!half_ || !typed) return static_cast<const float*>(data);
-    int64_t count = 1;
-    for (const int64_t dim : shape(index)) count *= dim;
+    const int64_t count = product(shape(index));
     float* out = buffer(count);
     const uint16_t* in = static_cast<const uint16_t*>(data);
     convert(count, [&](int64_t first, int64_t n) { evm::kernels().to_float(in + first, out + first, n); });
     return out;
   }
 
-  float* output(const Shape& dims) {
+  void* raw_output(const Shape& dims) {
     OrtValue* value;
     check(api->KernelContext_GetOutput(context_, 0, dims.data(), dims.size(), &value));
     check(api->GetTensorMutableData(value, &result_));
-    result_count_ = 1;
-    for (const int64_t dim : dims) result_count_ *= dim;
+    return result_;
+  }
+
+  float* output(const Shape& dims) {
+    raw_output(dims);
+    result_count_ = product(dims);
     return half_ ? result_floats_ = buffer(result_count_) : static_cast<float*>(result_);
   }
 
@@ -185,11 +195,11 @@ int64_t attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise
   return value;
 }
 
-constexpr int kRow = 0;  // the type of an input that is what the graph computes in: float or float16
+constexpr int kRow = 0;  // the type of an input that is that of the output: mostly what the graph computes in
 
 struct EfficientScan2D {
   static constexpr const char* kName = "EfficientScan2D";
-  static constexpr size_t kInputs = 6, kRequired = 6;
+  static constexpr size_t kInputs = 6, kRequired = 6, kTypeFrom = 0;
   static constexpr bool kLikeFirst = true;
   static int type(size_t input) { return input < 3 ? kRow : ORT_FLOAT; }  // x, x_proj, dt_proj
 
@@ -227,7 +237,7 @@ struct EfficientScan2D {
 // EfficientScan2D with x_proj on integers; float32 alone.
 struct QuantizedEfficientScan2D {
   static constexpr const char* kName = "QuantizedEfficientScan2D";
-  static constexpr size_t kInputs = 9, kRequired = 9;
+  static constexpr size_t kInputs = 9, kRequired = 9, kTypeFrom = 0;
   static constexpr bool kLikeFirst = true;
   static int type(size_t input) { return input == 2 ? ORT_UINT8 : input == 3 ? ORT_INT8 : ORT_FLOAT; }
 
@@ -267,7 +277,7 @@ struct QuantizedEfficientScan2D {
 
 struct SelectiveScan {
   static constexpr const char* kName = "SelectiveScan";
-  static constexpr size_t kInputs = 7, kRequired = 5;
+  static constexpr size_t kInputs = 7, kRequired = 5, kTypeFrom = 0;
   // onnxruntime's own code for shape inference does not expect that an optional input is absent.
   static constexpr bool kLikeFirst = false;
   static int type(size_t input) { return input != 2 && input < 5 ? kRow : ORT_FLOAT; }  // u, delta, B, C
@@ -309,7 +319,7 @@ float epsilon_of(const OrtKernelInfo* info) {
 
 struct GatedNorm {
   static constexpr const char* kName = "GatedNorm";
-  static constexpr size_t kInputs = 4, kRequired = 4;
+  static constexpr size_t kInputs = 4, kRequired = 4, kTypeFrom = 0;
   static constexpr bool kLikeFirst = true;
   static int type(size_t) { return kRow; }
 
@@ -339,7 +349,7 @@ struct GatedNorm {
 
 struct MeanOfNorm {
   static constexpr const char* kName = "MeanOfNorm";
-  static constexpr size_t kInputs = 3, kRequired = 3;
+  static constexpr size_t kInputs = 3, kRequired = 3, kTypeFrom = 0;
   static constexpr bool kLikeFirst = false;
   static int type(size_t) { return kRow; }
 
@@ -362,8 +372,30 @@ struct MeanOfNorm {
   float epsilon;
 };
 
+// T is the type of the table: float or uint8_t.
+template <class T>
+struct Lookup {
+  static constexpr const char* kName = "Lookup";
+  static constexpr size_t kInputs = 2, kRequired = 2, kTypeFrom = 1;
+  static constexpr bool kLikeFirst = true;
+  static int type(size_t input) { return input == 0 ? ORT_UINT8 : kRow; }
+
+  explicit Lookup(const OrtKernelInfo*) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0);
+    call.expect(1, "table", {256});
+    evm::Lookup<T> lookup = {product(x), nullptr, nullptr, nullptr};
+    lookup.x = static_cast<const uint8_t*>(call.data(0));
+    lookup.table = static_cast<const T*>(call.data(1));
+    lookup.y = static_cast<T*>(call.raw_output(x));
+    evm::run(lookup, call.parallel);
+  }
+};
+
 // The output has the shape of the first input. Only said where every dimension is known or named: the runtime would take an unnamed
-// one for the number -1.
+// one for the number -1. The runtime asks the first of the operators of one name for all of them.
+template <class Op>
 OrtStatus* infer_shape(const OrtCustomOp*, OrtShapeInferContext* context) {
   return guarded([&] {
     OrtTensorTypeAndShapeInfo* info;
@@ -376,12 +408,19 @@ OrtStatus* infer_shape(const OrtCustomOp*, OrtShapeInferContext* context) {
     check(api->GetSymbolicDimensions(info, names.data(), rank));
     for (size_t i = 0; i < rank; ++i)
       if (dims[i] < 0 && !(names[i] && *names[i])) return;
+    if constexpr (Op::kTypeFrom != 0) {
+      OrtTensorTypeAndShapeInfo* typed;
+      int type;
+      check(api->ShapeInferContext_GetInputTypeShape(context, Op::kTypeFrom, &typed));
+      check(api->GetTensorElementType(typed, &type));
+      check(api->SetTensorElementType(info, type));
+    }
     check(api->ShapeInferContext_SetOutputTypeShape(context, 0, info));
   });
 }
 
-// The description of operator Op for one type.
-template <class Op, bool half>
+// The description of operator Op for one type of its rows.
+template <class Op, int row>
 const OrtCustomOp* custom_op() {
   static const OrtCustomOp op = [] {
     OrtCustomOp o = {};
@@ -390,10 +429,10 @@ const OrtCustomOp* custom_op() {
     o.GetExecutionProviderType = [](const OrtCustomOp*) { return "CPUExecutionProvider"; };
     o.GetInputType = [](const OrtCustomOp*, size_t i) -> int {
       const int type = Op::type(i);
-      return type != kRow ? type : half ? ORT_FLOAT16 : ORT_FLOAT;
+      return type != kRow ? type : row;
     };
     o.GetInputTypeCount = [](const OrtCustomOp*) { return Op::kInputs; };
-    o.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return half ? ORT_FLOAT16 : ORT_FLOAT; };
+    o.GetOutputType = [](const OrtCustomOp*, size_t) -> int { return row; };
     o.GetOutputTypeCount = [](const OrtCustomOp*) -> size_t { return 1; };
     o.KernelDestroy = [](void* kernel) { delete static_cast<Op*>(kernel); };
     o.GetInputCharacteristic = [](const OrtCustomOp*, size_t i) -> int {
@@ -408,11 +447,11 @@ const OrtCustomOp* custom_op() {
     };
     o.KernelComputeV2 = [](void* kernel, OrtKernelContext* context) {
       return guarded([&] {
-        Call call(context, Op::kName, half);
+        Call call(context, Op::kName, row == ORT_FLOAT16);
         static_cast<const Op*>(kernel)->compute(call);
       });
     };
-    if (Op::kLikeFirst) o.InferOutputShapeFn = infer_shape;
+    if (Op::kLikeFirst) o.InferOutputShapeFn = infer_shape<Op>;
     o.GetStartVersion = [](const OrtCustomOp*) { return 1; };
     o.GetEndVersion = [](const OrtCustomOp*) { return INT32_MAX; };
     return o;
@@ -425,11 +464,13 @@ OrtCustomOpDomain* domain() {
   static OrtCustomOpDomain* const made = [] {
     OrtCustomOpDomain* d;
     check(api->CreateCustomOpDomain("evm", &d));
-    for (const OrtCustomOp* op : {custom_op<EfficientScan2D, false>(), custom_op<EfficientScan2D, true>(),
-                                  custom_op<QuantizedEfficientScan2D, false>(),
-                                  custom_op<SelectiveScan, false>(), custom_op<SelectiveScan, true>(),
-                                  custom_op<GatedNorm, false>(), custom_op<GatedNorm, true>(),
-                                  custom_op<MeanOfNorm, false>(), custom_op<MeanOfNorm, true>()})
+    for (const OrtCustomOp* op :
+         {custom_op<EfficientScan2D, ORT_FLOAT>(), custom_op<EfficientScan2D, ORT_FLOAT16>(),
+          custom_op<QuantizedEfficientScan2D, ORT_FLOAT>(),
+          custom_op<SelectiveScan, ORT_FLOAT>(), custom_op<SelectiveScan, ORT_FLOAT16>(),
+          custom_op<GatedNorm, ORT_FLOAT>(), custom_op<GatedNorm, ORT_FLOAT16>(),
+          custom_op<MeanOfNorm, ORT_FLOAT>(), custom_op<MeanOfNorm, ORT_FLOAT16>(),
+          custom_op<Lookup<float>, ORT_FLOAT>(), custom_op<Lookup<uint8_t>, ORT_UINT8>()})
       check(api->CustomOpDomain_Add(d, op));
     return d;
   }();

@@ -137,6 +137,8 @@ struct Kernels {
   void (*scan)(const Unit&);
   void (*gated_norm)(const GatedNorm&, int64_t first, int64_t rows);
   void (*sum_of_norm)(const MeanOfNorm&, const float* x, int64_t rows, float* sum);  // before scale and bias
+  void (*look_up_floats)(const uint8_t* x, const float* table, float* y, int64_t count);  // lookup.h
+  void (*look_up_bytes)(const uint8_t* x, const uint8_t* table, uint8_t* y, int64_t count);
   void (*to_float)(const uint16_t* half, float* out, int64_t count);
   void (*to_half)(const float* in, uint16_t* half, int64_t count);
 };

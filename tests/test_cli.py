@@ -348,6 +348,16 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) ->
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("terminal", [False, True])
+def test_names_in_progress_are_no_markup_and_control_nothing(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(console.Console, "is_terminal", terminal)
+    with console.progress() as say:
+        say("reading [/] \x1b]0;title\x07 [red]cache")
+    assert "\x1b]0;" not in capsys.readouterr().err
+
+
 def test_an_export_to_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     network = EfficientVMamba(ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10))
     torch.save(network.state_dict(), tmp_path / "micro.pth")  # 1.4 MB, on a disk of 1 MB

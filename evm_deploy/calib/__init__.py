@@ -1,1 +1,1 @@
-"""From a float bundle to an integer one: samples, ranges, equalisation, placement, and what each layer costs."""
+"""From a float bundle to an integer one: ranges, equalisation, placement, and what each layer costs."""

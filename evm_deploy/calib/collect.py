@@ -11,8 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.calib import resume
-from evm_deploy.calib.samples import Sample, Samples
 from evm_deploy.calib.statistics import NotFinite, TensorStatistics
+from evm_deploy.data.samples import Sample, Samples
 from evm_deploy.errors import BundleError, InputError
 
 Tap = Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[np.float32]]]  # an input → every watched tensor

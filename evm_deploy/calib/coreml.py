@@ -24,8 +24,8 @@ from evm_deploy.calib.layers import LEAST_WEIGHTS, LEAST_WORK
 from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.calib.plots import plot_ranges
 from evm_deploy.calib.ranges import Range, choose
-from evm_deploy.calib.samples import Samples
 from evm_deploy.calib.statistics import TensorStatistics
+from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, InputError, OptionError
 from evm_deploy.exporters.coreml import quiet
 from evm_deploy.runtimes.mil.blobs import Blobs

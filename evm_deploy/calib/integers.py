@@ -7,6 +7,7 @@ import numpy.typing as npt
 from onnxscript import ir
 
 from evm_deploy.calib.layers import SCAN, Layer, array
+from evm_deploy.calib.lookups import write_lookups
 from evm_deploy.calib.placement import Conversion, conversions
 from evm_deploy.calib.ranges import Range
 from evm_deploy.calib.rewrites import replace
@@ -34,6 +35,8 @@ def write_integers(
             writer.scan(layer, parameters[str(layer.input.name)])
         else:
             writer.weigh(layer)
+    if scheme.lookups:
+        write_lookups(graph)
     graph.sort()
     return parameters
 

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import onnx
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxscript import ir
 
 from evm_deploy.bundle import Bundle
@@ -23,11 +24,11 @@ from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.calib.plots import plot_ranges
 from evm_deploy.calib.ranges import Range
 from evm_deploy.calib.rewrites import pixels, pools, products
-from evm_deploy.calib.samples import Samples
 from evm_deploy.calib.scheme import Scheme
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.calib.taps import Tap
-from evm_deploy.errors import CheckFailed, InputError, OptionError
+from evm_deploy.data.samples import Samples
+from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
 from evm_deploy.graph import functions, schemas
 from evm_deploy.verification.tolerances import PARITY
 
@@ -124,6 +125,7 @@ def rewrite(model: ir.Model, bundle: Bundle, scheme: Scheme) -> str | None:
 
 
 def _float_graph(bundle: Bundle) -> onnx.ModelProto:
+    """The graph of a float32 bundle, one that our exporter can have written. Raises InputError, BundleError."""
     manifest = bundle.manifest
     if manifest.precision != "fp32":
         raise InputError(
@@ -135,7 +137,17 @@ def _float_graph(bundle: Bundle) -> onnx.ModelProto:
             f"the scan is written out in {bundle.path}, so that it cannot be told from a layer.",
             "quantize a bundle that was exported with --scan-form operator.",
         )
-    return onnx.load(bundle.model_path)
+    try:
+        proto = onnx.load(bundle.model_path, load_external_data=False)
+        onnx.checker.check_model(proto)
+    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise BundleError(f"{bundle.model_path} is not a valid graph ({reason}).", "export the model again.") from error
+    names = [node.name for node in proto.graph.node]
+    scans = any(node.domain == functions.DOMAIN and node.op_type in functions.SCANS for node in proto.graph.node)
+    if not scans or "" in names or len(set(names)) < len(names):
+        raise BundleError(f"{bundle.model_path} is not a graph of evm-deploy.", "quantize what `export` wrote.")
+    return proto
 
 
 def _check_varied(image: TensorStatistics) -> None:
@@ -154,7 +166,10 @@ def _without(candidates: list[Layer], excluded: tuple[str, ...]) -> list[Layer]:
             near = difflib.get_close_matches(name, known, 1)
             fix = f"did you mean {near[0]!r}?" if near else "name a layer as the manifest lists them, or a block."
             raise OptionError(f"there is no layer or block {name!r} to exclude.", fix)
-    return [layer for layer in candidates if not {layer.name, layer.block} & set(excluded)]
+    left = [layer for layer in candidates if not {layer.name, layer.block} & set(excluded)]
+    if not left:
+        raise OptionError("every layer is excluded.", "leave one at least to quantize.")
+    return left
 
 
 def _equalise(

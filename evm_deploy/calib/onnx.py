@@ -11,10 +11,10 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.calib.measure import Measured, measure, written
 from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.calib.pareto import plot_search
-from evm_deploy.calib.samples import Samples
 from evm_deploy.calib.scheme import ONNXRUNTIME, Scheme
 from evm_deploy.calib.search import parts_of, search
 from evm_deploy.calib.speed import compare_speed
+from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native

@@ -35,5 +35,7 @@ class QuantizeOptions:
             raise OptionError(f"a drop of {self.max_drop} points is not within 0 to 100.", "0.3 is a usual value.")
         if not 50 < self.percentile <= 100:
             raise OptionError(f"percentile {self.percentile} is not within 50 to 100.", "99.99 is a usual value.")
+        if self.seed < 0:
+            raise OptionError(f"the seed {self.seed} is negative.", "give 0 or more.")
         if self.samples is not None and self.samples < 1:
             raise OptionError(f"{self.samples} samples are none.", "ask for one at least, or leave it out.")

@@ -58,11 +58,24 @@ def _draw(axes: Any, name: str, statistics: TensorStatistics, chosen: Range) -> 
     axes.set_title(title, fontsize=7, parse_math=False)
 
 
+def prepare(folder: Path) -> None:
+    """Raises MissingToolError (matplotlib) or OutputError where there will be no plots: now, not after hours."""
+    matplotlib()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise _unwritten(folder, error) from error
+
+
 def save(figure: Any, path: Path) -> None:
     """Writes one picture. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=100)
     except OSError as error:
-        reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or "no reason"
-        raise OutputError(f"{path} cannot be written ({reason}).", "choose another place for the plots.") from error
+        raise _unwritten(path, error) from error
+
+
+def _unwritten(path: Path, error: OSError) -> OutputError:
+    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or "no reason"
+    return OutputError(f"{path} cannot be written ({reason}).", "choose another place for the plots.")

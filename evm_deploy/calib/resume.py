@@ -9,6 +9,7 @@ import hashlib
 import io
 import json
 import secrets
+import zipfile
 import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -16,14 +17,16 @@ from typing import Any
 
 import numpy as np
 
-from evm_deploy.calib.samples import Samples, Seen
 from evm_deploy.calib.statistics import HALF, TensorStatistics
+from evm_deploy.data.samples import Samples, Seen
 from evm_deploy.errors import OutputError
 
 MAGIC = b"evm-deploy calibration 1\n"
 LARGEST = 1 << 31  # bytes when unpacked: a thousand tensors take a tenth of it
 
 Statistics = dict[str, TensorStatistics]
+# What readers of JSON and archives raise for what is none.
+DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error, zipfile.BadZipFile)
 
 
 def identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:
@@ -74,7 +77,7 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
         theirs, complete = head["identity"], len(seen) == done and list(statistics) == head["names"]
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error) as error:
+    except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         progress(f"the calibration cache {path} cannot be read ({reason}): starting anew")
         return None

@@ -77,6 +77,14 @@ def replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     graph.remove(old, safe=True)
 
 
+def constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic]) -> ir.Value:
+    """The numbers as a constant of the graph."""
+    tensor = ir.tensor(np.ascontiguousarray(numbers), name=name)
+    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
+    graph.register_initializer(value)
+    return value
+
+
 def _is_plain_convolution(node: ir.Node) -> bool:
     """With constant weights and a bias, over patches that do not overlap, without padding or groups."""
     if (
@@ -111,14 +119,14 @@ def _as_product(
         assert shape[2] is not None
         assert shape[3] is not None
         h, w = shape[2] // kh, shape[3] // kw
-        patches = _constant(graph, f"{conv.name}.patches", np.array([-1, channels, h, kh, w, kw]))
-        rows = _constant(graph, f"{conv.name}.rows", np.array([-1, h, w, channels * kh * kw if channels else -1]))
+        patches = constant(graph, f"{conv.name}.patches", np.array([-1, channels, h, kh, w, kw]))
+        rows = constant(graph, f"{conv.name}.rows", np.array([-1, h, w, channels * kh * kw if channels else -1]))
         made.append(ir.node("Reshape", [value, patches], name=f"{conv.name}.cut"))
         made.append(ir.node("Transpose", made[-1].outputs, {"perm": [0, 2, 4, 1, 3, 5]}, name=f"{conv.name}.gather"))
         made.append(ir.node("Reshape", [made[-1].outputs[0], rows], name=f"{conv.name}.flat"))
     numbers = array(weight)
     _drop(graph, weight)
-    matrix = _constant(graph, str(weight.name), numbers.reshape(len(numbers), -1).T)  # (I * kh * kw, O)
+    matrix = constant(graph, str(weight.name), numbers.reshape(len(numbers), -1).T)  # (I * kh * kw, O)
     made.append(ir.node("MatMul", [made[-1].outputs[0], matrix], name=conv.name))
     made.append(ir.node("Add", [made[-1].outputs[0], bias], name=f"{conv.name}.add"))
     for i, node in enumerate(made[:-1]):
@@ -131,8 +139,8 @@ def _as_product(
 def _after_input(
     graph: ir.Graph, operator: str, value: ir.Value, numbers: npt.NDArray[np.float64], name: str
 ) -> ir.Node:
-    constant = _constant(graph, name, numbers.astype(np.float32).reshape(1, -1, 1, 1))
-    node = ir.node(operator, [value, constant], name=f"{name}.{operator.lower()}")
+    channels = constant(graph, name, numbers.astype(np.float32).reshape(1, -1, 1, 1))
+    node = ir.node(operator, [value, channels], name=f"{name}.{operator.lower()}")
     output = node.outputs[0]
     output.name, output.shape, output.type = f"{name}.value", value.shape, value.type
     return node
@@ -142,13 +150,6 @@ def _set_constant(node: ir.Node, index: int, numbers: npt.NDArray[np.float64]) -
     value = node.inputs[index]
     assert value is not None
     value.const_value = ir.tensor(numbers.astype(np.float32), name=value.name)
-
-
-def _constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic]) -> ir.Value:
-    tensor = ir.tensor(np.ascontiguousarray(numbers), name=name)
-    value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
-    graph.register_initializer(value)
-    return value
 
 
 def _drop(graph: ir.Graph, value: ir.Value) -> None:

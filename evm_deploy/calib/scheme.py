@@ -19,6 +19,7 @@ class Scheme:
     integer_outputs: bool  # a convolution gives integers too, or the runtime computes it in float
     elementwise: frozenset[str]  # operators without weights that it has on integers
     integer_scan: bool  # the scan's first projection on integers, as an operator of ours
+    lookups: bool  # activations of what is integers anyway as tables, an operator of ours
 
     def has(self, layer: Layer) -> bool:
         """Whether the runtime has such a layer on integers."""
@@ -50,6 +51,7 @@ ONNXRUNTIME = Scheme(
     integer_outputs=True,
     elementwise=frozenset({"Mul", "Sigmoid", "GlobalAveragePool"}),
     integer_scan=True,
+    lookups=True,
 )
 # TensorRT takes symmetric int8 only, and float biases.
 TENSORRT = Scheme(
@@ -59,6 +61,7 @@ TENSORRT = Scheme(
     integer_outputs=False,
     elementwise=frozenset(),
     integer_scan=False,
+    lookups=False,
 )
 LARGEST = 127  # of a weight: -128 has no counterpart
 # Without VNNI, x86 adds two neighbouring products of a uint8 and an int8 in 16 bits: 255 * 128 still fits.

@@ -1,8 +1,9 @@
 """Which parts of a network to turn to integers: what each loses and wins alone is measured, then whole mixes."""
 
+import errno
 import hashlib
 import json
-import os
+import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.calib.layers import Layer
-from evm_deploy.calib.samples import Samples
 from evm_deploy.calib.speed import compare_speed
+from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -127,7 +128,7 @@ class _Gauge:
         everything = write([name for names in parts.values() for name in names])
         key = hashlib.sha256(float_graph + everything + self.scores.tobytes() + self._right.tobytes())
         self._key = key.hexdigest()
-        self._known: dict[str, Any] = _read(cache, self._key)
+        self._known = _read(cache, self._key)
 
     def measure(self, parts: Sequence[str]) -> Mix:
         name = "\n".join(parts)
@@ -160,30 +161,38 @@ def _run(runner: OnnxRunner, samples: Samples) -> tuple[Scores, npt.NDArray[np.i
 
 
 def _divergence(expected: Scores, found: Scores) -> float:
-    """Mean over the images of the relative entropy of softmax(found) against softmax(expected), in nats."""
-    p, q = _log_softmax(expected), _log_softmax(found)
+    """Mean over the images of the relative entropy of the classes as found against those expected, in nats."""
+    p, q = _logarithms(expected), _logarithms(found)
     return float((np.exp(p) * (p - q)).sum(1).mean())
 
 
-def _log_softmax(scores: Scores) -> npt.NDArray[np.float64]:
-    shifted = scores.astype(np.float64) - scores.max(1, keepdims=True)
+def _logarithms(scores: Scores) -> npt.NDArray[np.float64]:
+    """Of the probabilities of the classes, which the scores are already, or are the logits of."""
+    exact = scores.astype(np.float64)
+    if (exact >= 0).all() and np.allclose(exact.sum(1), 1, atol=1e-3):
+        return np.asarray(np.log(np.maximum(exact, np.finfo(np.float32).tiny)))
+    shifted = exact - exact.max(1, keepdims=True)
     return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
 
 
-def _read(cache: Path | None, key: str) -> dict[str, Any]:
+def _read(cache: Path | None, key: str) -> dict[str, list[float]]:
     """What an earlier search measured of the same mixes."""
     try:
         found = json.loads(cache.read_text(encoding="utf-8")) if cache is not None else {}
-        return dict(found["measured"]) if found.get("key") == key else {}
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        measured = found["measured"] if found.get("key") == key else {}
+        return {str(name): [float(number) for number in numbers] for name, numbers in measured.items()}
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # none, or another program's
 
 
 def _save(cache: Path, found: dict[str, Any]) -> None:
-    draft = cache.with_suffix(".part")
+    draft = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}.partial")
     try:
         cache.parent.mkdir(parents=True, exist_ok=True)
         draft.write_text(json.dumps(found), encoding="utf-8")
-        os.replace(draft, cache)  # noqa: PTH105
+        draft.replace(cache)
     except OSError as error:
-        raise OutputError(f"{cache} cannot be written ({error.strerror}).", "choose another --cache.") from error
+        draft.unlink(missing_ok=True)
+        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        reason = "the disk is full" if full else error.strerror or "no reason"
+        raise OutputError(f"{cache} cannot be written ({reason}).", "choose another --cache.") from error

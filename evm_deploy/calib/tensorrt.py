@@ -6,8 +6,8 @@ from typing import Any
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib.options import QuantizeOptions
-from evm_deploy.calib.samples import Samples
 from evm_deploy.calib.scheme import TENSORRT
+from evm_deploy.data.samples import Samples
 from evm_deploy.exporters.tensorrt import Wishes, write_graph
 
 

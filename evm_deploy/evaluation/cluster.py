@@ -6,6 +6,7 @@ checked there. Dask runs whatever its clients send: its ports belong into a netw
 """
 
 import contextlib
+import dataclasses
 import importlib
 import logging
 import sys
@@ -16,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from evm_deploy import errors, optional
-from evm_deploy.calib.samples import Samples, Seen
+from evm_deploy.data.samples import Samples, Seen
 from evm_deploy.errors import ClusterError, EvmDeployError
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.options import EvaluateOptions
@@ -57,6 +58,8 @@ def run(
     """
     distributed = optional.distributed()
     images = len(next(iter(samples.values())))
+    if options.workers is not None:
+        options = dataclasses.replace(options, workers=min(options.workers, images))  # more would have nothing to do
     with _client(distributed, options) as client:
         workers = _workers(client, options)
         shards = min(options.shards or SHARDS_PER_WORKER * workers, images)

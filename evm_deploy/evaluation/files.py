@@ -29,6 +29,7 @@ def write(report: EvaluationReport, out: Path) -> None:
     """Writes the folder, whole or not at all. Raises OutputError: it is there, or the disk is full."""
     check_free(out)
     draft = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}.partial"
+    made = [folder for folder in draft.parents if not folder.exists()]  # innermost first
     try:
         draft.mkdir(parents=True)
         _write(draft / JSON, dumps(report.to_dict()))
@@ -45,6 +46,8 @@ def write(report: EvaluationReport, out: Path) -> None:
     finally:
         with contextlib.suppress(OSError):
             shutil.rmtree(draft, ignore_errors=True)
+            for folder in made:
+                folder.rmdir()  # only where it is empty: nothing was written
 
 
 def _classes(report: EvaluationReport) -> Iterable[list[str]]:

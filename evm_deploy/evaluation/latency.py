@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evm_deploy.calib.samples import Sample, Samples
+from evm_deploy.data.samples import Sample, Samples
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.running import scores
 from evm_deploy.manifest import Preprocessing

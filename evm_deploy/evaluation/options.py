@@ -1,9 +1,14 @@
 """What can be asked of an evaluation."""
 
 import os
+import re
 from dataclasses import dataclass
 
 from evm_deploy.errors import OptionError
+
+# Dask waits for ever for an address that it cannot read.
+ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx)://)?(?:\[[^\[\]\s]+\]|[^\[\]:/\s]+):\d{1,5}/?")
+MOST_WORKERS = 1024  # processes: more is a slip of the hand, which the machine would not survive
 
 
 @dataclass(frozen=True)
@@ -29,13 +34,17 @@ class EvaluateOptions:
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             what = f"the greatest drop {self.max_drop} is not within 0 to 100 points."
             raise OptionError(what, "write 0.3 for three images in a thousand.")
-        for name, least in (("count", 1), ("workers", 1), ("shards", 1), ("latency_runs", 0)):
+        for name, least in (("count", 1), ("seed", 0), ("workers", 1), ("shards", 1), ("latency_runs", 0)):
             value = getattr(self, name)
             if value is not None and value < least:
                 spelt = name.replace("_", " ")
                 raise OptionError(f"{spelt} {value} is less than {least}.", f"give {least} or more, or leave it out.")
         if self.workers is not None and self.cluster is not None:
             raise OptionError("workers are of this machine, a cluster has its own.", "give --workers or --cluster.")
+        if self.workers is not None and self.workers > MOST_WORKERS:
+            raise OptionError(f"{self.workers} workers are too many for a machine.", f"give {MOST_WORKERS} at most.")
+        if self.cluster is not None and not ADDRESS.fullmatch(self.cluster):
+            raise OptionError(f"{self.cluster!r} is not the address of a cluster.", "write tcp://host:8786.")
         if self.shards is not None and not self.distributed:
             raise OptionError("shards need somebody to take them.", "give --workers or --cluster as well.")
         if self.every_way and not self.library:

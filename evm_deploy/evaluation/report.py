@@ -7,15 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from evm_deploy.calib.samples import Samples
+from evm_deploy.data.samples import Samples, left_out
 from evm_deploy.errors import InputError
 from evm_deploy.evaluation.contenders import PYTORCH, Field
 from evm_deploy.evaluation.latency import SIMULATED, Latency
 from evm_deploy.evaluation.metrics import Bools, Change, Ints, Share, change, confusion, per_class, share
 from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.evaluation.running import TOP, UNKNOWN, Answers
-
-NAMED = 3  # of the files that were left out, in a note
 
 
 @dataclass(frozen=True)
@@ -153,9 +151,7 @@ def _remarks(answers: Answers, labelled: Bools, data: Mapping[str, Any]) -> list
     if not labelled.all():
         missing = int((~labelled).sum())
         found.append(f"{missing} of {len(labelled)} images have no label: agreement is measured on all, top-1 is not")
-    for what, why in (("skipped", "could not be read"), ("ignored", "are no images and were passed over")):
-        if data[f"{what}_count"]:
-            found.append(f"{data[f'{what}_count']} files {why}: {', '.join(data[what][:NAMED])}")
+    found += left_out(data)
     if SIMULATED in answers.runtimes:
         found.append("a Core ML program that is evaluated op by op has no latency: Core ML itself was not run")
     return found

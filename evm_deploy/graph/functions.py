@@ -31,6 +31,8 @@ def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
         found.append(gated_norm(opset))
     if "MeanOfNorm" in called:
         found.append(mean_of_norm(opset))
+    if "Lookup" in called:
+        found.append(lookup(opset))
     return found
 
 
@@ -85,6 +87,17 @@ def quantized_efficient_scan_2d(opset: int, step: int = 2) -> onnx.FunctionProto
     _scan_2d(b, "x", "dt_proj", step, project)
     inputs = ["x", "x_scale", "x_zero_point", "x_proj", "x_proj_scale", "dt_proj", "dt_bias", "A", "D"]
     return b.function("QuantizedEfficientScan2D", inputs, ["y"], ["step"], opset)
+
+
+def lookup(opset: int) -> onnx.FunctionProto:
+    """y = table[x] for x in uint8, of any shape, and a table of 256 numbers, whose type y has.
+
+    GatherElements copies numbers where Gather copies slices, which onnxruntime does eight times slower.
+    """
+    b = Body()
+    flat = b("Reshape", b("Cast", "x", to=onnx.TensorProto.INT32), b.ints(-1))
+    b("Reshape", b("GatherElements", "table", flat, axis=0), b("Shape", "x"), name="y", allowzero=1)
+    return b.function("Lookup", ["x", "table"], ["y"], [], opset)
 
 
 def _scan_2d(b: Body, x: str, dt_proj: str, step: int, project: Callable[[str], str]) -> None:

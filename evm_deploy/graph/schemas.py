@@ -18,7 +18,12 @@ PLUGIN_ATTRIBUTES = {
     "plugin_version": onnx.defs.OpSchema.AttrType.STRING,
     "aot": onnx.defs.OpSchema.AttrType.INT,
 }
-OPERATORS: dict[str, tuple[dict[str, str], str, Any]] = {  # inputs; the attribute and its type
+_ENTRY = "E"  # float or uint8: what a table holds
+_TYPES = {
+    _ROW: (["tensor(float)", "tensor(float16)"], "what the graph computes in"),
+    _ENTRY: (["tensor(float)", "tensor(uint8)"], "what the table holds"),
+}
+OPERATORS: dict[str, tuple[dict[str, str], str | None, Any]] = {  # inputs; the attribute and its type
     "SelectiveScan": (
         {"u": _ROW, "delta": _ROW, "A": _STATE, "B": _ROW, "C": _ROW, "D": _STATE, "delta_bias": _STATE},
         "delta_softplus",
@@ -50,6 +55,7 @@ OPERATORS: dict[str, tuple[dict[str, str], str, Any]] = {  # inputs; the attribu
         onnx.defs.OpSchema.AttrType.FLOAT,
     ),
     "MeanOfNorm": ({"x": _ROW, "scale": _ROW, "bias": _ROW}, "epsilon", onnx.defs.OpSchema.AttrType.FLOAT),
+    "Lookup": ({"x": "tensor(uint8)", "table": _ENTRY}, None, None),
 }
 
 
@@ -58,16 +64,17 @@ def register() -> None:
     """Registers the schemas with `onnx`, once a process."""
     schema = onnx.defs.OpSchema
     for name, (inputs, attribute, kind) in OPERATORS.items():
+        row = _ENTRY if _ENTRY in inputs.values() else _ROW
         onnx.defs.register_schema(
             schema(
                 name,
                 DOMAIN,
                 VERSION,
                 inputs=[schema.FormalParameter(key, type_) for key, type_ in inputs.items()],
-                outputs=[schema.FormalParameter("y", _ROW)],
-                type_constraints=[(_ROW, ["tensor(float)", "tensor(float16)"], "what the graph computes in")],
+                outputs=[schema.FormalParameter("y", row)],
+                type_constraints=[(row, *_TYPES[row])],
                 attributes=[
-                    schema.Attribute(attribute, kind, "", required=True),
+                    *([schema.Attribute(attribute, kind, "", required=True)] if attribute else []),
                     *(schema.Attribute(key, type_, "", required=False) for key, type_ in PLUGIN_ATTRIBUTES.items()),
                 ],
             )

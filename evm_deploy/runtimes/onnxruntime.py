@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.errors import BundleError
+from evm_deploy.errors import BundleError, OutputError
 from evm_deploy.runtimes import Ways
 from evm_deploy.scan import native
 
@@ -86,13 +86,18 @@ def profiled(
     """Runs `model` on `image` on one thread, and returns two files in `folder`: the graph as the runtime made it its
     own (ONNX), and its record of the nodes that it ran (JSON).
 
-    Raises BundleError when the model cannot be loaded or run.
+    Raises BundleError when the model cannot be loaded or run, OutputError when the folder's disk is full.
     """
     options = _options(library=library, threads=1)
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
-    session = _session(model, options)
+    try:
+        session = _session(model, options)
+    except BundleError:
+        _session(model, _options(library=library, threads=1)).get_inputs()  # raises as well where the model is at fault
+        fix = "free some space there, or set TMPDIR to another folder."
+        raise OutputError(f"onnxruntime cannot write its graph to the temporary folder {folder}.", fix) from None
     try:
         for _ in range(runs):
             session.run(None, {session.get_inputs()[0].name: image})

@@ -1,9 +1,11 @@
 """Calibration runs: in any number of pieces they end with the same bits, and nothing bad goes unsaid."""
 
 import contextlib
+import hashlib
 import signal
 import subprocess
 import sys
+import zlib
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,10 +15,11 @@ import pytest
 from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
+from evm_deploy.calib import resume
 from evm_deploy.calib.collect import collect
 from evm_deploy.calib.ranges import METHODS, Range, choose
-from evm_deploy.calib.samples import Samples, read_samples
 from evm_deploy.calib.statistics import TensorStatistics
+from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import BundleError, InputError, OutputError
 
 SIZE = Preprocessing((32, 32))
@@ -83,7 +86,7 @@ from pathlib import Path
 sys.path.insert(0, {folder!r})
 from evm_deploy.calib import resume
 from evm_deploy.calib.collect import collect
-from evm_deploy.calib.samples import read_samples
+from evm_deploy.data.samples import read_samples
 from test_collect import AXES, SIZE, tap
 calls = 0
 def kill():
@@ -158,7 +161,9 @@ def test_a_damaged_cache_starts_anew(tmp_path: Path, folder: Path) -> None:
     good = cache.read_bytes()
     flipped = bytearray(good)
     flipped[len(good) // 2] ^= 1
-    for bad in (b"", good[:40], good[: len(good) // 2], bytes(flipped), b"text" * 99):
+    packed = zlib.compress(b'{"names": ["stem"]}\nPK\x03\x04 is no archive')
+    hostile = resume.MAGIC + hashlib.sha256(packed).digest() + packed
+    for bad in (b"", good[:40], good[: len(good) // 2], bytes(flipped), b"text" * 99, hostile):
         cache.write_bytes(bad)
         found, said = run(read_samples(folder, SIZE), cache)
         assert "starting anew" in said[0]

@@ -21,7 +21,7 @@ from evm_deploy.calib.coreml_layers import Layer, layers, shares
 from evm_deploy.calib.coreml_program import Conversion, Weights, quantise, rewrite
 from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.calib.ranges import Range
-from evm_deploy.calib.samples import Samples, read_samples
+from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import CheckFailed, InputError, OptionError
 from evm_deploy.exporters.coreml import quiet
 from evm_deploy.optional import coremltools

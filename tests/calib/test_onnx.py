@@ -1,6 +1,8 @@
 """A network on integers: what the file holds, what the runtimes make of it, and how near to the float one it stays."""
 
 import dataclasses
+import shutil
+import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +13,13 @@ import onnx
 import onnxruntime.quantization as plain
 import pytest
 from onnx import numpy_helper
+from PIL import Image
 
 import evm_deploy
 from evm_deploy import QuantizeOptions
 from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib import onnx as quantizer
-from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
 from evm_deploy.images import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -85,7 +88,8 @@ def test_fewer_than_half_of_the_conversions_that_the_runtime_s_own_tool_leaves(
             return self.left.pop() if self.left else None
 
     float_, model = Bundle.open(networks()), tmp_path / "plain.onnx"
-    plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, weight_type=plain.QuantType.QInt8)
+    kinds = {"activation_type": plain.QuantType.QUInt8, "weight_type": plain.QuantType.QInt8}
+    plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, **kinds)
     theirs = model_report(model, float_.sample().input, library=False)
     assert integer_report(quantized(), library=False).conversions < theirs.conversions / 2
 
@@ -204,6 +208,17 @@ def test_a_layer_that_is_not_on_integers_fails_the_check(quantized: Callable[...
         quantizer.check(liar, float_)
 
 
+def test_a_full_temporary_disk_is_not_the_model_s_fault(
+    quantized: Callable[..., Bundle], small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small_disk / "full").write_bytes(b"x" * (900 << 10))
+    bundle = quantized()
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OutputError, match="temporary folder"):
+        integer_report(bundle, library=False)
+    assert [path.name for path in small_disk.iterdir()] == ["full"]
+
+
 def test_what_cannot_be_quantised_says_what_can(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
     for options, message in (
         ({"precision": "fp16"}, "quantize the bundle that was exported with --precision fp32"),
@@ -214,6 +229,106 @@ def test_what_cannot_be_quantised_says_what_can(networks: Networks, photographs:
     with pytest.raises(OptionError, match=r"no layer or block 'layers\.3\.7' to exclude.*did you mean 'layers\.3\.1'"):
         evm_deploy.quantize(networks(), photographs, tmp_path / "out", QuantizeOptions(exclude=("layers.3.7",)))
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda proto: b"no graph" * 100, "not a valid graph"),
+        (lambda proto: b"", "not a valid graph"),
+        (lambda proto: outside(proto), "points outside"),
+        (lambda proto: nameless(proto), "not a graph of evm-deploy"),
+    ],
+)
+def test_a_graph_that_export_did_not_write(
+    networks: Networks,
+    photographs: Photographs,
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto], bytes],
+    message: str,
+) -> None:
+    float_ = Bundle.open(networks())
+    with write_bundle(tmp_path / "strange") as draft:
+        (draft.path / "model.onnx").write_bytes(change(onnx.load(float_.model_path)))
+        draft.write_sample(float_.sample())
+        draft.seal(float_.manifest)
+    with pytest.raises(BundleError, match=message):
+        evm_deploy.quantize(tmp_path / "strange", photographs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def outside(proto: onnx.ModelProto) -> bytes:
+    """Weights in a file that is not in the bundle."""
+    tensor = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return proto.SerializeToString()
+
+
+def nameless(proto: onnx.ModelProto) -> bytes:
+    for node in proto.graph.node:
+        node.name = ""
+    return proto.SerializeToString()
+
+
+def test_nothing_left_to_turn(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    blocks = ("patch_embed", *(f"layers.{i}.blocks.0" for i in (0, 1)), *(f"layers.{i}.downsample" for i in (0, 1)))
+    blocks = (*blocks, "layers.2.1", "layers.2.3", "layers.3.1")
+    with pytest.raises(OptionError, match="every layer is excluded"):
+        evm_deploy.quantize(networks(), photographs, tmp_path / "out", QuantizeOptions(exclude=blocks))
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_within_each_other(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    source = tmp_path / "float"
+    shutil.copytree(networks(), source)
+    before = sorted(source.rglob("*"))
+    for out, options in (
+        (source, {"overwrite": True}),
+        (source / "int8", {}),
+        (tmp_path / "out", {"cache": tmp_path / "out" / "cache"}),
+        (tmp_path / "out", {"plots": tmp_path / "out"}),
+    ):
+        with pytest.raises(OptionError, match=r"is in --out|is the float bundle, or in it"):
+            evm_deploy.quantize(source, photographs, out, QuantizeOptions(**options))
+    assert sorted(source.rglob("*")) == before
+    assert Bundle.open(source).manifest.precision == "fp32"
+    assert not (tmp_path / "out").exists()
+
+
+def test_plots_that_cannot_be_written_are_found_before_calibration(
+    networks: Networks, photographs: Photographs, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said: list[str] = []
+    options = QuantizeOptions(plots=tmp_path / "file")
+    with pytest.raises((OutputError, MissingToolError)):
+        evm_deploy.quantize(networks(), photographs, tmp_path / "out", options, progress=said.append)
+    assert not [stage for stage in said if "calibrating" in stage]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_that_were_left_out_are_remarked(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for index, photograph in enumerate(photographs[:4]):
+        Image.fromarray(photograph).save(tmp_path / "data" / f"{index}.png")
+    (tmp_path / "data" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    bundle = evm_deploy.quantize(networks(), tmp_path / "data", tmp_path / "out", QuantizeOptions(verify=False)).bundle
+    notes = (bundle.manifest.calibration or {})["notes"]
+    assert notes[:2] == [
+        "1 files could not be read: broken.png",
+        "1 files are no images and were passed over: notes.txt",
+    ]
+
+
+def test_a_search_does_not_guess_which_class_is_which(
+    networks: Networks, photographs: Photographs, tmp_path: Path
+) -> None:
+    pairs = [(image, "cat" if index % 2 else "dog") for index, image in enumerate(photographs)]
+    with pytest.raises(InputError, match="names 2 classes; the model has 10"):
+        evm_deploy.quantize(networks(), pairs, tmp_path / "out", QuantizeOptions(search=True))
 
 
 def test_an_int8_bundle_is_not_quantised_again(

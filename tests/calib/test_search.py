@@ -1,5 +1,6 @@
 """The search on a toy: what a part loses is known, so is what must be left out, and that a killed search goes on."""
 
+import contextlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,9 +11,9 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.calib.pareto import front, plot_search
-from evm_deploy.calib.samples import Samples, read_samples
-from evm_deploy.calib.search import Mix, search
-from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.calib.search import Mix, _divergence, search
+from evm_deploy.data.samples import Samples, read_samples
+from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.manifest import Preprocessing
 
 PARTS = {"good": ["a", "b"], "bad": ["c"], "fair": ["d"]}
@@ -103,7 +104,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
     assert [found.alone[0].drop, found.alone[0].divergence, found.alone[0].ratio] == before["good"]
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', '{"key": "x", "measured": 3}'])
+@pytest.mark.parametrize("text", ["", "{", "[]", '{"key": 1}', '{"key": "x", "measured": 3}', "[" * 100_000])
 def test_a_cache_of_something_else_is_not_used(pictures: Samples, tmp_path: Path, text: str) -> None:
     cache = tmp_path / "search.json"
     cache.write_text(text)
@@ -139,3 +140,29 @@ def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
     assert "ship the float bundle" in slow.notes()[-1]
     fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True)
     assert len(fast.notes()) == 1
+
+
+def test_probabilities_diverge_as_their_logits_do() -> None:
+    rng = np.random.default_rng(0)
+    a, b = rng.standard_normal((2, 5, 4)).astype(np.float32)
+
+    def softmax(x: np.ndarray) -> np.ndarray:
+        e = np.exp(x - x.max(1, keepdims=True))
+        return np.asarray(e / e.sum(1, keepdims=True), np.float32)
+
+    assert _divergence(softmax(a), softmax(b)) == pytest.approx(_divergence(a, b), rel=1e-5)
+    assert _divergence(a, a) == 0
+
+
+def test_a_full_disk_says_so_and_keeps_what_was_there(pictures: Samples, small_disk: Path) -> None:
+    cache = small_disk / "search.json"
+    cache.write_text("{}")
+    (small_disk / "filler").write_bytes(bytes(1 << 20 >> 1))
+    with contextlib.suppress(OSError), (small_disk / "rest").open("wb") as rest:
+        while True:
+            rest.write(bytes(1 << 12))
+            rest.flush()
+    with pytest.raises(OutputError, match="the disk is full"):
+        search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY)
+    assert cache.read_text() == "{}"
+    assert {path.name for path in small_disk.iterdir()} == {"search.json", "filler", "rest"}

@@ -10,11 +10,12 @@ import onnx
 import pytest
 from safetensors.torch import save_file
 
+import evm_deploy
 from evm_deploy import ExportOptions, export
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib import tensorrt
 from evm_deploy.calib.options import QuantizeOptions
-from evm_deploy.calib.samples import read_samples
+from evm_deploy.data.samples import read_samples
 from evm_deploy.exporters.tensorrt import Wishes
 from evm_deploy.trt import cache, libraries
 
@@ -61,6 +62,16 @@ def test_the_engine_has_the_products_on_int8(bundle: Bundle, tmp_path: Path) -> 
     assert "--stronglyTyped" in facts["trtexec"]  # with it, conversions in the graph are all that INT8 takes
     assert "--int8" not in facts["trtexec"]
     assert facts["calibration"]["layers"]
+
+
+def test_the_float_graph_runs_without_a_gpu(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The golden pair and the verification are of the graph where the engine cannot be run."""
+    monkeypatch.setattr(libraries, "gpu", lambda: False)
+    monkeypatch.setattr(libraries, "find", lambda: libraries.Found(None, ("not here",)))
+    images = [np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8) for i in range(2)]
+    result = evm_deploy.quantize(bundle.path, images, tmp_path / "int8", QuantizeOptions(equalise=False))
+    assert result.report
+    assert result.report.passed
 
 
 def test_an_engine_is_built_as_the_float_bundle_has_one(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:

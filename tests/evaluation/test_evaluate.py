@@ -1,7 +1,9 @@
 """An evaluation of models whose answers are known, in one process."""
 
 import csv
+import dataclasses
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -260,6 +262,13 @@ def test_a_report_that_cannot_be_written(
 # what cannot be compared
 
 
+def test_a_report_on_a_full_disk_leaves_no_folders(small_disk: Path, right: Path, pictures: Path) -> None:
+    small_disk.joinpath("full").write_bytes(b"x" * (1 << 20))
+    with pytest.raises(OutputError, match="No space left"):
+        evm_deploy.evaluate(right, pictures, dataclasses.replace(QUICK, out=small_disk / "new" / "er" / "out"))
+    assert [path.name for path in small_disk.iterdir()] == ["full"]
+
+
 def test_models_of_other_classes(colours: Colours, right: Path, pictures: Path) -> None:
     more = colours("more", np.ones((3, 4)), labels=None)
     with pytest.raises(InputError, match=r"3 classes, .*more 4"):
@@ -280,8 +289,29 @@ def test_classes_that_the_model_does_not_have(colours: Colours, right: Path, pic
     with pytest.raises(InputError, match="'rad'"):
         evm_deploy.evaluate(right, pictures)
     two = colours("two", np.ones((3, 2)), labels=None)
-    with pytest.raises(InputError, match="class 2"):
+    with pytest.raises(InputError, match="class 2, the bundles have classes 0 to 1"):
+        evm_deploy.evaluate(two, [(np.zeros((40, 40, 3), np.uint8), 2)])
+    with pytest.raises(InputError, match="names 3 classes; the model has 2"):
         evm_deploy.evaluate(two, pictures)
+
+
+def test_labels_that_are_not_one_for_each_class(colours: Colours, pictures: Path) -> None:
+    for labels in (("red", "green"), ("red", "green", "blue", "grey")):
+        with pytest.raises(BundleError, match=f"{len(labels)} labels for 3 classes"):
+            evm_deploy.evaluate(colours("odd", labels=labels), pictures, QUICK)
+
+
+def test_the_order_of_some_classes_is_not_that_of_all(colours: Colours, pictures: Path) -> None:
+    nameless = colours("nameless", labels=None)
+    assert evm_deploy.evaluate(nameless, pictures, QUICK).labelled == 9  # blue, green, red: as many as it has
+    shutil.rmtree(pictures / "blue")  # green would be 0 now, and red 1
+    with pytest.raises(InputError, match="names 2 classes; the model has 3"):
+        evm_deploy.evaluate(nameless, pictures, QUICK)
+    (pictures / "green").rename(pictures / "1")
+    (pictures / "red").rename(pictures / "0")
+    report = evm_deploy.evaluate(nameless, pictures, QUICK)
+    assert report.rows[0].top1
+    assert report.rows[0].top1.value == 1
 
 
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
@@ -315,7 +345,14 @@ def test_a_bundle_twice_or_none(right: Path, pictures: Path) -> None:
         {"workers": 0},
         {"workers": 2, "shards": 0},
         {"shards": 2},
+        {"workers": 1_000_000},
         {"workers": 2, "cluster": "tcp://x:1"},
+        {"cluster": ""},
+        {"cluster": "x"},
+        {"cluster": "nonsense://x"},
+        {"cluster": "http://x:1"},
+        {"cluster": "tcp://[::1"},
+        {"seed": -1},
         {"latency_runs": -1},
         {"every_way": True, "library": False},
     ],

@@ -21,7 +21,7 @@ import torch.nn.functional as F
 from evm_deploy.verification.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
-KERNELS = ["run", "norm", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]
+KERNELS = ["run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror"]
 X86_FLAGS = {"isa_avx2": ["-mavx2", "-mfma", "-mf16c"]}
 X86_FLAGS["isa_avx512"] = [*X86_FLAGS["isa_avx2"], "-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"]
@@ -121,6 +121,14 @@ def test_normalisations_on_aarch64(check: Path, tmp_path: Path, relative_error: 
     assert relative_error(torch.from_numpy(y).view_as(x), normed * F.silu(z.double())) < KERNEL_RELATIVE
     y = emulate(check, tmp_path, [3, 2, 150, C], [x, scale, bias])
     assert relative_error(torch.from_numpy(y).view(2, C), normed.mean(1)) < KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("count", [1, 40, 20000])
+def test_lookups_on_aarch64(check: Path, tmp_path: Path, count: int) -> None:
+    x = torch.randint(256, (count,))
+    floats, entries = torch.randn(256), torch.randint(256, (256,)).float()
+    y = emulate(check, tmp_path, [4, count], [x.float(), floats, entries])
+    np.testing.assert_array_equal(y, torch.cat([floats[x], entries[x]]).numpy())
 
 
 def test_macos_links(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from typing import IO, Any
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.calib.sources import hash_array
+from evm_deploy.data.sources import hash_array
 from evm_deploy.errors import InputError
 from evm_deploy.images import MAX_PIXELS, UInt8
 

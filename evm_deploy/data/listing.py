@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from evm_deploy.calib.sources import Entry
+from evm_deploy.data.sources import Entry
 from evm_deploy.errors import InputError
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
@@ -76,7 +76,10 @@ def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
-        name, label = _split(line.strip(), path.suffix.lower())
+        try:
+            name, label = _split(line.strip(), path.suffix.lower())
+        except csv.Error as error:
+            raise InputError(f"line {number} of {path} is not CSV ({error}).", "write `path,class`.") from None
         if number == 1 and path.suffix.lower() == ".csv" and not name.lower().endswith(SUFFIXES):
             continue  # names of columns
         yield number, (name, label)

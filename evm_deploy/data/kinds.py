@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
-from evm_deploy.calib.archive import Archive
-from evm_deploy.calib.listing import LIST_SUFFIXES, NO_IMAGES, SUFFIXES, class_folders, list_file, list_folder
-from evm_deploy.calib.sources import Entry, Files, Items, Noise, Source, array_of
+from evm_deploy.data.archive import Archive
+from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, SUFFIXES, class_folders, list_file, list_folder
+from evm_deploy.data.sources import Entry, Files, Items, Noise, Source, array_of
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.manifest import Preprocessing
 

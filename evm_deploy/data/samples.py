@@ -10,19 +10,20 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from evm_deploy.calib.classes import match_classes, order_of
-from evm_deploy.calib.data import Data, open_data
-from evm_deploy.calib.listing import NO_IMAGES
-from evm_deploy.calib.sampling import stratified
-from evm_deploy.calib.sources import Entry, Source
+from evm_deploy.data.classes import match_classes, order_of
+from evm_deploy.data.kinds import Data, open_data
+from evm_deploy.data.listing import NO_IMAGES
+from evm_deploy.data.sampling import stratified
+from evm_deploy.data.sources import Entry, Source
 from evm_deploy.errors import ImageError, InputError, OptionError
 from evm_deploy.images import preprocess
 from evm_deploy.manifest import Preprocessing
 
-__all__ = ["Data", "Sample", "Samples", "Seen", "read_samples"]
+__all__ = ["Data", "Sample", "Samples", "Seen", "left_out", "read_samples"]
 
 SKIPPED_SHARE = 10  # one in ten may be corrupt
 NAMED = 20  # of the files that were left out, how many a record names
+TOLD = 3  # and a note
 
 
 @dataclass(frozen=True)
@@ -178,6 +179,8 @@ def read_samples(
     """
     if count is not None and count < 1:
         raise OptionError(f"{count} samples are none.", "ask for one at least, or leave it out.")
+    if seed < 0:
+        raise OptionError(f"the seed {seed} is negative.", "give 0 or more.")
     listing = open_data(data, preprocessing, seed)
     if not listing.entries:
         raise InputError("the data has no images.", NO_IMAGES)
@@ -196,6 +199,13 @@ def read_samples(
     chosen = stratified(resolved, count, seed)
     entries = {at: listing.entries[at]._replace(label=resolved[at]) for at in chosen}
     return Samples(listing.source, entries, preprocessing, classes, seed=seed, ignored=listing.ignored)
+
+
+def left_out(record: Mapping[str, Any]) -> list[str]:
+    """What a person should know of a record of data: the files that were not used, the first by name."""
+    reasons = {"skipped": "could not be read", "ignored": "are no images and were passed over"}
+    counts = {what: record[f"{what}_count"] for what in reasons}
+    return [f"{n} files {reasons[what]}: {', '.join(record[what][:TOLD])}" for what, n in counts.items() if n]
 
 
 def _text(name: str) -> str:

@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
-from evm_deploy.calib import archive, data
-from evm_deploy.calib.samples import Samples, read_samples
+from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.data import archive
+from evm_deploy.data import kinds as data
+from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
 from evm_deploy.images import load_image, preprocess
 
@@ -116,6 +118,19 @@ def test_list_files(tree: Path, name: str, text: str) -> None:
     samples = read_samples(tree / name, SIZE, labels=LABELS, need_labels=True)
     assert samples.labels == (0, 2)
     assert len(list(samples)) == 2
+
+
+def test_a_cell_that_is_too_long(tree: Path) -> None:
+    (tree / "list.csv").write_text("cat/0.png," + "x" * 200_000)
+    with pytest.raises(InputError, match=r"line 1 of .*list\.csv is not CSV"):
+        read_samples(tree / "list.csv", SIZE)
+
+
+def test_a_negative_seed() -> None:
+    with pytest.raises(OptionError, match="seed -1"):
+        QuantizeOptions(seed=-1)
+    with pytest.raises(OptionError, match="seed -1"):
+        read_samples("random:4", SIZE, seed=-1)
 
 
 def test_a_list_without_classes(tree: Path) -> None:
