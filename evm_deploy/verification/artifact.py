@@ -15,7 +15,7 @@ from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
-from evm_deploy.verification.tolerances import COMPRESSION, PARITY
+from evm_deploy.verification.tolerances import COMPRESSION, PARITY, ROUNDED
 
 
 def verify_against_model(
@@ -70,7 +70,8 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
 
 def _tolerance(manifest: Manifest) -> float:
     weights = (manifest.build or {}).get("weights", "float")
-    for what, name, known in (("precision", manifest.precision, PARITY), ("form of weights", weights, COMPRESSION)):
+    precisions = PARITY | ROUNDED
+    for what, name, known in (("precision", manifest.precision, precisions), ("form of weights", weights, COMPRESSION)):
         if not isinstance(name, str) or name not in known:
             raise BundleError(f"{what} {name!r} is not known here.", "use a newer evm-deploy.")
-    return PARITY[manifest.precision] + COMPRESSION[weights]
+    return precisions[manifest.precision] + COMPRESSION[weights]

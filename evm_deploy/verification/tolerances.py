@@ -22,9 +22,11 @@ MIL_OPERATION, MIL_FP32, MIL_FP16 = 2e-6, 1e-5, 4e-3
 # its logits by 1.6e-2 of their scale, losing the carry at mid-sequence by 2.9e-3: a gate has to stay below that.
 # fp32: only the order of summation differs; measured 1e-6.
 # fp16: weights and activations are rounded to 11 bits; measured 6e-4 on T, S and B with the golden weights.
-# int8: rounding to 8 bits is a loss that was asked for; measured 2e-2 on T, S and B with the golden weights. What it
-# would hide is looked for before: the equalised float graph is held to fp32's.
-PARITY = {"fp32": 1e-4, "fp16": 2.5e-3, "int8": 2.5e-1}
+PARITY = {"fp32": 1e-4, "fp16": 2.5e-3}
+
+# Rounding values to 8 bits is a loss that was asked for; measured 2e-2 on T, S and B with the golden weights. A broken
+# scan would hide in it, so that is looked for before: the rewritten, equalised float graph is held to fp32's.
+ROUNDED = {"int8": 2.5e-1}
 
 # The same network on integers: the angle of its scores with those of the float one. 0.9997 for T, S and B with the
 # golden weights, on photographs; rounding three values in a hundred the wrong way falls below this.
