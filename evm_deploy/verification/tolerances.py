@@ -28,8 +28,8 @@ PARITY = {"fp32": 1e-4, "fp16": 2.5e-3}
 # scan would hide in it, so that is looked for before: the rewritten, equalised float graph is held to fp32's.
 ROUNDED = {"int8": 2.5e-1}
 
-# The same network on integers: the cosine of its scores with those of the float one. At least 0.9992 for T, S and B with
-# the golden weights, on photographs.
+# The same network on integers: the cosine of its scores with those of the float one. At least 0.9992 for T, S and B
+# with the golden weights, on photographs.
 INT8_COSINE = 0.995
 
 # What storing the weights in fewer bits may add to that. It is a loss that was asked for, and far above what a dropped
