@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import os
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,11 @@ def dumps(value: Any) -> str:
     arrays is one), so they become null. The text is ASCII: a terminal of any encoding can print it.
     """
     return json.dumps(_plain(value), sort_keys=True, indent=2, allow_nan=False) + "\n"
+
+
+def utf8_name(name: str) -> str:
+    """A file's name as JSON can hold it: names on Linux are bytes, of any encoding or none."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _plain(value: Any) -> Any:

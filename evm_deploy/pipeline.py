@@ -16,6 +16,7 @@ from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.jsontext import utf8_name
 from evm_deploy.labels import read_labels
 
 if TYPE_CHECKING:
@@ -146,9 +147,10 @@ def quantize(
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
         images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
-        with runtime.ways(source).open[-1]() as runner:  # of an engine without a GPU its graph
-            image = next(iter(images.values()))
-            draft.write_sample(Sample(image, tuple(runner.run(image))))
+        with runtime.ways(source).open[-1]() as runner:  # the best; of an engine without a GPU its graph
+            expected = {name: runner.run(image) for name, image in images.items()}
+        first = next(iter(images))
+        draft.write_sample(Sample(images[first], tuple(expected[first])))
         manifest = dataclasses.replace(
             manifest,
             precision="int8",
@@ -168,7 +170,7 @@ def quantize(
         calibration |= checked | {"notes": notes}
         if options.verify:
             say("verifying")
-            report = verify_against_float(made, source, images)
+            report = verify_against_float(made, images, expected)
             if not report.passed:
                 raise CheckFailed(f"the int8 model does not agree with the float one: {_worst(report)}.", _RECALIBRATE)
             manifest = dataclasses.replace(manifest, parity=report.to_dict())
@@ -283,7 +285,7 @@ def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manife
         inputs=inputs,
         outputs=outputs,
         preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
-        checkpoint=CheckpointRecord(_utf8(file), source.sha256, options.key),
+        checkpoint=CheckpointRecord(utf8_name(file), source.sha256, options.key),
         model=dataclasses.asdict(config),
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
         tools=_tools(),
@@ -319,11 +321,6 @@ def _check_float16(model: "EfficientVMamba", checkpoint: Location) -> None:
     for name, tensor in fold(model).state_dict().items():
         if name.rpartition(".")[2] not in SCAN_PARAMETERS and bool((tensor.abs() > largest).any()):
             raise CheckpointError(f"{checkpoint}: {name} is too large for float16.", "export it with --precision fp32.")
-
-
-def _utf8(name: str) -> str:
-    """A file's name as JSON can hold it: names on Linux are bytes, of any encoding or none."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def _golden_pair(model: "EfficientVMamba", manifest: Manifest, images: "Mapping[str, npt.NDArray[Any]]") -> Sample:

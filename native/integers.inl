@@ -1,5 +1,5 @@
 // The first projection of the scan on integers: uint8 tokens times int8 weights, summed in int32. Included by
-// kernel.inl. `kIntegers` says whether this instruction set does it faster than in floats.
+// kernel.inl. Without AVX2 it is done in floats that hold the integers, for which only round_tokens is needed.
 
 // round(x / scale), ties to even, within [low, high]: what QuantizeLinear gives, less its zero point.
 EVM_INLINE F rounded(F x, F scale, F low, F high) {

@@ -5,7 +5,6 @@ negative. The scan's Δ, A, exp and state stay as they are.
 """
 
 import dataclasses
-import difflib
 import hashlib
 import re
 from collections.abc import Callable, Collection, Iterable, Mapping
@@ -21,7 +20,7 @@ from evm_deploy.calib.collect import collect
 from evm_deploy.calib.coreml_layers import CHANNELS, Layer, Shares, layers, shares
 from evm_deploy.calib.coreml_program import Conversion, Weights, quantise, rewrite
 from evm_deploy.calib.layers import LEAST_WEIGHTS, LEAST_WORK
-from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.calib.options import QuantizeOptions, check_excluded, some_left
 from evm_deploy.calib.plots import plot_ranges
 from evm_deploy.calib.ranges import Range, choose
 from evm_deploy.calib.statistics import TensorStatistics
@@ -149,15 +148,10 @@ def _without(candidates: list[Layer], excluded: tuple[str, ...]) -> list[Layer]:
     names = [layer.name for layer in candidates]
     blocks = {name[: match.start()] for name in names for match in re.finditer("_", name)}
     wanted = {re.sub(r"\W", "_", name): name for name in excluded}
-    for plain, name in wanted.items():
-        if plain not in {*names, *blocks}:
-            near = difflib.get_close_matches(plain, {*names, *blocks}, 1)
-            fix = f"did you mean {near[0]!r}?" if near else "name a layer as the manifest lists them, or a block."
-            raise OptionError(f"there is no layer or block {name!r} to exclude.", fix)
-    left = [layer for layer in candidates if not any(f"{layer.name}_".startswith(f"{name}_") for name in wanted)]
-    if not left:
-        raise OptionError("every layer is excluded.", "leave one at least to quantize.")
-    return left
+    check_excluded(wanted, {*names, *blocks})
+    return some_left(
+        [each for each in candidates if not any(f"{each.name}_".startswith(f"{name}_") for name in wanted)]
+    )
 
 
 def _collect(

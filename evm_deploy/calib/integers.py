@@ -10,7 +10,7 @@ from evm_deploy.calib.layers import SCAN, Layer, array
 from evm_deploy.calib.lookups import write_lookups
 from evm_deploy.calib.placement import Conversion, conversions
 from evm_deploy.calib.ranges import Range
-from evm_deploy.calib.rewrites import replace
+from evm_deploy.calib.rewrites import constant, replace
 from evm_deploy.calib.scheme import Scheme, quantise_weights
 from evm_deploy.graph.functions import DOMAIN
 
@@ -56,13 +56,8 @@ class _Writer:
         self.graph, self.scheme = graph, scheme
 
     def constant(self, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
-        if name not in self.graph.initializers:
-            tensor = ir.tensor(np.asarray(numbers), name=name)
-            value = ir.Value(
-                name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype)
-            )
-            self.graph.register_initializer(value)
-        return self.graph.initializers[name]
+        there = self.graph.initializers.get(name)
+        return constant(self.graph, name, numbers) if there is None else there
 
     def convert(self, conversion: Conversion, parameters: Parameters) -> None:
         """value -> QuantizeLinear -> DequantizeLinear -> its uses that take integers."""

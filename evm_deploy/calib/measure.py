@@ -1,6 +1,5 @@
 """What has to be known before integers are written: the graph equalised, and the range of each value in it."""
 
-import difflib
 import hashlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
@@ -14,21 +13,20 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxscript import ir
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.calib import ranges as range_methods
 from evm_deploy.calib.bias import correct_bias
 from evm_deploy.calib.collect import collect
 from evm_deploy.calib.equalise import equalise, groups
 from evm_deploy.calib.integers import converted_values, write_integers
 from evm_deploy.calib.layers import Layer, layers, worthwhile
-from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.calib.options import QuantizeOptions, check_excluded, some_left
 from evm_deploy.calib.plots import plot_ranges
-from evm_deploy.calib.ranges import Range
+from evm_deploy.calib.ranges import Range, choose
 from evm_deploy.calib.rewrites import pixels, pools, products
 from evm_deploy.calib.scheme import Scheme
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.calib.taps import Tap
 from evm_deploy.data.samples import Samples
-from evm_deploy.errors import BundleError, CheckFailed, InputError, OptionError
+from evm_deploy.errors import BundleError, CheckFailed, InputError
 from evm_deploy.graph import functions, schemas
 from evm_deploy.verification.tolerances import PARITY
 
@@ -47,7 +45,6 @@ class Measured:
     ranges: dict[str, Range]  # by value
     means: dict[str, npt.NDArray[np.float64]]  # of each channel of the inputs of layers, by value
     facts: dict[str, Any]
-    work: dict[str, int]  # multiply-adds of each layer, by name
 
 
 def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: Scheme, progress: Progress) -> Measured:
@@ -57,7 +54,8 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     taken = rewrite(model, bundle, scheme)
     found = layers(model)
     image = np.zeros_like(bundle.sample().input)
-    shapes = {name: value.shape for name, value in _tap(model, [_output(layer) for layer in found])(image).items()}
+    outputs = Tap(finished(model), [str(layer.node.outputs[0].name) for layer in found])(image)
+    shapes = {name: value.shape for name, value in outputs.items()}
     candidates = worthwhile(found, shapes)
     chosen = _without(candidates, options.exclude)
 
@@ -75,8 +73,8 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     statistics = _collect(model, axes, samples, options, "ranges", progress)
     _check_varied(statistics[proto.graph.input[0].name])
     ranges = {
-        name: range_methods.choose(found_, options.method, symmetric=scheme.symmetric, percentile=options.percentile)
-        for name, found_ in statistics.items()
+        name: choose(seen, options.method, symmetric=scheme.symmetric, percentile=options.percentile)
+        for name, seen in statistics.items()
     }
     if taken is not None:
         ranges[taken] = Range(-float(scheme.pixel_zero), 255.0 - scheme.pixel_zero)
@@ -90,11 +88,8 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
         "bias_correction": options.bias_correction,
         "notes": notes,
     }
-    means = (
-        {name: statistics_.channel_mean for name, statistics_ in statistics.items()} if options.bias_correction else {}
-    )
-    work = {layer.name: layer.multiply_adds(shapes) for layer in found}
-    return Measured(model, candidates, [layer.name for layer in chosen], ranges, means, facts, work)
+    means = {name: seen.channel_mean for name, seen in statistics.items()} if options.bias_correction else {}
+    return Measured(model, candidates, [layer.name for layer in chosen], ranges, means, facts)
 
 
 def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tuple[onnx.ModelProto, dict[str, Any]]:
@@ -161,15 +156,8 @@ def _check_varied(image: TensorStatistics) -> None:
 def _without(candidates: list[Layer], excluded: tuple[str, ...]) -> list[Layer]:
     """The layers that are not excluded, by their names or by those of their blocks."""
     known = {layer.name for layer in candidates} | {layer.block for layer in candidates}
-    for name in excluded:
-        if name not in known:
-            near = difflib.get_close_matches(name, known, 1)
-            fix = f"did you mean {near[0]!r}?" if near else "name a layer as the manifest lists them, or a block."
-            raise OptionError(f"there is no layer or block {name!r} to exclude.", fix)
-    left = [layer for layer in candidates if not {layer.name, layer.block} & set(excluded)]
-    if not left:
-        raise OptionError("every layer is excluded.", "leave one at least to quantize.")
-    return left
+    check_excluded({name: name for name in excluded}, known)
+    return some_left([layer for layer in candidates if not {layer.name, layer.block} & set(excluded)])
 
 
 def _equalise(
@@ -214,14 +202,6 @@ def _collect(
     key = hashlib.sha256(proto.SerializeToString(deterministic=True) + repr(sorted(axes.items())).encode()).hexdigest()
     cache = None if options.cache is None else Path(options.cache) / f"{stage}.npz"
     return collect(Tap(proto, axes), axes, samples, cache=cache, key=key, progress=progress)
-
-
-def _tap(model: ir.Model, names: Collection[str]) -> Tap:
-    return Tap(finished(model), names)
-
-
-def _output(layer: Layer) -> str:
-    return str(layer.node.outputs[0].name)
 
 
 def finished(model: ir.Model) -> onnx.ModelProto:

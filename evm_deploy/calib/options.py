@@ -1,12 +1,16 @@
 """What can be asked of a quantisation."""
 
+import difflib
 import os
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from evm_deploy.errors import OptionError, check_choice
 
 METHODS = ("mse", "percentile", "entropy", "minmax", "moving-average")
 PARTS = ("block", "layer")
+Layer = TypeVar("Layer")
 
 
 @dataclass(frozen=True)
@@ -39,3 +43,19 @@ class QuantizeOptions:
             raise OptionError(f"the seed {self.seed} is negative.", "give 0 or more.")
         if self.samples is not None and self.samples < 1:
             raise OptionError(f"{self.samples} samples are none.", "ask for one at least, or leave it out.")
+
+
+def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:
+    """Raises OptionError for a name that is no layer or block. excluded: as the names are `known`, and as given."""
+    for plain, name in excluded.items():
+        if plain not in known:
+            near = difflib.get_close_matches(plain, known, 1)
+            fix = f"did you mean {near[0]!r}?" if near else "name a layer as the manifest lists them, or a block."
+            raise OptionError(f"there is no layer or block {name!r} to exclude.", fix)
+
+
+def some_left(layers: list[Layer]) -> list[Layer]:
+    """The layers that were not excluded. Raises OptionError where there are none."""
+    if not layers:
+        raise OptionError("every layer is excluded.", "leave one at least to quantize.")
+    return layers

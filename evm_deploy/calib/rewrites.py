@@ -77,9 +77,9 @@ def replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     graph.remove(old, safe=True)
 
 
-def constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic]) -> ir.Value:
+def constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
     """The numbers as a constant of the graph."""
-    tensor = ir.tensor(np.ascontiguousarray(numbers), name=name)
+    tensor = ir.tensor(np.asarray(numbers, order="C"), name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
     return value

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -17,6 +16,7 @@ from evm_deploy.data.sampling import stratified
 from evm_deploy.data.sources import Entry, Source
 from evm_deploy.errors import ImageError, InputError, OptionError
 from evm_deploy.images import preprocess
+from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import Preprocessing
 
 __all__ = ["Data", "Sample", "Samples", "Seen", "left_out", "read_samples"]
@@ -79,7 +79,7 @@ class Samples:
     @property
     def names(self) -> tuple[str, ...]:
         """What every entry is called."""
-        return tuple(_text(entry.name) for entry in self._entries.values())
+        return tuple(utf8_name(entry.name) for entry in self._entries.values())
 
     def load(self, index: int) -> Sample | None:
         """The sample at `index`; None where it is corrupt, which is recorded.
@@ -114,12 +114,14 @@ class Samples:
     def record(self) -> dict[str, Any]:
         """What was read so far, for a manifest; `sha256` is of names, classes and contents, in the data's order."""
         seen = sorted(item for item in self._seen.items() if item[0] in self._entries)
-        skipped = [_text(self._entries[position].name) for position, each in seen if each.skipped]
+        skipped = [utf8_name(self._entries[position].name) for position, each in seen if each.skipped]
         total = hashlib.sha256()
         for position, each in seen:
             if not each.skipped:
                 entry = self._entries[position]
-                total.update(hashlib.sha256(f"{_text(entry.name)}\0{entry.label}\0".encode() + each.digest).digest())
+                total.update(
+                    hashlib.sha256(f"{utf8_name(entry.name)}\0{entry.label}\0".encode() + each.digest).digest()
+                )
         return {
             "kind": self._source.kind,
             "count": len(seen) - len(skipped),
@@ -127,7 +129,7 @@ class Samples:
             "sha256": total.hexdigest(),
             "skipped": skipped[:NAMED],
             "skipped_count": len(skipped),
-            "ignored": [_text(name) for name in self._ignored[:NAMED]],
+            "ignored": [utf8_name(name) for name in self._ignored[:NAMED]],
             "ignored_count": len(self._ignored),
         }
 
@@ -206,8 +208,3 @@ def left_out(record: Mapping[str, Any]) -> list[str]:
     reasons = {"skipped": "could not be read", "ignored": "are no images and were passed over"}
     counts = {what: record[f"{what}_count"] for what in reasons}
     return [f"{n} files {reasons[what]}: {', '.join(record[what][:TOLD])}" for what, n in counts.items() if n]
-
-
-def _text(name: str) -> str:
-    """A name as JSON can hold it: names of files are bytes, of any encoding or none."""
-    return os.fsencode(name).decode("utf-8", "replace")
