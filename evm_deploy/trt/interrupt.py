@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, ThreadPoolExecutor
+from concurrent.futures import CancelledError, ThreadPoolExecutor, wait
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -25,6 +25,8 @@ def interruptible(work: Callable[[threading.Event], T]) -> T:
     try:
         done = thread.submit(run)
         go.set()  # not before: an interruption while the thread is started leaves nobody to wait for it
+        while not wait([done], timeout=0.1).done:
+            pass  # a signal that comes just before the caller sleeps does not wake it
         return done.result()
     except BaseException:
         stop.set()
