@@ -47,6 +47,10 @@ class ClusterError(EvmDeployError):
     """A cluster cannot be reached, or lost the work that it was given."""
 
 
+class DeviceError(EvmDeployError):
+    """A device cannot be reached, was lost, or answers what cannot be read."""
+
+
 class CheckFailed(EvmDeployError):
     """The artifact was made and read, and it is not right (parity, accuracy, precision)."""
 

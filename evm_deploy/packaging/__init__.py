@@ -1,0 +1,1 @@
+"""Folders that an app, a board or a web site takes as they are."""

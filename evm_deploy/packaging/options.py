@@ -1,0 +1,44 @@
+"""What `package` can be asked for, and the platforms: one row each, the module of each imported on use."""
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from evm_deploy.errors import OptionError, check_choice
+
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,39}")
+
+
+@dataclass(frozen=True)
+class Platform:
+    """A platform that packages are made for."""
+
+    module: str
+    targets: tuple[str, ...]  # of the bundles that it takes
+    help: str
+
+
+PLATFORMS = {
+    "ios": Platform("evm_deploy.packaging.ios", ("coreml",), "a Swift package for Xcode"),
+    "android": Platform("evm_deploy.packaging.android", ("onnx",), "a Gradle library and a benchmark app"),
+    "jetson": Platform("evm_deploy.packaging.linux", ("onnx", "tensorrt"), "C++ and Python loaders, engine script"),
+    "linux": Platform("evm_deploy.packaging.linux", ("onnx",), "C++ and Python loaders"),
+    "web": Platform("evm_deploy.packaging.web", ("onnx",), "a static page that works offline"),
+}
+
+
+@dataclass(frozen=True)
+class PackageOptions:
+    """How a package is made. Raises OptionError: no such platform, a name that is no identifier."""
+
+    platform: str
+    name: str = "EfficientVMamba"  # of the Swift and Kotlin module, the CMake project, the page's title
+    archive: bool = False  # write OUT.zip beside the folder as well, the same bytes for the same input
+    sign: Path | None = None  # a minisign secret key
+    overwrite: bool = False
+
+    def __post_init__(self) -> None:
+        check_choice("platform", self.platform, PLATFORMS)
+        if not _NAME.fullmatch(self.name):
+            fix = "use up to 40 letters and digits, a letter first."
+            raise OptionError(f"--name {self.name!r} is not a name that every language takes.", fix)

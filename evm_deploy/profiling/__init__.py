@@ -1,0 +1,1 @@
+"""Latency that can be trusted: measured on any device, told in one schema."""
