@@ -24,6 +24,7 @@ from evm_deploy.pipeline import ExportResult, Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
 ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
+BUNDLE: Any = SimpleNamespace(path=Path("out"), manifest=SimpleNamespace(calibration=None))
 PASSED = ParityReport("PyTorch", 1e-4, (ROW,))
 
 
@@ -42,7 +43,7 @@ class Calls(list[tuple[tuple[Any, ...], dict[str, Any]]]):
 @pytest.fixture
 def exported(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
-    calls.answer = ExportResult(SimpleNamespace(path=Path("out")), PASSED)  # type: ignore[arg-type]
+    calls.answer = ExportResult(BUNDLE, PASSED)
     monkeypatch.setattr("evm_deploy.pipeline.export", calls)
     return calls
 
@@ -91,7 +92,7 @@ def test_export_prints_the_result_on_stdout_and_progress_on_stderr(
 ) -> None:
     def export(*_: Any, progress: Any) -> ExportResult:
         progress("folding")
-        return ExportResult(SimpleNamespace(path=Path("out")), PASSED)  # type: ignore[arg-type]
+        return ExportResult(BUNDLE, PASSED)
 
     monkeypatch.setattr("evm_deploy.pipeline.export", export)
     assert cli.main(["export", "t.pth", "--out", "out"]) == 0

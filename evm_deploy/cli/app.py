@@ -1,0 +1,73 @@
+"""The application that every command joins, and what commands share."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from evm_deploy import console
+from evm_deploy.errors import OptionError
+from evm_deploy.jsontext import dumps
+
+if TYPE_CHECKING:
+    from evm_deploy.pipeline import ExportResult
+    from evm_deploy.verification.parity import ParityReport
+
+app = typer.Typer(
+    help="From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
+BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export wrote.")]
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        print(f"evm-deploy {importlib.metadata.version('evm-deploy')}")
+        raise typer.Exit
+
+
+@app.callback()
+def common(
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT."""
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """(h, w) from `224` or `192x256`. Raises OptionError: anything else."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip(), flags=re.ASCII)
+    if match is None:
+        raise OptionError(f"--image-size {text!r} is not a size.", "write 224, or 192x256 for height and width.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def print_report(report: ParityReport) -> None:
+    console.print_rows(report.summary())
+    for note in report.notes:
+        print(f"note: {console.clean(note)}")
+    if report.first_divergent_block is not None:
+        print(f"first block that differs: {report.first_divergent_block}")
+    verdict = "passed" if report.passed else "failed"
+    print(f"{verdict}: compared with {report.reference}, relative error at most {report.tolerance:.1e}")
+
+
+def print_result(result: ExportResult) -> None:
+    """What a command says of the bundle that it wrote."""
+    if result.report is not None:
+        print_report(result.report)
+    for note in (result.bundle.manifest.calibration or {}).get("notes", ()):
+        print(console.clean(note))
+    print(f"wrote {result.bundle.path}" + ("" if result.report is not None else ", not verified"))
+
+
+def print_json(**value: Any) -> None:
+    print(dumps(value), end="")
