@@ -63,3 +63,8 @@ def check_choice(what: str, value: str, offered: Collection[str]) -> None:
         near = difflib.get_close_matches(str(value).lower(), offered, 1, cutoff=0.5)
         fix = f"did you mean {near[0]!r}?" if near else f"choose one of: {', '.join(offered)}."
         raise OptionError(f"there is no {what} {value!r}.", fix)
+
+
+def first_line(error: BaseException) -> str:
+    """What a library's exception says, without the pages that some add; its type where it says nothing."""
+    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")

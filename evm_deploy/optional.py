@@ -1,4 +1,4 @@
-"""Libraries that single targets need, imported on use. coremltools remarks on every system and PyTorch but its own."""
+"""Libraries that single commands need, imported on use. coremltools remarks on every system and PyTorch but its own."""
 
 import functools
 import importlib
@@ -6,48 +6,39 @@ import logging
 import warnings
 from types import ModuleType
 
-from evm_deploy.errors import MissingToolError
+from evm_deploy.errors import MissingToolError, first_line
 
-_REINSTALL = "pip install --force-reinstall coremltools"
+
+def library(module: str, package: str | None = None) -> ModuleType:
+    """`module`, which the package of that name, or `package`, installs.
+
+    Raises MissingToolError where it is not installed, or cannot be imported.
+    """
+    package = package or module.partition(".")[0]
+    try:
+        return importlib.import_module(module)
+    except Exception as error:  # a library built for another system raises what it likes
+        raise _missing(package, error) from error
 
 
 @functools.cache
 def coremltools() -> ModuleType:
-    """The package. Raises MissingToolError where it is not installed, or cannot be imported."""
+    """The package, silent. Raises MissingToolError where it is not installed, or cannot be imported."""
     logger = logging.getLogger("coremltools")
     level = logger.level
     try:
         logger.setLevel(logging.CRITICAL)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            library = importlib.import_module("coremltools")
-        library.convert  # noqa: B018  # an empty folder, which an uninstall may leave, can be imported too
-        return library
-    except Exception as error:  # a library built for another system raises what it likes
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        fix = "pip install coremltools" if isinstance(error, ModuleNotFoundError) else _REINSTALL
-        raise MissingToolError(f"coremltools cannot be imported ({reason}).", fix) from error
+            imported = importlib.import_module("coremltools")
+        imported.convert  # noqa: B018  # an empty folder, which an uninstall may leave, can be imported too
+        return imported
+    except Exception as error:
+        raise _missing("coremltools", error) from error
     finally:
         logger.setLevel(level)
 
 
-@functools.cache
-def distributed() -> ModuleType:
-    """Dask's scheduler and workers. Raises MissingToolError where they are not installed, or cannot be imported."""
-    try:
-        return importlib.import_module("distributed")
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise MissingToolError(f"Dask cannot be imported ({reason}).", "pip install distributed") from error
-
-
-@functools.cache
-def matplotlib() -> ModuleType:
-    """Its `figure`, which draws to files without a window. Raises MissingToolError where it cannot be imported."""
-    try:
-        return importlib.import_module("matplotlib.figure")
-    except Exception as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        fix = "pip install matplotlib"
-        fix = fix if isinstance(error, ModuleNotFoundError) else fix.replace("install", "install --force-reinstall")
-        raise MissingToolError(f"matplotlib cannot be imported ({reason}).", fix) from error
+def _missing(package: str, error: Exception) -> MissingToolError:
+    again = "" if isinstance(error, ModuleNotFoundError) else "--force-reinstall "
+    return MissingToolError(f"{package} cannot be imported ({first_line(error)}).", f"pip install {again}{package}")

@@ -26,7 +26,7 @@ from evm_deploy.calib.scheme import Scheme
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.calib.taps import Tap
 from evm_deploy.data.samples import Samples
-from evm_deploy.errors import BundleError, CheckFailed, InputError
+from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
 from evm_deploy.verification.tolerances import PARITY
 
@@ -136,8 +136,9 @@ def _float_graph(bundle: Bundle) -> onnx.ModelProto:
         proto = onnx.load(bundle.model_path, load_external_data=False)
         onnx.checker.check_model(proto)
     except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
-        raise BundleError(f"{bundle.model_path} is not a valid graph ({reason}).", "export the model again.") from error
+        raise BundleError(
+            f"{bundle.model_path} is not a valid graph ({first_line(error)}).", "export the model again."
+        ) from error
     names = [node.name for node in proto.graph.node]
     scans = any(node.domain == functions.DOMAIN and node.op_type in functions.SCANS for node in proto.graph.node)
     if not scans or "" in names or len(set(names)) < len(names):

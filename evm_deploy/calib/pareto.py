@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from evm_deploy.calib.plots import save
+from evm_deploy.calib.plots import FIGURES, save
 from evm_deploy.calib.search import Mix, Search
-from evm_deploy.optional import matplotlib
+from evm_deploy.optional import library
 
 FLOAT = Mix((), 0.0, 0.0, 1.0)
 
@@ -21,7 +21,7 @@ def front(mixes: Sequence[Mix]) -> list[Mix]:
 
 def plot_search(search: Search, folder: Path) -> Path:
     """Writes `search.png` into `folder`. Raises MissingToolError (matplotlib), OutputError."""
-    figure = matplotlib().Figure(figsize=(9, 5), layout="constrained")
+    figure = library(FIGURES).Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     for mixes, color, label in (
         (search.alone, "tab:gray", "one part alone"),

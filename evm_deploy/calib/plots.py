@@ -12,11 +12,12 @@ import numpy as np
 from evm_deploy.calib.ranges import Range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.errors import OutputError
-from evm_deploy.optional import matplotlib
+from evm_deploy.optional import library
 
 BARS = 256
 COLUMNS, ROWS = 3, 5  # of a page
 NAME_LENGTH = 48
+FIGURES = "matplotlib.figure"  # draws to files without a window
 
 
 def plot_ranges(
@@ -27,12 +28,12 @@ def plot_ranges(
     Counts are on a logarithmic scale; what lies outside the range is red. Only tensors with a range are drawn. Raises
     MissingToolError (matplotlib), OutputError.
     """
-    library, names = matplotlib(), [name for name in statistics if name in ranges]
+    names = [name for name in statistics if name in ranges]
     pages: list[Path] = []
     for start in range(0, len(names), COLUMNS * ROWS):
         shown = names[start : start + COLUMNS * ROWS]
         rows = -(-len(shown) // COLUMNS)
-        figure = library.Figure(figsize=(5 * COLUMNS, 2.4 * rows))
+        figure = library(FIGURES).Figure(figsize=(5 * COLUMNS, 2.4 * rows))
         figure.subplots_adjust(0.03, 0.03, 0.99, 1 - 0.8 / (2.4 * rows), 0.12, 0.4)
         for index, name in enumerate(shown):
             _draw(figure.add_subplot(rows, COLUMNS, index + 1), name, statistics[name], ranges[name])
@@ -60,7 +61,7 @@ def _draw(axes: Any, name: str, statistics: TensorStatistics, chosen: Range) -> 
 
 def prepare(folder: Path) -> None:
     """Raises MissingToolError (matplotlib) or OutputError where there will be no plots: now, not after hours."""
-    matplotlib()
+    library(FIGURES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -56,7 +56,7 @@ def run(
     Raises MissingToolError without Dask, ClusterError: the cluster cannot be reached, has no workers, or lost them all;
     and what `running.answer` raises.
     """
-    distributed = optional.distributed()
+    distributed = optional.library("distributed")
     images = len(next(iter(samples.values())))
     if options.workers is not None:
         options = dataclasses.replace(options, workers=min(options.workers, images))  # more would have nothing to do

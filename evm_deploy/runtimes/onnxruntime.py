@@ -9,7 +9,7 @@ import numpy.typing as npt
 import onnxruntime
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.errors import BundleError, OutputError
+from evm_deploy.errors import BundleError, OutputError, first_line
 from evm_deploy.runtimes import Ways
 from evm_deploy.scan import native
 
@@ -64,7 +64,7 @@ class OnnxRunner:
             outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {self.tensors[0][0]: image})
         except Exception as error:
             what = f"onnxruntime cannot run the model on {image.dtype} {image.shape}"
-            raise BundleError(f"{what}: {_line(error)}.", EXPORT_AGAIN) from error
+            raise BundleError(f"{what}: {first_line(error)}.", EXPORT_AGAIN) from error
         return outputs
 
     def close(self) -> None:
@@ -102,7 +102,7 @@ def profiled(
         for _ in range(runs):
             session.run(None, {session.get_inputs()[0].name: image})
     except Exception as error:
-        raise BundleError(f"onnxruntime cannot run {model}: {_line(error)}.", EXPORT_AGAIN) from error
+        raise BundleError(f"onnxruntime cannot run {model}: {first_line(error)}.", EXPORT_AGAIN) from error
     return folder / "optimised.onnx", Path(session.end_profiling())
 
 
@@ -122,8 +122,4 @@ def _session(model: Path | bytes, options: Any) -> Any:
     try:
         return onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # pybind's exceptions have no common base of their own
-        raise BundleError(f"onnxruntime cannot load the model: {_line(error)}.", EXPORT_AGAIN) from error
-
-
-def _line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(". ")
+        raise BundleError(f"onnxruntime cannot load the model: {first_line(error)}.", EXPORT_AGAIN) from error

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evm_deploy.errors import MissingToolError, OptionError
+from evm_deploy.errors import MissingToolError, OptionError, first_line
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def find() -> Found:
         except ModuleNotFoundError:
             reasons.append(f"{row.module} is not installed")
         except Exception as error:  # a library made for another system or driver raises what it likes
-            reasons.append(f"{row.module} cannot be loaded ({(str(error).splitlines() or [type(error).__name__])[0]})")
+            reasons.append(f"{row.module} cannot be loaded ({first_line(error)})")
     return Found(None, tuple(reasons))
 
 

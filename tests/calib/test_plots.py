@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from evm_deploy import optional
 from evm_deploy.calib import plots
 from evm_deploy.calib.plots import plot_ranges
 from evm_deploy.calib.ranges import Range, choose
@@ -42,11 +41,9 @@ def test_what_is_cut_off_is_red(statistics_of: Make, tmp_path: Path) -> None:
 
 
 def test_without_matplotlib(statistics_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    optional.matplotlib.cache_clear()
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     with pytest.raises(MissingToolError, match="pip install matplotlib"):
         plot_ranges({"x": statistics_of([1])}, {"x": Range(0, 1)}, tmp_path)
-    optional.matplotlib.cache_clear()
 
 
 def test_where_nothing_can_be_written(statistics_of: Make, tmp_path: Path) -> None:

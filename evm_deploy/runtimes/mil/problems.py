@@ -1,6 +1,6 @@
 """What is wrong with a package that cannot be read or run, said in one line."""
 
-from evm_deploy.errors import BundleError
+from evm_deploy.errors import BundleError, first_line
 
 LONGEST_NAME = 80
 
@@ -17,4 +17,4 @@ def shown(name: str) -> str:
 
 def line(error: Exception) -> str:
     """The first line of a library's error."""
-    return (str(error).splitlines() or [type(error).__name__])[0][:300].rstrip(". ")
+    return first_line(error)[:300]
