@@ -6,31 +6,26 @@ import importlib.metadata
 import itertools
 import os
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from evm_deploy.bundle import Bundle, CheckpointRecord, Manifest, Preprocessing, Sample, write_bundle
+from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib.options import QuantizeOptions
-from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
+from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import TARGETS, ExportOptions
-from evm_deploy.jsontext import utf8_name
 from evm_deploy.labels import read_labels
 
 if TYPE_CHECKING:
-    import numpy.typing as npt
-
     from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
-    from evm_deploy.model import EfficientVMamba
-    from evm_deploy.model.checkpoint import Checkpoint
+    from evm_deploy.prediction import Prediction
     from evm_deploy.verification.parity import ParityReport
 
 Progress = Callable[[str], None]
 Location = str | os.PathLike[str]
-TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
 @dataclass(frozen=True)
@@ -39,14 +34,6 @@ class ExportResult:
 
     bundle: Bundle
     report: "ParityReport | None"
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """The best classes of one image, as (label, probability), best first."""
-
-    image: Path
-    top: tuple[tuple[str, float], ...]
 
 
 def export(
@@ -66,6 +53,7 @@ def export(
         import numpy as np
 
         from evm_deploy.exporters.deployed import Source
+        from evm_deploy.exporters.record import check_float16, first_manifest, golden_pair
         from evm_deploy.model.checkpoint import read_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.images import verification_images
@@ -77,8 +65,8 @@ def export(
         labels = read_labels(Path(options.labels), source.config.num_classes) if options.labels else None
         model = source.build()
         if options.precision == "fp16":
-            _check_float16(model, checkpoint)
-        manifest = _manifest(source, Path(checkpoint).name, options)
+            check_float16(model, checkpoint)
+        manifest = first_manifest(source, Path(checkpoint).name, options)
         images = verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
@@ -88,7 +76,7 @@ def export(
         manifest = dataclasses.replace(manifest, build=build or None)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
-        sample = _golden_pair(model, manifest, images)
+        sample = golden_pair(model, manifest, images)
         if not all(np.isfinite(output).all() for output in sample.outputs):
             raise CheckpointError(f"{checkpoint} gives values that are not finite.", "use another checkpoint.")
         draft.write_sample(sample)
@@ -122,6 +110,7 @@ def quantize(
     from evm_deploy.calib.plots import prepare
     from evm_deploy.data.samples import left_out, read_samples
     from evm_deploy.evaluation.running import check_labels
+    from evm_deploy.exporters.record import tools
     from evm_deploy.runtimes import runtime_of
     from evm_deploy.verification.artifact import verify_against_float
 
@@ -155,7 +144,7 @@ def quantize(
             manifest,
             precision="int8",
             model_file=model_file,
-            tools=_tools(),
+            tools=tools(),
             build=facts or None,
             calibration=calibration,
             parity=None,
@@ -210,40 +199,15 @@ def verify(
 
 def predict(
     bundle: Location, images: Location | Sequence[Location], *, top: int = 5, library: bool = True
-) -> list[Prediction]:
+) -> "list[Prediction]":
     """The `top` classes of each image, by the bundle alone; `library` uses our operators where they are built.
 
     Raises BundleError (a backbone has no classes), ImageError.
     """
-    import numpy as np
+    from evm_deploy.prediction import best_classes
 
-    from evm_deploy.images import load_image, preprocess
-    from evm_deploy.runtimes import runtime_of
-
-    images = [images] if isinstance(images, (str, os.PathLike)) else images
-    opened = Bundle.open(bundle)
-    manifest, labels = opened.manifest, opened.labels()
-    if manifest.task != "classification":
-        raise BundleError(f"{bundle} is a backbone: it gives feature maps, not classes.", "predict with a classifier.")
-    spec, found = manifest.outputs[0], []
-    with runtime_of(opened).open_bundle(opened, library=library) as runner:
-        for image in images:
-            scores = runner.run(preprocess(load_image(image), manifest.preprocessing))[0]
-            fits = spec.fits(scores.shape, str(scores.dtype)) and bool(np.isfinite(scores).all())
-            if fits and spec.meaning == "probabilities":
-                fits = bool(((scores > -1e-3) & (scores < 1 + 1e-3)).all())
-            if not fits:
-                raise BundleError(f"{bundle} gives no scores for {image}.", "verify the bundle, or export it again.")
-            shares = scores[0].astype(np.float64)
-            if spec.meaning == "logits":
-                shares = np.exp(shares - shares.max())
-                shares /= shares.sum()
-            best = np.argsort(-shares, kind="stable")[:top]
-            names = [f"class {i}" for i in range(len(shares))] if labels is None else labels
-            if len(names) != len(shares):
-                raise BundleError(f"{bundle} has {len(names)} labels for {len(shares)} classes.", "export it again.")
-            found.append(Prediction(Path(image), tuple((names[i], float(shares[i])) for i in best)))
-    return found
+    named = [images] if isinstance(images, (str, os.PathLike)) else images
+    return best_classes(Bundle.open(bundle), [Path(image) for image in named], top=top, library=library)
 
 
 def evaluate(
@@ -271,29 +235,6 @@ _RECALIBRATE = "calibrate on more images, or on images like those that the model
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
 
 
-def _manifest(source: "Checkpoint", file: str, options: ExportOptions) -> Manifest:
-    """What can be said of the bundle before it is written."""
-    from evm_deploy.exporters.deployed import io_specs
-
-    config = source.config
-    inputs, outputs = io_specs(config, options)
-    return Manifest(
-        task="backbone" if config.num_classes is None else "classification",
-        target=options.target,
-        precision=options.precision,
-        model_file=TARGETS[options.target].model_file,
-        inputs=inputs,
-        outputs=outputs,
-        preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
-        checkpoint=CheckpointRecord(utf8_name(file), source.sha256, options.key),
-        model=dataclasses.asdict(config),
-        scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
-        tools=_tools(),
-        opset=options.opset if "opset" in TARGETS[options.target].offers else None,
-        more_sizes=options.more_sizes,
-    )
-
-
 def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
     """Raises OptionError for places that are within each other: what was measured would be in the bundle's way, or the
     float bundle, which alone can be quantised again, would be replaced or added to.
@@ -304,34 +245,6 @@ def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
     for name, folder in (("cache", options.cache), ("plots", options.plots)):
         if folder is not None and target in (Path(folder).resolve(), *Path(folder).resolve().parents):
             raise OptionError(f"--{name} {folder} is in --out.", "choose another: --out is for the bundle alone.")
-
-
-def _tools() -> dict[str, str]:
-    """The versions of what makes a bundle."""
-    return {name: importlib.metadata.version(name) for name in TOOLS}
-
-
-def _check_float16(model: "EfficientVMamba", checkpoint: Location) -> None:
-    """Raises CheckpointError for a weight that float16 cannot hold, once folded; a scan's own may stay float32."""
-    import torch
-
-    from evm_deploy.model.fold import SCAN_PARAMETERS, fold
-
-    largest = torch.finfo(torch.float16).max
-    for name, tensor in fold(model).state_dict().items():
-        if name.rpartition(".")[2] not in SCAN_PARAMETERS and bool((tensor.abs() > largest).any()):
-            raise CheckpointError(f"{checkpoint}: {name} is too large for float16.", "export it with --precision fp32.")
-
-
-def _golden_pair(model: "EfficientVMamba", manifest: Manifest, images: "Mapping[str, npt.NDArray[Any]]") -> Sample:
-    """The first verification image, and what PyTorch makes of it."""
-    from evm_deploy.exporters.deployed import reference
-    from evm_deploy.runtimes.pytorch import TorchRunner
-
-    softmax = manifest.outputs[0].meaning == "probabilities"
-    image = next(iter(images.values()))
-    outputs = TorchRunner(reference(model, manifest.preprocessing, softmax=softmax)).run(image)
-    return Sample(image, tuple(outputs))
 
 
 def _worst(report: "ParityReport") -> str:

@@ -20,7 +20,8 @@ from evm_deploy.diagnosis import Check
 from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.options import ExportOptions
 from evm_deploy.model import EfficientVMamba, ModelConfig
-from evm_deploy.pipeline import ExportResult, Prediction
+from evm_deploy.pipeline import ExportResult
+from evm_deploy.prediction import Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
 ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
@@ -399,7 +400,7 @@ def test_names_that_the_terminal_cannot_print(encoding: str) -> None:
         "import sys\n"
         "from pathlib import Path\n"
         "from evm_deploy import cli, pipeline\n"
-        "from evm_deploy.pipeline import Prediction\n"
+        "from evm_deploy.prediction import Prediction\n"
         f"pipeline.predict = lambda *a, **k: [Prediction(Path(sys.argv[1]), (({label!r}, 1.0),))]\n"
         "sys.exit(cli.main(['predict', 'out', *sys.argv[1:]]))\n"
     )
