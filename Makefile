@@ -5,7 +5,7 @@ OUT ?= demo-out
 DIGITS := examples/digits
 CALLS := examples/calls
 
-.PHONY: demo test test-slow test-aarch64 test-oldest bench check clean
+.PHONY: demo system test test-slow test-aarch64 test-oldest bench check clean
 
 demo: .venv/installed
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
@@ -26,10 +26,18 @@ demo: .venv/installed
 	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --target tensorrt --precision fp16 \
 		--out $(OUT)/tiny-tensorrt --overwrite
 
-test: .venv/installed
+# A real browser and a real SSH server; where they are missing and cannot be installed, their tests are skipped.
+system:
+	@for have in chromedriver:chromium-driver /usr/sbin/sshd:openssh-server npm:npm; do \
+		command -v $${have%%:*} > /dev/null || missing="$$missing $${have##*:}"; done; \
+	if [ -n "$$missing" ] && [ "$$(id -u)" = 0 ] && command -v apt-get > /dev/null; then \
+		apt-get update -qq && apt-get install -y -qq --no-install-recommends $$missing > /dev/null; \
+	elif [ -n "$$missing" ]; then echo "not installed, their tests are skipped:$$missing"; fi
+
+test: .venv/installed system
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-test-slow: .venv/installed
+test-slow: .venv/installed system
 	$(BIN)/python -m pytest -n 2 -m slow
 
 test-aarch64: .venv/installed

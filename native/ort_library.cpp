@@ -197,6 +197,28 @@ int64_t attribute(const OrtKernelInfo* info, const char* name, int64_t otherwise
 
 constexpr int kRow = 0;  // the type of an input that is that of the output: mostly what the graph computes in
 
+// ES2D without the weights of its first projection, which are input `x_proj`; the inputs from `dt_proj` on are alike in
+// all forms of it.
+evm::EfficientScan2D scan_2d(Call& call, int64_t step, size_t x_proj, size_t dt_proj) {
+  const Shape x = call.shape(0, "x", 4, "(B, H, W, D)");
+  const Shape rank = call.shape(dt_proj, "dt_proj", 3, "(K, R, D)"), A = call.shape(dt_proj + 2, "A", 3, "(K, N, D)");
+  const int64_t K = step * step, D = x[3], R = rank[1], N = A[1];
+  call.expect(x_proj, "x_proj", {K, D, R + 2 * N});
+  call.expect(dt_proj, "dt_proj", {K, R, D});
+  call.expect(dt_proj + 1, "dt_bias", {K, D});
+  call.expect(dt_proj + 2, "A", {K, N, D});
+  call.expect(dt_proj + 3, "D", {K, D});
+  evm::EfficientScan2D scan = {};
+  scan.batch = x[0], scan.height = x[1], scan.width = x[2];
+  scan.channels = D, scan.states = N, scan.rank = R, scan.step = step;
+  scan.x = call.floats(0, true);
+  scan.dt_proj = call.floats(dt_proj, true);
+  scan.dt_bias = call.floats(dt_proj + 1, false);
+  scan.A = call.floats(dt_proj + 2, false);
+  scan.skip = call.floats(dt_proj + 3, false);
+  return scan;
+}
+
 struct EfficientScan2D {
   static constexpr const char* kName = "EfficientScan2D";
   static constexpr size_t kInputs = 6, kRequired = 6, kTypeFrom = 0;
@@ -209,24 +231,9 @@ struct EfficientScan2D {
   }
 
   void compute(Call& call) const {
-    const Shape x = call.shape(0, "x", 4, "(B, H, W, D)");
-    const Shape dt_proj = call.shape(2, "dt_proj", 3, "(K, R, D)"), A = call.shape(4, "A", 3, "(K, N, D)");
-    const int64_t K = step * step, D = x[3], R = dt_proj[1], N = A[1];
-    call.expect(1, "x_proj", {K, D, R + 2 * N});
-    call.expect(2, "dt_proj", {K, R, D});
-    call.expect(3, "dt_bias", {K, D});
-    call.expect(4, "A", {K, N, D});
-    call.expect(5, "D", {K, D});
-    evm::EfficientScan2D scan = {};
-    scan.batch = x[0], scan.height = x[1], scan.width = x[2];
-    scan.channels = D, scan.states = N, scan.rank = R, scan.step = step;
-    scan.x = call.floats(0, true);
+    evm::EfficientScan2D scan = scan_2d(call, step, 1, 2);
     scan.x_proj = call.floats(1, true);
-    scan.dt_proj = call.floats(2, true);
-    scan.dt_bias = call.floats(3, false);
-    scan.A = call.floats(4, false);
-    scan.skip = call.floats(5, false);
-    scan.y = call.output(x);
+    scan.y = call.output(call.shape(0));
     evm::run(scan, call.parallel);
     call.finish();
   }
@@ -244,31 +251,16 @@ struct QuantizedEfficientScan2D {
   explicit QuantizedEfficientScan2D(const OrtKernelInfo* info) : step(EfficientScan2D(info).step) {}
 
   void compute(Call& call) const {
-    const Shape x = call.shape(0, "x", 4, "(B, H, W, D)");
-    const Shape dt_proj = call.shape(5, "dt_proj", 3, "(K, R, D)"), A = call.shape(7, "A", 3, "(K, N, D)");
-    const int64_t K = step * step, D = x[3], R = dt_proj[1], N = A[1];
+    evm::EfficientScan2D scan = scan_2d(call, step, 3, 5);
     call.expect(1, "x_scale", {});
     call.expect(2, "x_zero_point", {});
-    call.expect(3, "x_proj", {K, D, R + 2 * N});
-    call.expect(4, "x_proj_scale", {K, R + 2 * N});
-    call.expect(5, "dt_proj", {K, R, D});
-    call.expect(6, "dt_bias", {K, D});
-    call.expect(7, "A", {K, N, D});
-    call.expect(8, "D", {K, D});
+    call.expect(4, "x_proj_scale", {step * step, scan.rank + 2 * scan.states});
     evm::IntegerWeights integers = {};
     integers.rounding = {*call.floats(1, false), *static_cast<const uint8_t*>(call.data(2))};
     integers.W = static_cast<const int8_t*>(call.data(3));
     integers.scales = call.floats(4, false);
-    evm::EfficientScan2D scan = {};
-    scan.batch = x[0], scan.height = x[1], scan.width = x[2];
-    scan.channels = D, scan.states = N, scan.rank = R, scan.step = step;
-    scan.x = call.floats(0, false);
-    scan.dt_proj = call.floats(5, false);
-    scan.dt_bias = call.floats(6, false);
-    scan.A = call.floats(7, false);
-    scan.skip = call.floats(8, false);
     scan.integers = &integers;
-    scan.y = call.output(x);
+    scan.y = call.output(call.shape(0));
     evm::run(scan, call.parallel);
   }
 
