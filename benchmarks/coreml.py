@@ -13,8 +13,8 @@ from typing import Any
 
 import numpy as np
 import torch
+from rows import save, table
 from safetensors.torch import save_file
-from timing import save, table
 
 import evm_deploy
 from evm_deploy import ExportOptions, ModelConfig

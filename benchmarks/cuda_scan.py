@@ -13,13 +13,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from timing import quartiles, save, table
+from rows import save, table
 from torch import Tensor
 
 from evm_deploy.cuda import driver, launch
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.model import VARIANTS
+from evm_deploy.profiling.agent.timing import quartiles
 from evm_deploy.scan import reference
 from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 

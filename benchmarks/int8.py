@@ -17,13 +17,14 @@ import numpy as np
 import numpy.typing as npt
 import torch
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
+from rows import save, table
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
-from timing import interleaved, quartiles, save, table
 
 import evm_deploy
 from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.images import preprocess
+from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.verification.integers import model_report

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantFormat, QuantType, quantize_static
-from timing import save, table
+from rows import save, table
 
 import evm_deploy
 from evm_deploy import ExportOptions

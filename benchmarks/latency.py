@@ -14,13 +14,14 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
-from timing import interleaved, quartiles, save, table
+from rows import save, table
 from unroll import unroll
 
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.model import VARIANTS, EfficientVMamba
+from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.verification.tolerances import PARITY

@@ -14,8 +14,9 @@ import onnx
 import onnxruntime
 import torch
 from forms import FORMS, inputs, operator
-from timing import interleaved, quartiles, save, table
+from rows import save, table
 
+from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.scan import chunked, native, reference
 from evm_deploy.verification.tolerances import KERNEL_RELATIVE
 

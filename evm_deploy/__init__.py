@@ -13,30 +13,44 @@ if TYPE_CHECKING:
     from evm_deploy.model import EfficientVMamba as EfficientVMamba
     from evm_deploy.model import ModelConfig as ModelConfig
     from evm_deploy.model.checkpoint import load as load
+    from evm_deploy.packaging.options import PackageOptions as PackageOptions
+    from evm_deploy.pipeline import benchmark as benchmark
     from evm_deploy.pipeline import evaluate as evaluate
     from evm_deploy.pipeline import export as export
+    from evm_deploy.pipeline import package as package
     from evm_deploy.pipeline import predict as predict
+    from evm_deploy.pipeline import profile as profile
     from evm_deploy.pipeline import quantize as quantize
+    from evm_deploy.pipeline import report as report
     from evm_deploy.pipeline import verify as verify
+    from evm_deploy.profiling.benchmark_options import BenchmarkOptions as BenchmarkOptions
+    from evm_deploy.profiling.options import ProfileOptions as ProfileOptions
     from evm_deploy.scan import selective_scan_fn as selective_scan_fn
     from evm_deploy.scan.native import native_library as native_library
 
 # Loaded on first use: importing the package must not import torch.
 _HOMES = {
+    "BenchmarkOptions": "profiling.benchmark_options",
     "Bundle": "bundle",
     "EfficientVMamba": "model",
     "EvaluateOptions": "evaluation.options",
     "ExportOptions": "exporters.options",
     "ModelConfig": "model",
+    "PackageOptions": "packaging.options",
+    "ProfileOptions": "profiling.options",
     "QuantizeOptions": "calib.options",
+    "benchmark": "pipeline",
     "doctor": "diagnosis",
     "evaluate": "pipeline",
     "export": "pipeline",
     "inspect": "inspection",
     "load": "model.checkpoint",
     "native_library": "scan.native",
+    "package": "pipeline",
     "predict": "pipeline",
+    "profile": "pipeline",
     "quantize": "pipeline",
+    "report": "pipeline",
     "selective_scan_fn": "scan",
     "verify": "pipeline",
 }

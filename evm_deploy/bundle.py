@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import json
 import os
-import secrets
-import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +15,8 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.errors import BundleError, OutputError
+from evm_deploy.errors import BundleError
+from evm_deploy.folders import Kind, files_below, write_folder
 from evm_deploy.manifest import CheckpointRecord, IOSpec, Manifest, Preprocessing
 
 __all__ = [
@@ -152,7 +150,7 @@ class Draft:
 
         May be called again, with another manifest or after files changed; the last call counts.
         """
-        names = sorted(file.relative_to(self.path).as_posix() for file in _files(self.path))
+        names = sorted(file.relative_to(self.path).as_posix() for file in files_below(self.path))
         files = {name: sha256_file(self.path / name) for name in names if name != MANIFEST}
         self._write(MANIFEST, dataclasses.replace(manifest, files=files).to_json())
         return Bundle.open(self.path)
@@ -168,26 +166,8 @@ def write_bundle(out: str | os.PathLike[str], overwrite: bool = False) -> Iterat
     The block must call `Draft.seal`. With `overwrite` a bundle at `out` is replaced, at the end. Raises OutputError:
     `out` exists (with `overwrite`: and is not a bundle alone), cannot be written, or the disk is full.
     """
-    target = Path(os.path.realpath(out))
-    _check_free(target, overwrite)
-    made = _missing_parents(target)
-    draft = Draft(target.parent / f".{target.name}.{secrets.token_hex(4)}.partial")
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft.path.mkdir()
-        yield draft
-        if not (draft.path / MANIFEST).is_file():
-            raise RuntimeError("the block that wrote the bundle did not seal it")
-        _check_free(target, overwrite)
-        _move(draft.path, target)
-    except BaseException as error:
-        shutil.rmtree(draft.path, ignore_errors=True)
-        for folder in made:
-            with contextlib.suppress(OSError):  # not made yet, or somebody put something into it meanwhile
-                folder.rmdir()
-        if isinstance(error, OSError) and (reason := _cannot_write(error, draft.path, target)):
-            raise reason from error
-        raise
+    with write_folder(out, KIND, overwrite) as folder:
+        yield Draft(folder)
 
 
 def sha256_file(path: str | os.PathLike[str]) -> str:
@@ -229,72 +209,10 @@ def _regular_file(root: Path, name: str) -> Path:
     return path
 
 
-def _files(root: Path) -> Iterator[Path]:
-    return (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
+def _listed(root: Path) -> set[str]:
+    """The names of all files of the bundle at `root`."""
+    manifest = json.loads(_read_manifest(root))
+    return manifest["files"].keys() | {MANIFEST} if "schema_version" in manifest else set()
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
-    """Raises OutputError unless `target` may be created, or replaced without losing anything but a bundle."""
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists.", "choose another --out, or pass --overwrite to replace a bundle.")
-    stranger = _stranger(target)
-    if stranger is not None:
-        raise OutputError(f"{target} is not replaced: {stranger}.", "choose another --out, or remove it yourself.")
-
-
-def _stranger(target: Path) -> str | None:
-    """Why deleting `target` could lose something of the user's; None for a bundle or an empty folder."""
-    if not target.is_dir():
-        return "it is not a folder"
-    if target in (Path.cwd(), *Path.cwd().parents):
-        return "it is the current folder, or holds it"
-    if all(entry.name == ".DS_Store" for entry in target.iterdir()):
-        return None
-    try:
-        manifest = json.loads(_read_manifest(target))
-        ours = manifest["files"].keys() | {MANIFEST} if "schema_version" in manifest else set()
-    except (BundleError, OSError, ValueError, RecursionError, LookupError, TypeError, AttributeError):
-        ours = set()
-    if MANIFEST not in ours:
-        return "it is not a bundle"
-    names = {file.relative_to(target).as_posix() for file in _files(target)} - {".DS_Store"}
-    others = sorted(names - ours)
-    return f"it holds {others[0]}, which is not part of the bundle" if others else None
-
-
-def _missing_parents(target: Path) -> list[Path]:
-    """The folders above `target` that do not exist yet, innermost first."""
-    return [folder for folder in target.parents if not os.path.lexists(folder)]
-
-
-def _move(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what was there is put back if that fails, and deleted only after it worked."""
-    old = source.with_suffix(".old")
-    try:
-        if os.path.lexists(target):
-            target.rename(old)
-        source.rename(target)
-    except BaseException:
-        if os.path.lexists(old) and not os.path.lexists(target):
-            old.rename(target)
-        raise
-    finally:
-        if os.path.lexists(target):
-            shutil.rmtree(old, ignore_errors=True)
-
-
-def _cannot_write(error: OSError, draft: Path, target: Path) -> OutputError | None:
-    """An OSError of the destination as ours; None for one that has to do with another file."""
-    folder = isinstance(error, shutil.Error)  # of copying one: it has no errno, and a list of reasons
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (folder and os.strerror(errno.ENOSPC) in str(error)):
-        return OutputError(f"the disk is full: {target} is not written.", "free some space, or choose another --out.")
-    if folder:
-        return OutputError(f"{target} cannot be written.", "choose an --out that you can write to.")
-    named = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike)))
-    places = [Path(os.fsdecode(name)) for name in named]
-    ours = (draft, target, *target.parents)
-    if any(place in ours or draft in place.parents for place in places):
-        return OutputError(f"{target} cannot be written ({error.strerror}).", "choose an --out that you can write to.")
-    return None
+KIND = Kind("bundle", MANIFEST, _listed)

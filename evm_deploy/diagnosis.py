@@ -7,6 +7,7 @@ import importlib
 import importlib.metadata
 import platform
 import re
+import shutil
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,8 +20,22 @@ OPTIONAL = (
     ("tensorrt", "tensorrt", "engines for the GPU in this machine"),
     ("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
     ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
-    ("matplotlib", "matplotlib", "pictures of ranges"),
+    ("matplotlib", "matplotlib", "pictures of ranges and of profiles"),
+    ("jinja2", "jinja2", "profiles as HTML"),
+    ("aiohttp", "aiohttp", "profile --device browser"),
+    ("segno", "segno", "its QR code in the terminal"),
+    ("cryptography", "cryptography", "signed packages"),
     ("distributed", "distributed", "evaluate --workers and --cluster"),
+)
+# Programs that single commands start: the program, what is not there without it, how to get it.
+PROGRAMS = (
+    ("ssh", "profile --device ssh://...", "install OpenSSH's client (Debian: apt install openssh-client)."),
+    ("adb", "profile --device adb", "install Android's platform tools (Debian: apt install adb)."),
+    (
+        "npm",
+        "onnxruntime-web, for --device browser and --for web",
+        "install Node.js with npm (Debian: apt install npm).",
+    ),
 )
 DISTRIBUTION = "evm-deploy"
 
@@ -44,7 +59,8 @@ class Check:
 def doctor() -> list[Check]:
     """The state of this machine, a row for each thing that a command uses. Raises nothing."""
     optional = [_optional(*row) for row in OPTIONAL]
-    return [_python(), *map(_library, LIBRARIES), _native(), *optional, _gpu()]
+    programs = [_program(*row) for row in PROGRAMS]
+    return [_python(), *map(_library, LIBRARIES), _native(), *optional, *programs, _gpu()]
 
 
 def _python() -> Check:
@@ -78,6 +94,13 @@ def _optional(name: str, package: str, purpose: str) -> Check:
     except importlib.metadata.PackageNotFoundError:
         return Check(name, "missing", f"not installed: needed for {purpose}", f"pip install {package}", required=False)
     return Check(name, "ok", f"{version} is installed", required=False)
+
+
+def _program(name: str, purpose: str, fix: str) -> Check:
+    path = shutil.which(name)
+    if path is None:
+        return Check(name, "missing", f"not installed: needed for {purpose}", fix, required=False)
+    return Check(name, "ok", path, required=False)
 
 
 def _gpu() -> Check:

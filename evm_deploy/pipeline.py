@@ -17,11 +17,18 @@ from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionEr
 from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import TARGETS, ExportOptions
 from evm_deploy.labels import read_labels
+from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.profiling.benchmark_options import BenchmarkOptions
+from evm_deploy.profiling.options import ProfileOptions
 
 if TYPE_CHECKING:
     from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
+    from evm_deploy.packaging.package import Package
+    from evm_deploy.packaging.verify import PackageReport
     from evm_deploy.prediction import Prediction
+    from evm_deploy.profiling.benchmark_report import BenchmarkReport
+    from evm_deploy.profiling.report import ProfileReport
     from evm_deploy.verification.parity import ParityReport
 
 Progress = Callable[[str], None]
@@ -172,17 +179,27 @@ def verify(
     *,
     checkpoint: Location | None = None,
     images: Location | None = None,
+    public_key: str | None = None,
     progress: Progress | None = None,
-) -> "ParityReport":
+) -> "ParityReport | PackageReport":
     """Runs a bundle on every runtime here and compares: with `checkpoint` in PyTorch, else with its golden pair.
 
-    Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's).
+    Of a package, a folder or an archive, every byte, with `public_key` the signature, and each of its bundles.
+    Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's); of a package
+    CheckFailed too.
     """
     from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.packaging.verify import is_package
     from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
     from evm_deploy.verification.images import verification_images
 
     say = progress or (lambda stage: None)
+    if is_package(Path(bundle)):
+        if checkpoint is not None or images is not None:
+            raise OptionError("a package is compared with its golden pairs.", "leave --checkpoint and --images out.")
+        return _verify_package(Path(bundle), public_key, say)
+    if public_key is not None:
+        raise OptionError(f"{bundle} is a bundle; packages are signed.", "leave --public-key out.")
     opened = Bundle.open(bundle)
     if checkpoint is None:
         if images is not None:
@@ -206,8 +223,7 @@ def predict(
     """
     from evm_deploy.prediction import best_classes
 
-    named = [images] if isinstance(images, (str, os.PathLike)) else images
-    return best_classes(Bundle.open(bundle), [Path(image) for image in named], top=top, library=library)
+    return best_classes(Bundle.open(bundle), _paths(images), top=top, library=library)
 
 
 def evaluate(
@@ -226,13 +242,92 @@ def evaluate(
     """
     from evm_deploy.evaluation.evaluate import evaluate as run
 
-    named = [bundles] if isinstance(bundles, (str, os.PathLike)) else bundles
-    return run([Path(bundle) for bundle in named], data, options or EvaluateOptions(), progress or (lambda stage: None))
+    return run(_paths(bundles), data, options or EvaluateOptions(), progress or (lambda stage: None))
+
+
+def profile(
+    bundles: Location | Sequence[Location],
+    options: ProfileOptions | None = None,
+    *,
+    progress: Progress | None = None,
+) -> "ProfileReport":
+    """How long the bundles take on a device, in turns, with what a time is worth nothing without.
+
+    A bundle that could not be measured, or whose golden pair is not met there, has an `error` in the report and no
+    times. Raises BundleError, DeviceError, MissingToolError, OptionError, OutputError.
+    """
+    from evm_deploy.profiling.profiler import run
+
+    return run(_paths(bundles), options or ProfileOptions(), progress or (lambda stage: None))
+
+
+def report(
+    profiles: Location | Sequence[Location],
+    *,
+    evaluation: Location | None = None,
+    out: Location | None = None,
+    html: Location | None = None,
+    overwrite: bool = False,
+) -> "list[ProfileReport]":
+    """The profiles in files or folders, of any devices; `out` gets all that `profile` writes, `html` one page.
+
+    evaluation: what `evaluate` wrote to its `out`, for accuracy beside latency.
+    Raises InputError: not profiles; OutputError, MissingToolError.
+    """
+    from evm_deploy import reporting
+    from evm_deploy.reporting import accuracy
+
+    found = reporting.read(_paths(profiles))
+    known = accuracy.read(Path(evaluation)) if evaluation is not None else ()
+    if out is not None:
+        reporting.write(out, found, overwrite, known)
+    if html is not None:
+        reporting.write_page(html, found, overwrite, known)
+    return found
+
+
+def benchmark(
+    checkpoint: Location, options: BenchmarkOptions | None = None, *, progress: Progress | None = None
+) -> "BenchmarkReport":
+    """Exports every target and precision that this machine can, and measures them beside each other and PyTorch.
+
+    An export that fails is a row that says why. Raises CheckpointError, InputError, OptionError, OutputError.
+    """
+    from evm_deploy.profiling.benchmark import benchmark as run
+
+    return run(Path(checkpoint), options or BenchmarkOptions(), progress or (lambda stage: None))
+
+
+def package(
+    bundles: Location | Sequence[Location], out: Location, options: PackageOptions, *, progress: Progress | None = None
+) -> "Package":
+    """Writes what an app, a board or a web site takes; nothing is left at `out` when anything fails.
+
+    Raises BundleError, InputError, MissingToolError, OptionError (a bundle that the platform does not take),
+    OutputError.
+    """
+    from evm_deploy.packaging.package import package as run
+
+    return run(_paths(bundles), out, options, progress or (lambda stage: None))
 
 
 VERIFIED_SAMPLES = 8
 _RECALIBRATE = "calibrate on more images, or on images like those that the model will see; or --exclude a block."
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
+
+
+def _verify_package(path: Path, public_key: str | None, say: Progress) -> "PackageReport":
+    from evm_deploy.packaging.verify import PackageReport, opened
+    from evm_deploy.verification.artifact import verify_against_sample
+
+    say("checking every file of the package")
+    with opened(path, public_key) as (verified, models):
+        say("verifying against the golden pairs")
+        return PackageReport(verified, {model.name: verify_against_sample(model.bundle) for model in models})
+
+
+def _paths(named: Location | Sequence[Location]) -> list[Path]:
+    return [Path(one) for one in ([named] if isinstance(named, (str, os.PathLike)) else named)]
 
 
 def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:

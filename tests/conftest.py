@@ -163,3 +163,54 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a small tmpfs takes rights that this user does not have")
     yield disk
     subprocess.run(["umount", disk], check=True)
+
+
+class Chromium:
+    """A headless Chromium of the tests' own, of the size of a phone; one for the session, a fresh tab for each test."""
+
+    def __init__(self, folder: Path) -> None:
+        from selenium import webdriver
+        from selenium.webdriver.chrome.service import Service
+
+        options = webdriver.ChromeOptions()
+        options.binary_location = str(shutil.which("chromium"))
+        quiet = "quic background-networking component-update sync gpu"
+        for flag in ("headless=new", "no-sandbox", "no-first-run", *(f"disable-{what}" for what in quiet.split())):
+            options.add_argument(f"--{flag}")
+        options.add_argument(f"--user-data-dir={folder}")
+        options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+        self.driver: Any = webdriver.Chrome(options=options, service=Service(shutil.which("chromedriver")))
+
+    def look(self, width: int = 390, height: int = 844, dark: bool = False) -> None:
+        """As a screen of this size, in CSS pixels, and this colour scheme shows it."""
+        screen = {"width": width, "height": height, "deviceScaleFactor": 2, "mobile": width < 600}
+        self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", screen)
+        scheme = {"name": "prefers-color-scheme", "value": "dark" if dark else "light"}
+        self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": [scheme]})
+
+    def errors(self) -> list[str]:
+        """What the page complained of in the console since it was asked last."""
+        return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
+
+
+@pytest.fixture(scope="session")
+def chromium_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    pytest.importorskip("selenium")
+    for program in ("chromium", "chromedriver"):
+        if shutil.which(program) is None:
+            pytest.skip(f"there is no {program} (Debian: apt install chromium chromium-driver)")
+    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    yield browser
+    browser.driver.quit()
+
+
+@pytest.fixture
+def chromium(chromium_of_session: Chromium) -> Iterator[Chromium]:
+    driver = chromium_of_session.driver
+    first = driver.current_window_handle
+    driver.switch_to.new_window("tab")
+    chromium_of_session.look()
+    chromium_of_session.errors()
+    yield chromium_of_session
+    driver.close()
+    driver.switch_to.window(first)

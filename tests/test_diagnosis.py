@@ -85,3 +85,11 @@ def test_a_native_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tm
     monkeypatch.setattr("evm_deploy.scan.native.available", lambda: True)
     monkeypatch.setattr("evm_deploy.scan.native.native_library", lambda: tmp_path / "libevm_ops.so", raising=False)
     assert row("native operators").status == "broken"
+
+
+def test_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.shutil, "which", lambda name: "/usr/bin/adb" if name == "adb" else None)
+    assert row("adb").status == "ok"
+    assert row("ssh").status == "missing"
+    assert row("ssh").ready
+    assert "openssh-client" in row("ssh").fix

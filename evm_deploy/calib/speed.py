@@ -1,12 +1,14 @@
 """How long an integer graph takes against the float one, on this machine."""
 
+import functools
+import itertools
 import statistics
-import time
 from dataclasses import dataclass
 from typing import Any
 
 import numpy.typing as npt
 
+from evm_deploy.profiling.agent import timing
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 
 WARM_UP, ROUNDS = 3, 25
@@ -28,15 +30,9 @@ class Speed:
 
 
 def compare_speed(float_: OnnxRunner, integer: OnnxRunner, image: npt.NDArray[Any]) -> Speed:
-    """Runs both in turns, each twice, of which the second run counts: the first brings back its caches."""
-    pairs = [(_once(float_, image), _once(integer, image)) for _ in range(WARM_UP + ROUNDS)][WARM_UP:]
+    """Runs both in turns."""
+    calls = [functools.partial(runner.run, image) for runner in (float_, integer)]
+    pairs = list(itertools.islice(timing.turns(calls), WARM_UP, WARM_UP + ROUNDS))
     floats, integers = zip(*pairs, strict=True)
-    ratios = [b / a for a, b in pairs]
-    return Speed(1e3 * statistics.median(floats), 1e3 * statistics.median(integers), statistics.median(ratios))
-
-
-def _once(runner: OnnxRunner, image: npt.NDArray[Any]) -> float:
-    runner.run(image)
-    start = time.perf_counter()
-    runner.run(image)
-    return time.perf_counter() - start
+    ratio = statistics.median(after / before for before, after in pairs)
+    return Speed(statistics.median(floats), statistics.median(integers), ratio)

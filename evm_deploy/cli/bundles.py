@@ -3,32 +3,43 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from evm_deploy import console
 from evm_deploy.cli.app import BundleArgument, Json, app, print_json, print_report
 
+if TYPE_CHECKING:
+    from evm_deploy.packaging.verify import PackageReport
+
 
 @app.command()
 def verify(
-    bundle: BundleArgument,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="What export or quantize wrote; or a package, a folder or .zip.")
+    ],
     checkpoint: Annotated[
         Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="An image, or a folder of images, to compare on.")] = None,
+    public_key: Annotated[
+        str | None, typer.Option(help="Of a package: minisign's public key, a file or its text.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Run a bundle, with and without our operator library, and compare. Exit code 1 if it differs."""
+    """Run a bundle in every way that is here, and compare; of a package check every byte. Exit code 1 if it differs."""
     with console.progress() as progress:
         from evm_deploy import pipeline
+        from evm_deploy.verification.parity import ParityReport
 
-        report = pipeline.verify(bundle, checkpoint=checkpoint, images=images, progress=progress)
+        report = pipeline.verify(bundle, checkpoint=checkpoint, images=images, public_key=public_key, progress=progress)
     if json:
         print_json(bundle=bundle, passed=report.passed, report=report)
-    else:
+    elif isinstance(report, ParityReport):
         print_report(report)
+    else:
+        _print_package(report)
     raise typer.Exit(0 if report.passed else 1)
 
 
@@ -72,3 +83,13 @@ def inspect(
         print_json(path=found.path, kind=found.kind, **found.facts)
     else:
         console.print_facts({"path": found.path, "kind": found.kind, **found.facts})
+
+
+def _print_package(report: PackageReport) -> None:
+    package = report.package
+    for name, parity in report.reports.items():
+        print(f"{console.clean(name)}:")
+        print_report(parity)
+    signature = {"none": "not signed", "not checked": "signature not checked: name --public-key"}
+    said = signature.get(package.signature, f"signature valid ({console.clean(package.trusted_comment or '')})")
+    print(f"{package.platform} package {package.name}: {package.files} files as they were packaged, {said}")

@@ -16,7 +16,7 @@ from typing import Any
 import typer
 
 from evm_deploy import console
-from evm_deploy.cli import bundles, doctor, evaluate, export, quantize  # noqa: F401  # each joins the application
+from evm_deploy.cli import benchmark, bundles, doctor, evaluate, export, package, profile, quantize  # noqa: F401  # each joins
 from evm_deploy.cli.app import app
 from evm_deploy.errors import EvmDeployError
 

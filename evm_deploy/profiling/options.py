@@ -28,6 +28,10 @@ class ProfileOptions:
     lan: bool = False  # browser: let other machines reach the page
     runner: Path | None = None  # adb: a command-line runner for the phone's processor
     app: Path | None = None  # adb: the built benchmark app (.apk)
+    estimates: tuple[str, ...] = ()  # devices that are not here
+    out: Path | None = None  # a folder for everything that the profile gives
+    html: Path | None = None
+    overwrite: bool = False
     timeout: float = 600.0  # seconds without a sign of life after which a remote device is given up
 
     def __post_init__(self) -> None:

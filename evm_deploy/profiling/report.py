@@ -37,6 +37,7 @@ class DeviceFacts:
     memory_bytes: int | None = None
     accelerator: str | None = None  # GPU, where the runtime used or could use one
     user_agent: str | None = None  # browser
+    virtual: bool | None = None  # a virtual machine, whose neighbours take time that nobody there sees
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class Conditions:
     after: Snapshot = Snapshot()
     threads: int | None = None  # of the runtime; None: as many as it chose
     affinity: tuple[int, ...] | None = None
+    cpu_limit: float | None = None  # cores' time that a container may use
     versions: dict[str, str] = field(default_factory=dict)  # name: version
     power: dict[str, str] = field(default_factory=dict)  # modes of power: nvpmodel, jetson_clocks, battery, ...
 
@@ -76,6 +78,7 @@ class Method:
     seconds: float | None  # that were asked for instead, of each contender
     warm_up: int  # least runs before it was asked whether times were steady
     interleaved: bool  # contenders took turns: sample i of all results belongs to turn i
+    rounds: int | None = None  # of turns, as many in each: models were opened anew for each; None: once
 
 
 @dataclass(frozen=True)
@@ -126,6 +129,7 @@ class Operator:
     flops: int | None = None
     bytes: int | None = None  # read and written at least once
     roofline_ms: float | None = None  # least time that this machine's roofline allows
+    span_ms: tuple[float, float] | None = None  # start and end in the one run that a trace shows
 
 
 @dataclass(frozen=True)
@@ -138,6 +142,7 @@ class Roofline:
     gbytes: float  # memory, 1e9 bytes a second
     int8_gops: float | None = None
     cache_gbytes: float | None = None
+    cache_bytes: int | None = None  # up to which `cache_gbytes` holds
 
 
 @dataclass(frozen=True)
@@ -146,8 +151,8 @@ class Operators:
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    runs: int
-    whole_ms: float  # of a run under the profiler
+    runs: int  # that the times are means of: the quieter half
+    whole_ms: float  # of a run without the profiler, in turns with those under it
     rows: tuple[Operator, ...]
     roofline: Roofline | None = None
 

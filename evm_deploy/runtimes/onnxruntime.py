@@ -1,6 +1,7 @@
 """onnxruntime on the CPU, as a stock installation runs the model, or with our operator library loaded."""
 
 import types
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -81,14 +82,21 @@ class OnnxRunner:
 
 
 def profiled(
-    model: Path, image: npt.NDArray[np.generic], folder: Path, *, library: bool, runs: int = 1
+    model: Path,
+    image: npt.NDArray[np.generic],
+    folder: Path,
+    *,
+    library: bool,
+    runs: int = 1,
+    threads: int = 1,
+    between: Callable[[], None] | None = None,
 ) -> tuple[Path, Path]:
-    """Runs `model` on `image` on one thread, and returns two files in `folder`: the graph as the runtime made it its
-    own (ONNX), and its record of the nodes that it ran (JSON).
+    """Runs `model` on `image`, and returns two files in `folder`: the graph as the runtime made it its own (ONNX), and
+    its record of the nodes that it ran (JSON). `between` is called before each of the runs.
 
     Raises BundleError when the model cannot be loaded or run, OutputError when the folder's disk is full.
     """
-    options = _options(library=library, threads=1)
+    options = _options(library=library, threads=threads)
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
@@ -100,6 +108,8 @@ def profiled(
         raise OutputError(f"onnxruntime cannot write its graph to the temporary folder {folder}.", fix) from None
     try:
         for _ in range(runs):
+            if between is not None:
+                between()
             session.run(None, {session.get_inputs()[0].name: image})
     except Exception as error:
         raise BundleError(f"onnxruntime cannot run {model}: {first_line(error)}.", EXPORT_AGAIN) from error

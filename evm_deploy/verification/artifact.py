@@ -6,8 +6,7 @@ from typing import Any
 
 import numpy.typing as npt
 
-from evm_deploy.bundle import Bundle, Manifest
-from evm_deploy.errors import BundleError
+from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import reference
 from evm_deploy.model import EfficientVMamba
 from evm_deploy.runtimes import runtime_of
@@ -15,7 +14,7 @@ from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
-from evm_deploy.verification.tolerances import COMPRESSION, PARITY, ROUNDED
+from evm_deploy.verification.tolerances import allowed
 
 
 def verify_against_model(
@@ -50,7 +49,7 @@ def verify_against_float(
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
-    tolerance = _tolerance(manifest)
+    tolerance = allowed(manifest)
     ways = runtime_of(bundle).ways(bundle)
     rows: list[ParityRow] = []
     for open_runner in ways.open:
@@ -66,12 +65,3 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
     written = (manifest.build or {}).get("notes")
     said = [note for note in written if isinstance(note, str)] if isinstance(written, list) else []
     return ParityReport(source, tolerance, tuple(rows), notes=(*ways.notes, *said))
-
-
-def _tolerance(manifest: Manifest) -> float:
-    weights = (manifest.build or {}).get("weights", "float")
-    precisions = PARITY | ROUNDED
-    for what, name, known in (("precision", manifest.precision, precisions), ("form of weights", weights, COMPRESSION)):
-        if not isinstance(name, str) or name not in known:
-            raise BundleError(f"{what} {name!r} is not known here.", "use a newer evm-deploy.")
-    return precisions[manifest.precision] + COMPRESSION[weights]

@@ -1,5 +1,8 @@
 """Every tolerance of the tests and of the parity gate, in one place, each with its reason."""
 
+from evm_deploy.errors import BundleError
+from evm_deploy.manifest import Manifest
+
 # The goldens hold float32 outputs of the authors' network; other float32 orders of summation agree to about 1e-5.
 GOLDEN_LOGITS = 5e-5
 GOLDEN_SCAN = 1e-5
@@ -39,3 +42,13 @@ COMPRESSION = {"float": 0.0, "int8": 5e-2, "palette6": 1.5e-1, "palette4": 5e-1}
 
 # A scan stays float32 where float16 would change its recurrence by more than this share of the largest |y|.
 RECURRENCE_FP16 = 1e-2
+
+
+def allowed(manifest: Manifest) -> float:
+    """Greatest relative error of a bundle's outputs. Raises BundleError for a precision that is not known here."""
+    weights = (manifest.build or {}).get("weights", "float")
+    precisions = PARITY | ROUNDED
+    for what, name, known in (("precision", manifest.precision, precisions), ("form of weights", weights, COMPRESSION)):
+        if not isinstance(name, str) or name not in known:
+            raise BundleError(f"{what} {name!r} is not known here.", "use a newer evm-deploy.")
+    return precisions[manifest.precision] + COMPRESSION[weights]

@@ -1,4 +1,4 @@
-"""The README promises what exists: its commands parse, its Python compiles and uses public names."""
+"""The README and docs/ promise what exists: commands parse, Python compiles and uses public names, links lead on."""
 
 import ast
 import re
@@ -12,8 +12,9 @@ import typer.main
 import evm_deploy
 from evm_deploy import cli
 
-README = Path(__file__).parents[2] / "README.md"
-TEXT = README.read_text(encoding="utf-8") if README.is_file() else ""
+ROOT = Path(__file__).parents[2]
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+TEXT = "\n".join(page.read_text(encoding="utf-8") for page in PAGES)
 BLOCKS = re.findall(r"^```(\w*)\n(.*?)^```", TEXT, flags=re.MULTILINE | re.DOTALL)
 SHELL = [text for language, text in BLOCKS if language in ("sh", "bash", "shell", "console")]
 PYTHON = [text for language, text in BLOCKS if language in ("python", "py")]
@@ -41,6 +42,12 @@ def test_its_commands_parse(arguments: list[str]) -> None:
         assert arguments[0] in ("--help", "-h", "--version")
         return
     group.commands[arguments[0]].make_context(arguments[0], arguments[1:])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_its_links_lead_to_files(page: Path) -> None:
+    for link in re.findall(r"\]\((?!https?://)([^)#]+)", page.read_text(encoding="utf-8")):
+        assert (page.parent / link).exists(), link
 
 
 @pytest.mark.parametrize("text", PYTHON)

@@ -146,7 +146,7 @@ def test_the_full_cross_scan(checkpoint: Callable[[str], Path], tmp_path: Path) 
     assert report.passed
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
 def test_an_image_classifier_gives_what_the_onnx_bundle_gives(tmp_path: Path, precision: str) -> None:
     common = {"image_size": (64, 64), "labels": DIGITS / "labels.txt", "bake_preprocessing": True, "softmax": True}
     onnx = export(DIGITS / "digits.safetensors", tmp_path / "onnx", ExportOptions(**common)).bundle
@@ -174,8 +174,10 @@ def test_labels_make_a_classifier_of_probabilities(
     assert plain.manifest.outputs[0].name == "logits"
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
-@pytest.mark.parametrize("broken", ["carry", "scan"])
+@pytest.mark.parametrize(
+    ("broken", "precision"),
+    [("carry", "fp32"), pytest.param("carry", "fp16", marks=pytest.mark.slow), ("scan", "fp32"), ("scan", "fp16")],
+)
 def test_a_broken_scan_is_not_let_through(
     checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, broken: str
 ) -> None:
@@ -242,7 +244,7 @@ def test_another_precision_than_asked_for_is_not_let_through(
         ("int8", "iOS16", 1.6),
         pytest.param("palette6", "iOS16", 1.9, marks=pytest.mark.slow),
         pytest.param("palette4", "iOS16", 2.5, marks=pytest.mark.slow),
-        ("palette4", "iOS18", 2.2),
+        pytest.param("palette4", "iOS18", 2.2, marks=pytest.mark.slow),
     ],
 )
 def test_compressed_weights(

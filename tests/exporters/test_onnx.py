@@ -41,7 +41,7 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("name", ["micro", "tiny", "small", "base"])
+@pytest.mark.parametrize("name", ["micro", "tiny", pytest.param("small", marks=pytest.mark.slow), "base"])
 def test_goldens_at_every_size_from_one_graph(golden: Any, name: str) -> None:
     proto = export(golden.model(name), ExportOptions(dynamic_size=True))
     for library in FORMS:
@@ -133,7 +133,12 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("name", ABLATIONS)
+SHORT = ("EVSS everywhere, step 3", "no scan at all")
+
+
+@pytest.mark.parametrize(
+    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in ABLATIONS]
+)
 def test_ablations_with_dynamic_sizes(micro: Callable[..., EfficientVMamba], name: str) -> None:
     model = micro(**ABLATIONS[name]).eval()
     proto = export(model, ExportOptions(image_size=(64, 64), dynamic_batch=True, dynamic_size=True))

@@ -1,0 +1,52 @@
+"""`evm-deploy package`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from evm_deploy import console
+from evm_deploy.cli.app import Json, app, print_json
+from evm_deploy.packaging.options import PLATFORMS, PackageOptions
+
+
+@app.command()
+def package(
+    bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders that export or quantize wrote.")],
+    platform: Annotated[
+        str, typer.Option("--for", help=f"{'; '.join(f'{name}: {row.help}' for name, row in PLATFORMS.items())}.")
+    ],
+    out: Annotated[Path, typer.Option(help="The package's own folder.")],
+    name: Annotated[str, typer.Option(help="Of the module, the library or the page.")] = "EfficientVMamba",
+    archive: Annotated[bool, typer.Option("--archive", help="Write OUT.zip beside it as well.")] = False,
+    sign: Annotated[Path | None, typer.Option(help="A minisign secret key to sign with.")] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the package at --out.")] = False,
+    json: Json = False,
+) -> None:
+    """Write what an app, a board or a web site takes: models, loaders, tests, hashes, licences."""
+    options = PackageOptions(platform=platform, name=name, archive=archive, sign=sign, overwrite=overwrite)
+    with console.progress() as progress:
+        from evm_deploy import pipeline
+
+        made = pipeline.package(bundles, out, options, progress=progress)
+    if json:
+        print_json(
+            **{
+                **vars(made.index),
+                "package": made.path,
+                "bytes": made.bytes,
+                "archive": made.archive,
+                "archive_sha256": made.archive_sha256,
+                "signatures": made.signatures,
+            }
+        )
+        return
+    for model_name, model in made.index.models.items():
+        print(f"{model_name}: {model.target} {model.precision}, {model.bytes / 1e6:.2f} MB")
+    for note in made.index.notes:
+        print(f"note: {console.clean(note)}")
+    print(f"wrote {made.path}, {len(made.index.files)} files, {made.bytes / 1e6:.2f} MB")
+    if made.archive is not None:
+        print(f"wrote {made.archive}, sha256 {made.archive_sha256}")

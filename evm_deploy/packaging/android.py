@@ -1,0 +1,95 @@
+"""An Android package: a Gradle library with the networks and a Kotlin API, and a benchmark app."""
+
+from __future__ import annotations
+
+import importlib.metadata
+from collections.abc import Sequence
+from pathlib import Path
+
+from evm_deploy.errors import OptionError
+from evm_deploy.packaging.contents import Contents, Named, copy_bundle
+from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
+from evm_deploy.packaging.sources import copy_native_sources
+from evm_deploy.packaging.templates import fill
+from evm_deploy.packaging.vectors import write_vectors
+from evm_deploy.verification.tolerances import allowed
+
+VERSIONS = {"onnxruntime-android": "1.24.3", "Android Gradle plugin": "8.7.3", "Kotlin": "2.0.21"}
+MIN_SDK, COMPILE_SDK = 24, 35
+ASSETS = "model/src/main/assets/evm"
+
+_README = """\
+```kotlin
+// settings.gradle.kts of your app: include(":model"); project(":model").projectDir = file("PATH/TO/THIS/model")
+// build.gradle.kts of your app: dependencies {{ implementation(project(":model")) }}
+import {package}.*
+val runner = Model.{model}.open(context)      // once, off the main thread; close it at the end
+val best = runner.classify(bitmap)  // [Prediction(label=..., index=..., probability=...)]
+```
+
+Your version catalogue needs the entries of `gradle/libs.versions.toml`. From Android's API {min_sdk} on, for arm64-v8a
+and x86_64. An image is prepared as the exporter did it, to the bit (`Pixels`, `Preprocessing`); a photograph's EXIF
+orientation is an argument of `classify`, since `BitmapFactory` ignores it. Every file of a network is held against
+its manifest's sha256 when it is read. `Operators.available` tells whether the kernels of the scan are in the app for
+this processor; without them results are the same, slower.
+
+- `gradle :model:connectedAndroidTest` runs the golden pair of every network on a phone, with and without our kernels.
+- `gradle :model:test` compares the preparation of images with the exporter's, on this machine.
+- `gradle :benchmark:assembleRelease` builds the benchmark app; `evm-deploy profile BUNDLE --device adb --app APK`
+  measures with it, and started by hand it measures the networks that are in it.
+
+It needs Gradle 8.9 or newer, Java 17, and the Android SDK with its NDK and CMake. There is no Gradle wrapper in here:
+`gradle wrapper` adds it.
+"""
+_NOT_COMPILED = (
+    "This package was not built with the Android tools where it was written: its Kotlin was neither compiled for "
+    "Android nor run on a phone. Run the tests above before you rely on it."
+)
+
+
+def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Contents:
+    """Writes the Gradle project into `folder`. See `packaging.contents`.
+
+    Raises OptionError: a name that cannot be a Kotlin package. MissingToolError: no sources of the operator library.
+    """
+    package = _package(options.name)
+    copy_native_sources(folder / "model/src/main/cpp")
+    values = {
+        "NAME": options.name,
+        "PACKAGE": package,
+        "MODELS": "\n".join(map(_entry, bundles)),
+        "VERSION": importlib.metadata.version("evm-deploy"),
+        "MIN_SDK": str(MIN_SDK),
+        "COMPILE_SDK": str(COMPILE_SDK),
+        "ONNXRUNTIME": VERSIONS["onnxruntime-android"],
+        "AGP": VERSIONS["Android Gradle plugin"],
+        "KOTLIN": VERSIONS["Kotlin"],
+    }
+    fill("android", folder, values)
+    write_vectors(folder / "model/src/test/vectors")
+    for one in bundles:
+        copy_bundle(one.bundle, folder / ASSETS / one.name)
+    first = constant(bundles[0].name)
+    return Contents(
+        models={one.name: f"{ASSETS}/{one.name}" for one in bundles},
+        readme=_README.format(package=package, model=first, min_sdk=MIN_SDK),
+        licences=("onnxruntime-android",),
+        notes=(_NOT_COMPILED,),
+        tools=VERSIONS,
+    )
+
+
+def constant(name: str) -> str:
+    """How the model `name` is called in Kotlin."""
+    return name.upper()
+
+
+def _package(name: str) -> str:
+    if name.lower() in KOTLIN_PACKAGES:
+        raise OptionError(f"--name {name!r} cannot be the name of a Kotlin package.", "choose another --name.")
+    return f"org.evmdeploy.{name.lower()}"
+
+
+def _entry(one: Named) -> str:
+    return f'    {constant(one.name)}("{one.name}", {allowed(one.bundle.manifest)!r}),'

@@ -1,0 +1,128 @@
+"""A package as one zip file, the same bytes whenever and wherever it is written from the same files."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import shutil
+import stat
+import zipfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from evm_deploy.errors import BundleError, OutputError, first_line
+from evm_deploy.folders import files_below
+from evm_deploy.manifest import check_relative
+from evm_deploy.packaging.contents import INDEX, SIGNATURE
+from evm_deploy.packaging.index import LARGEST, Index
+
+_DATE = (1980, 1, 1, 0, 0, 0)  # the first that the format has
+_LARGEST_PACKAGE = 16 << 30  # bytes that are unpacked at most
+_FIX = "package the bundles again, or copy the whole archive."
+
+
+@contextlib.contextmanager
+def write_files(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]]:
+    """Yields a name beside each target to write to; they become the targets on leaving, and vanish on any failure.
+
+    Raises OutputError: a target exists (with `overwrite`: and is neither archive nor signature of a package), or cannot
+    be written.
+    """
+    for target in targets:
+        _check_free(target, overwrite)
+    drafts = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial") for target in targets]
+    try:
+        yield drafts
+        for draft, target in zip(drafts, targets, strict=True):
+            _check_free(target, overwrite)
+            draft.replace(target)
+    finally:
+        for draft in drafts:
+            draft.unlink(missing_ok=True)
+
+
+def write(folder: Path, out: Path, top: str) -> None:
+    """Writes every file of `folder` into the zip file `out`, below the folder `top` there.
+
+    Nothing is compressed: weights hardly shrink, and what a compressor gives changes from version to version.
+    """
+    with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
+        for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files_below(folder)):
+            entry = zipfile.ZipInfo(f"{top}/{name}", _DATE)
+            entry.create_system = 3  # Unix: the modes are kept
+            entry.external_attr = file.stat().st_mode << 16
+            with file.open("rb") as source, archive.open(entry, "w", force_zip64=True) as target:
+                shutil.copyfileobj(source, target, 1 << 20)
+
+
+def unpack(path: Path, folder: Path) -> Path:
+    """Unpacks the package in the zip file `path` into `folder`; returns its folder there.
+
+    Only what the package's index lists is written, and of each file no more bytes than it says. Raises BundleError:
+    not a zip file, damaged, no package, a file that the index does not list or says otherwise of.
+    """
+    try:
+        with zipfile.ZipFile(path) as archive:
+            top, index = _index(archive, path)
+            _check_entries(archive, top, index, path)
+            for entry in archive.infolist():
+                target = folder / "package" / entry.filename.removeprefix(top)
+                target.parent.mkdir(parents=True, exist_ok=True)
+                with archive.open(entry) as source, target.open("wb") as written:
+                    shutil.copyfileobj(source, written, 1 << 20)
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, EOFError, NotImplementedError, RuntimeError, ValueError) as error:
+        raise BundleError(f"{path} cannot be unpacked ({first_line(error)}).", _FIX) from None
+    return folder / "package"
+
+
+def _index(archive: zipfile.ZipFile, path: Path) -> tuple[str, Index]:
+    """The folder in the archive that is the package, with its `/`, and its index."""
+    found = [entry for entry in archive.infolist() if entry.filename.split("/")[1:] == [INDEX]]
+    if len(found) != 1:
+        raise BundleError(f"{path} holds no package: there is no {INDEX} in its one folder.", _FIX)
+    if found[0].file_size > LARGEST:
+        raise BundleError(f"{INDEX} in {path} has more than {LARGEST} bytes.", _FIX)
+    return found[0].filename.removesuffix(INDEX), Index.from_json(archive.read(found[0]))
+
+
+def _check_entries(archive: zipfile.ZipFile, top: str, index: Index, path: Path) -> None:
+    """Raises BundleError unless the archive holds what the index lists and nothing else, each once, all files."""
+    others = {INDEX: LARGEST, SIGNATURE: 1 << 16}
+    if sum(record.bytes for record in index.files.values()) > _LARGEST_PACKAGE:
+        raise BundleError(
+            f"{path} holds more than {_LARGEST_PACKAGE >> 30} GiB.", "unpack it yourself, and verify that."
+        )
+    seen: set[str] = set()
+    for entry in archive.infolist():
+        name = entry.filename.removeprefix(top)
+        record = index.files.get(name)
+        linked = stat.S_ISLNK(entry.external_attr >> 16)
+        if linked or name in seen or not entry.filename.startswith(top) or (record is None and name not in others):
+            raise BundleError(f"{entry.filename!r} in {path} is not part of the package.", _FIX)
+        check_relative(name)
+        size = entry.file_size
+        if (record is not None and size != record.bytes) or (record is None and size > others[name]):
+            raise BundleError(f"{name} in {path} has not the size that the package's index says.", _FIX)
+        seen.add(name)
+
+
+def _check_free(target: Path, overwrite: bool) -> None:
+    if not os.path.lexists(target):
+        return
+    if not overwrite:
+        raise OutputError(f"{target} exists.", "choose another --out, or pass --overwrite to replace it.")
+    if target.is_symlink() or not target.is_file() or not _ours(target):
+        what = "it is neither the archive nor the signature of a package"
+        raise OutputError(f"{target} is not replaced: {what}.", "choose another --out, or remove it yourself.")
+
+
+def _ours(path: Path) -> bool:
+    if path.suffix == ".minisig":
+        with path.open("rb") as file:
+            return file.read(18) == b"untrusted comment:"
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return any(name.split("/")[1:] == [INDEX] for name in archive.namelist())
+    except (zipfile.BadZipFile, OSError, ValueError, NotImplementedError):
+        return False

@@ -1,0 +1,46 @@
+"""The operator library for Linux on other processors than this machine's, by the compiler in the package ziglang.
+
+Equal sources give equal bytes. The first time takes minutes, as the compiler builds its C++ library as well.
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+from evm_deploy.errors import MissingToolError
+from evm_deploy.packaging.sources import native_sources
+
+GLIBC = "2.28"  # of 2018: Debian 10, Ubuntu 20.04 and JetPack 5 have newer ones
+_UNITS = ("run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512", "ort_library")
+_FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-s", "-fvisibility=hidden")
+_LINK = ("-fvisibility-inlines-hidden", "-Wl,--build-id=none")
+MACHINES = ("aarch64",)  # x86-64 takes flags of its own for each file; there the library is built as it is installed
+_PATIENCE = 1800  # seconds
+
+
+def version() -> str | None:
+    """The compiler's version; None where ziglang is not installed."""
+    if importlib.util.find_spec("ziglang") is None:
+        return None
+    return importlib.metadata.version("ziglang")
+
+
+def build(machine: str, out: Path) -> None:
+    """Writes the library for Linux on `machine` to `out`. Raises MissingToolError: no compiler, no sources, a failure."""
+    if version() is None:
+        raise MissingToolError("ziglang, which compiles for other processors, is not installed.", "pip install ziglang")
+    sources = native_sources()
+    units = [str(sources / f"{unit}.cpp") for unit in _UNITS]
+    command = [sys.executable, "-m", "ziglang", "c++", "-target", f"{machine}-linux-gnu.{GLIBC}", *_FLAGS, *_LINK]
+    command += [f"-ffile-prefix-map={sources}=native", *units, "-o", str(out)]
+    try:
+        run = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False, timeout=_PATIENCE)
+    except subprocess.TimeoutExpired:
+        raise MissingToolError(f"ziglang did not compile for {machine} within half an hour.", "try again.") from None
+    if run.returncode != 0:
+        last = (run.stderr.strip().splitlines() or ["no message"])[-1][:300]
+        raise MissingToolError(f"ziglang cannot compile for {machine} ({last}).", "install a newer ziglang.")

@@ -1,0 +1,110 @@
+"""What `evm-package.json` says of a package: the schema, and its strict reader."""
+
+from __future__ import annotations
+
+import functools
+import json
+import re
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from evm_deploy.errors import BundleError
+from evm_deploy.jsontext import dumps
+from evm_deploy.manifest import check_relative
+from evm_deploy.packaging.contents import INDEX, SIGNATURE
+
+SCHEMA_VERSION = 1
+LARGEST = 16 << 20  # bytes of an index that is read
+
+_STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
+_SHA256 = re.compile(r"[0-9a-f]{64}")
+_FIX = "package the bundles again."
+
+
+@dataclass(frozen=True)
+class FileRecord:
+    """A file of the package."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    sha256: str
+    bytes: int
+
+    def __post_init__(self) -> None:
+        if not _SHA256.fullmatch(self.sha256) or self.bytes < 0:
+            raise ValueError("sha256 is not 64 hexadecimal digits, or bytes is negative")
+
+
+@dataclass(frozen=True)
+class ModelRecord:
+    """A bundle in the package."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    folder: str  # relative
+    target: str
+    precision: str
+    manifest_sha256: str  # of its manifest.json, and with it of every file
+    bytes: int  # of the model
+
+    def __post_init__(self) -> None:
+        check_relative(self.folder)
+
+
+@dataclass(frozen=True)
+class Index:
+    """Everything that a package says of itself. Equal packages have equal text."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    platform: str
+    name: str
+    models: dict[str, ModelRecord]
+    files: dict[str, FileRecord]  # relative name: all files but the index and its signature
+    tools: dict[str, str] = field(default_factory=dict)  # name: version
+    licences: tuple[str, ...] = ()  # SPDX identifiers
+    notes: tuple[str, ...] = ()
+    schema_version: int = SCHEMA_VERSION
+
+    def __post_init__(self) -> None:
+        for name in self.files:
+            check_relative(name)
+            if name in (INDEX, SIGNATURE):
+                raise ValueError(f"{name} cannot hold its own hash")
+        for name, model in self.models.items():
+            manifest = self.files.get(f"{model.folder}/manifest.json")
+            if manifest is None or manifest.sha256 != model.manifest_sha256:
+                raise ValueError(f"the manifest of {name!r} is not among the files, or is another")
+
+    def to_json(self) -> str:
+        """The text of `evm-package.json`."""
+        return dumps(self)
+
+    @classmethod
+    def from_json(cls, text: bytes) -> Index:
+        """Reads untrusted text. Raises BundleError: not JSON, an unknown schema version, key, type or value."""
+        from pydantic import ValidationError
+
+        try:
+            version = json.loads(text).get("schema_version")
+        except (ValueError, RecursionError, AttributeError):
+            raise BundleError(f"{INDEX} is not a JSON object.", _FIX) from None
+        if version != SCHEMA_VERSION or isinstance(version, bool):
+            raise BundleError(
+                f"{INDEX} has schema version {str(version)[:20]}; this evm-deploy reads {SCHEMA_VERSION}.",
+                "use the evm-deploy that wrote the package, or a newer one.",
+            )
+        try:
+            index: Index = _adapter().validate_json(text)
+        except ValidationError as error:
+            first = error.errors(include_url=False, include_input=False)[0]
+            reason = ": ".join((".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")))
+            raise BundleError(f"{INDEX} is not valid: {reason.removeprefix(': ')[:400]}.", _FIX) from None
+        return index
+
+
+@functools.cache
+def _adapter() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(Index)

@@ -1,0 +1,26 @@
+"""Names that a language has taken."""
+
+# Words of Java and Kotlin that cannot be a part of a package's name, and the names of our own packages.
+KOTLIN_PACKAGES = frozenset(
+    """abstract as assert boolean break byte case catch char class const continue default do double else enum extends
+    false final finally float for fun goto if implements import in instanceof int interface is long native new null
+    object package private protected public return short static strictfp super switch synchronized this throw throws
+    transient true try typealias typeof val var void volatile when while
+    benchmark""".split()
+)
+
+# What a Swift module, or one beside it, cannot be called: words of the language, the modules and the types in use.
+SWIFT_MODULES = frozenset(
+    """Any as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough
+    false fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private
+    protocol public repeat rethrows return self Self static struct subscript super switch throw throws true try
+    typealias var where while Type Protocol
+    Accelerate CoreFoundation CoreGraphics CoreML CoreVideo CryptoKit Darwin Dispatch Foundation ImageIO ObjectiveC
+    Swift UIKit VideoToolbox XCTest
+    Model ModelRunner Pixels Prediction""".split()
+)
+
+# Members that every Swift type has, which an enumeration's case cannot be called, quoted or not.
+SWIFT_MEMBERS = frozenset(
+    ["self", "Self", "Type", "Protocol", "init", "allCases", "rawValue", "hashValue", "tolerances"]
+)

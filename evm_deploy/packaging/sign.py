@@ -1,0 +1,188 @@
+"""Signatures in minisign's format: Ed25519 over the BLAKE2b hash of a file. `minisign` itself reads what we write.
+
+https://jedisct1.github.io/minisign/ describes the files: two lines of comment and base64, a signature two pairs.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import getpass
+import hashlib
+import hmac
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.optional import library
+
+if TYPE_CHECKING:
+    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
+
+PASSWORD_VARIABLE = "EVM_DEPLOY_SIGN_PASSWORD"
+_LARGEST = 1 << 16  # bytes of a key or a signature that is read
+_LARGEST_MEMORY = 2 << 30  # that a key may demand to be opened; minisign's own demand 1 GiB
+_KEY_FIX = "name a secret key that `minisign -G` wrote."
+_SIGNATURE_FIX = "get the package again from where it was signed."
+
+
+@dataclass(frozen=True)
+class SecretKey:
+    """What signs, and the number that tells which key it was."""
+
+    number: bytes
+    key: Ed25519PrivateKey
+
+
+@dataclass(frozen=True)
+class PublicKey:
+    """What a signature is checked with."""
+
+    number: bytes
+    key: Ed25519PublicKey
+
+
+def read_secret_key(path: Path) -> SecretKey:
+    """Reads minisign's secret key, encrypted or not. The password comes from EVM_DEPLOY_SIGN_PASSWORD, or is asked for.
+
+    Raises InputError: no such file, not such a key, a wrong password or none to be had. MissingToolError:
+    cryptography is not installed.
+    """
+    ed25519 = library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    data = _payload(_text(path, "secret key", _KEY_FIX), f"{path} is not a minisign secret key.", 158)
+    algorithm, kdf, checksum, salt, limits, body = _split(data, 2, 2, 2, 32, 16, 104)
+    if algorithm != b"Ed" or checksum != b"B2" or kdf not in (b"Sc", b"\0\0"):
+        raise InputError(f"{path} is a secret key of another kind than minisign's.", _KEY_FIX)
+    if kdf == b"Sc":
+        body = _decrypted(path, body, salt, limits)
+    number, seed, public, check = _split(body, 8, 32, 32, 32)
+    if not hmac.compare_digest(hashlib.blake2b(algorithm + number + seed + public, digest_size=32).digest(), check):
+        raise InputError(f"the password for {path} is wrong, or the key is damaged.", f"set {PASSWORD_VARIABLE} again.")
+    return SecretKey(number, ed25519.Ed25519PrivateKey.from_private_bytes(seed))
+
+
+def read_public_key(text: str) -> PublicKey:
+    """Reads minisign's public key: the file of that name, or its base64 line itself.
+
+    Raises InputError: neither; MissingToolError: cryptography is not installed.
+    """
+    ed25519 = library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    fix = "name the .pub file that `minisign -G` wrote, or give its second line."
+    content = _text(Path(text), "public key", fix) if Path(text).is_file() else text
+    data = _payload(content, f"{text[:80]!r} is no minisign public key, and no file that has one.", 42, fix)
+    algorithm, number, public = _split(data, 2, 8, 32)
+    if algorithm != b"Ed":
+        raise InputError(f"{text[:80]!r} is a public key of another kind than minisign's.", fix)
+    return PublicKey(number, ed25519.Ed25519PublicKey.from_public_bytes(public))
+
+
+def sign_file(path: Path, signature: Path, key: SecretKey, name: str) -> None:
+    """Writes the signature of the file at `path`, which will be called `name`. Equal files have equal signatures."""
+    signed = key.key.sign(_hash(path))
+    trusted = f"file:{name}\thashed"
+    both = key.key.sign(signed + trusted.encode())
+    lines = (
+        "untrusted comment: signature of an evm-deploy package",
+        base64.b64encode(b"ED" + key.number + signed).decode(),
+        f"trusted comment: {trusted}",
+        base64.b64encode(both).decode(),
+    )
+    signature.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+
+
+def check_file(path: Path, signature: Path, key: PublicKey) -> str:
+    """The trusted comment of the signature of the file at `path`.
+
+    Raises InputError: no signature in minisign's format; CheckFailed: by another key, or of another file.
+    """
+    exceptions = library("cryptography.exceptions")
+    lines = _text(signature, "signature", _SIGNATURE_FIX).splitlines()
+    wrong = f"{signature} is not a minisign signature."
+    if len(lines) != 4 or not lines[2].startswith("trusted comment: "):
+        raise InputError(wrong, _SIGNATURE_FIX)
+    trusted = lines[2].removeprefix("trusted comment: ")
+    algorithm, number, signed = _split(_payload("\n".join(lines[:2]), wrong, 74, _SIGNATURE_FIX), 2, 8, 64)
+    if algorithm != b"ED":
+        raise InputError(f"{signature} signs the file itself, not its hash.", "sign it with minisign 0.10 or newer.")
+    if number != key.number:
+        raise CheckFailed(f"{signature} was made with another key.", "use the key of who made the package.")
+    try:
+        key.key.verify(signed, _hash(path))
+        key.key.verify(_payload(lines[3], wrong, 64, _SIGNATURE_FIX), signed + trusted.encode())
+    except exceptions.InvalidSignature:
+        raise CheckFailed(f"{path} is not the file that was signed.", _SIGNATURE_FIX) from None
+    return trusted
+
+
+def _decrypted(path: Path, body: bytes, salt: bytes, limits: bytes) -> bytes:
+    operations, memory = (int.from_bytes(half, "little") for half in (limits[:8], limits[8:]))
+    if not (1 << 15 <= operations <= 1 << 32 and 1 << 20 <= memory <= _LARGEST_MEMORY):
+        raise InputError(f"{path} demands more memory or time than a secret key may.", _KEY_FIX)
+    n, p = _scrypt_cost(operations, memory)
+    password = _password(path).encode()
+    try:
+        stream = hashlib.scrypt(password, salt=salt, n=n, r=8, p=p, maxmem=_LARGEST_MEMORY, dklen=len(body))
+    except (ValueError, MemoryError) as error:
+        raise InputError(f"{path} cannot be decrypted here ({error}).", "free a GiB of memory.") from None
+    return bytes(a ^ b for a, b in zip(body, stream, strict=True))
+
+
+def _scrypt_cost(operations: int, memory: int) -> tuple[int, int]:
+    """scrypt's N and p with r = 8, as libsodium chooses them from its two limits."""
+    if operations < memory // 32:
+        return max(2, 1 << (operations // 32).bit_length() - 1), 1
+    n = max(2, 1 << (memory // 1024).bit_length() - 1)
+    return n, max(1, min(operations // 4 // n, 0x3FFFFFFF) // 8)
+
+
+def _password(path: Path) -> str:
+    given = os.environ.get(PASSWORD_VARIABLE)
+    if given is not None:
+        return given
+    if not sys.stdin.isatty():
+        raise InputError(f"{path} is encrypted, and nobody can be asked for its password.", f"set {PASSWORD_VARIABLE}.")
+    return getpass.getpass(f"Password for {path}: ")
+
+
+def _text(path: Path, what: str, fix: str) -> str:
+    if not path.is_file():
+        raise InputError(f"{path} is no file, so there is no {what}.", fix)
+    try:
+        with path.open("rb") as file:
+            return file.read(_LARGEST).decode()
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not a minisign {what}.", fix) from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be read ({error.strerror}).", fix) from None
+
+
+def _payload(text: str, wrong: str, length: int, fix: str = _KEY_FIX) -> bytes:
+    """The bytes of the last line, after an untrusted comment or alone. Raises InputError: not base64 of that length."""
+    lines = text.strip().splitlines() or [""]
+    try:
+        data = base64.b64decode(lines[-1], validate=True)
+    except (binascii.Error, ValueError):
+        data = b""
+    comment = lines[0].startswith("untrusted comment:")
+    if len(data) != length or len(lines) != 1 + comment:
+        raise InputError(wrong, fix)
+    return data
+
+
+def _split(data: bytes, *lengths: int) -> list[bytes]:
+    parts, start = [], 0
+    for length in lengths:
+        parts.append(data[start : start + length])
+        start += length
+    return parts
+
+
+def _hash(path: Path) -> bytes:
+    digest = hashlib.blake2b()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.digest()

@@ -1,0 +1,32 @@
+"""Source files with places to fill: `@NAME@` in a template becomes what the package says for NAME."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from pathlib import Path
+
+ROOT = Path(__file__).parent / "templates"
+
+_PLACE = re.compile(r"@([A-Z][A-Z0-9_]*)@")
+
+
+def fill(name: str, folder: Path, values: Mapping[str, str], moved: Mapping[str, str] | None = None) -> None:
+    """Writes every file of the template `name` into `folder`, with `values` in its places.
+
+    moved: where the files of a folder of the template go instead, by the beginnings of their names.
+    """
+    root = ROOT / name
+    for source in sorted(root.rglob("*")):
+        if source.is_file():
+            target = folder / _moved(source.relative_to(root).as_posix(), moved or {})
+            target.parent.mkdir(parents=True, exist_ok=True)
+            text = _PLACE.sub(lambda place: values[place.group(1)], source.read_text(encoding="utf-8"))
+            target.write_text(text, encoding="utf-8", newline="\n")
+
+
+def _moved(name: str, moved: Mapping[str, str]) -> str:
+    for start, other in moved.items():
+        if name.startswith(start):
+            return other + name.removeprefix(start)
+    return name

@@ -1,0 +1,33 @@
+package @PACKAGE@
+
+import androidx.test.ext.junit.runners.AndroidJUnit4
+import androidx.test.platform.app.InstrumentationRegistry
+import org.junit.Assert.assertNotNull
+import org.junit.Assert.assertTrue
+import org.junit.Test
+import org.junit.runner.RunWith
+
+/** Each network gives on the phone what it gave when it was exported. */
+@RunWith(AndroidJUnit4::class)
+class GoldenPairTest {
+    private val context = InstrumentationRegistry.getInstrumentation().targetContext
+
+    @Test
+    fun withStandardOperators() = Model.entries.forEach { check(it, operators = false) }
+
+    @Test
+    fun withOurKernels() {
+        assertTrue("the operator library was not built for this processor", Operators.available)
+        Model.entries.forEach { check(it, operators = true) }
+    }
+
+    private fun check(model: Model, operators: Boolean) {
+        val bundle = model.bundle(context)
+        val input = bundle.goldenInput()
+        val expected = bundle.goldenOutputs().map { it.floats() }
+        val found = ModelRunner(bundle, operators = operators).use { it.run(input.bytes, input.shape) }
+        val error = relativeError(found, expected)
+        assertNotNull("$model gives other outputs", error)
+        assertTrue("$model is off by $error, more than ${model.tolerance}", error!! <= model.tolerance)
+    }
+}

@@ -1,0 +1,42 @@
+// What a bundle's manifest says, and its files, each of which is what the manifest lists.
+#pragma once
+
+#include <map>
+#include <string>
+#include <vector>
+
+#include "evm_deploy.hpp"
+
+namespace evm {
+
+// From an image to the model's input: bicubic to cover `cover`, a centre crop of `size`, (x / 255 - mean) / std.
+struct Steps {
+  int height = 0, width = 0;              // of the model's input
+  int cover_height = 0, cover_width = 0;  // that the resized image covers
+  float mean[3] = {}, std[3] = {};
+  bool baked = false;  // the model takes the cropped pixels and normalises itself
+};
+
+struct Bundle {
+  std::string folder, target, precision, model_file, manifest_sha256;
+  std::string input;                  // its name
+  std::vector<std::string> outputs;   // their names
+  bool classification = false, probabilities = false;
+  bool operators = false;  // the graph has operators of ours
+  Steps steps;
+  std::vector<std::string> labels;  // empty where there are none
+  std::map<std::string, std::string> files;  // name: sha256
+
+  // Throws Error: no bundle, one of another version, a changed file.
+  explicit Bundle(const std::string& path);
+
+  // The bytes of a file that the manifest lists. Throws Error: it does not, or they are others.
+  Bytes read(const std::string& name, size_t limit) const;
+
+  // Greatest relative error of the outputs of a model of this precision.
+  double tolerance() const;
+
+  std::string sample(size_t output) const;  // the name of a golden output's file
+};
+
+}  // namespace evm

@@ -1,0 +1,30 @@
+// Files, whole and of bounded size, and the hashes that say whether they are the right ones.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include "evm_deploy.hpp"
+
+namespace evm {
+
+// Throws Error: no regular file, more than `limit` bytes, or it cannot be read.
+Bytes read_file(const std::string& path, size_t limit);
+
+// 64 hexadecimal digits.
+std::string sha256(const Bytes& data);
+
+// Throws Error unless `name` is a relative path with `/` that stays in its folder.
+void check_relative(const std::string& name);
+
+// An array of NumPy's file format: little-endian, the last index runs fastest.
+struct Array {
+  std::string type;  // "<f4" or "|u1"
+  std::vector<size_t> shape;
+  Bytes bytes;
+};
+
+// Throws Error: not such a file, cut off, or of another type.
+Array parse_npy(const Bytes& file);
+
+}  // namespace evm

@@ -1,0 +1,156 @@
+#include "runtime.hpp"
+
+#include <dlfcn.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cstdlib>
+
+#include "ort_table.hpp"
+
+#ifndef EVM_ONNXRUNTIME
+#define EVM_ONNXRUNTIME ""
+#endif
+#ifndef EVM_OPERATORS
+#define EVM_OPERATORS ""
+#endif
+
+namespace evm {
+namespace {
+
+constexpr int kFloat = 1, kUint8 = 2, kErrorsOnly = 3, kArena = 1, kDefaultMemory = 0;
+constexpr size_t kMostValues = size_t{1} << 28;
+
+std::string variable(const char* name) {
+  const char* value = std::getenv(name);
+  return value ? value : "";
+}
+
+bool is_file(const std::string& path) {
+  struct stat facts;
+  return !path.empty() && ::stat(path.c_str(), &facts) == 0 && S_ISREG(facts.st_mode);
+}
+
+std::string beside_program(const char* name) {
+  char path[4096];
+  const ssize_t length = ::readlink("/proc/self/exe", path, sizeof path);
+  if (length <= 0 || length == static_cast<ssize_t>(sizeof path)) return "";
+  const std::string program(path, static_cast<size_t>(length));
+  return program.substr(0, program.rfind('/') + 1) + name;
+}
+
+const ort::ApiBase* load(const std::string& named) {
+  ::setenv("ORT_DISABLE_TELEMETRY", "1", 0);  // else it writes an identifier into the home folder
+  const std::string said = named.empty() ? variable("ONNXRUNTIME_LIBRARY") : named;
+  std::vector<std::string> places = {said};
+  if (said.empty()) places = {EVM_ONNXRUNTIME, "libonnxruntime.so.1", "libonnxruntime.so"};
+  std::string why;
+  for (const std::string& place : places) {
+    if (place.empty()) continue;
+    if (void* library = ::dlopen(place.c_str(), RTLD_NOW | RTLD_LOCAL)) {  // never closed: it has threads
+      void* entry = ::dlsym(library, "OrtGetApiBase");
+      if (!entry) throw Error(place + " is not onnxruntime");
+      return reinterpret_cast<const ort::ApiBase* (*)()>(entry)();
+    }
+    why = ::dlerror();
+  }
+  throw Error("onnxruntime is not found (" + why + "): set ONNXRUNTIME_LIBRARY to libonnxruntime.so's path");
+}
+
+}  // namespace
+
+std::string operators_of(const Options& options) {
+  if (options.portable) return "";
+  const std::string said = options.operators.empty() ? variable("EVM_OPS_LIBRARY") : options.operators;
+  if (!said.empty()) {
+    if (!is_file(said)) throw Error(said + ", the operator library, is not a file");
+    return said;
+  }
+  for (const std::string& place : {beside_program("libevm_ops.so"), std::string(EVM_OPERATORS)})
+    if (is_file(place)) return place;
+  return "";
+}
+
+struct Session::Handles {
+  const ort::Api* api = nullptr;
+  ort::Env* env = nullptr;
+  ort::SessionOptions* options = nullptr;
+  ort::Session* session = nullptr;
+  ort::MemoryInfo* memory = nullptr;
+  std::string version;
+
+  ~Handles() {
+    if (memory) api->ReleaseMemoryInfo(memory);
+    if (session) api->ReleaseSession(session);
+    if (options) api->ReleaseSessionOptions(options);
+    if (env) api->ReleaseEnv(env);
+  }
+
+  void check(ort::Status* status) const {
+    if (!status) return;
+    const std::string message = api->GetErrorMessage(status);
+    api->ReleaseStatus(status);
+    throw Error("onnxruntime: " + message);
+  }
+};
+
+Session::Session(const Bytes& model, const Options& options, const std::string& operators)
+    : handles_(std::make_unique<Handles>()) {
+  Handles& h = *handles_;
+  const ort::ApiBase* base = load(options.onnxruntime);
+  h.version = base->GetVersionString();
+  h.api = base->GetApi(ort::kVersion);
+  if (!h.api) throw Error("onnxruntime " + h.version + " is too old: 1.17 or newer is needed");
+  h.check(h.api->CreateEnv(kErrorsOnly, "evm", &h.env));
+  h.check(h.api->DisableTelemetryEvents(h.env));
+  h.check(h.api->CreateSessionOptions(&h.options));
+  h.check(h.api->SetIntraOpNumThreads(h.options, options.threads));
+  void* library = nullptr;
+  if (!operators.empty()) h.check(h.api->RegisterCustomOpsLibrary(h.options, operators.c_str(), &library));
+  h.check(h.api->CreateSessionFromArray(h.env, model.data(), model.size(), h.options, &h.session));
+  h.check(h.api->CreateCpuMemoryInfo(kArena, kDefaultMemory, &h.memory));
+}
+
+Session::~Session() = default;
+
+const std::string& Session::version() const { return handles_->version; }
+
+std::vector<std::vector<float>> Session::run(const Tensor& tensor, const Bytes& input,
+                                             const std::vector<std::string>& outputs) {
+  const Handles& h = *handles_;
+  const auto release = [&](ort::Value* value) { if (value) h.api->ReleaseValue(value); };
+  using Owned = std::unique_ptr<ort::Value, decltype(release)>;
+  ort::Value* made = nullptr;
+  h.check(h.api->CreateTensorWithDataAsOrtValue(h.memory, const_cast<uint8_t*>(input.data()), input.size(),
+                                                tensor.shape.data(), tensor.shape.size(),
+                                                tensor.uint8 ? kUint8 : kFloat, &made));
+  const Owned given(made, release);
+  const char* input_name = tensor.name.c_str();
+  std::vector<const char*> names;
+  for (const std::string& name : outputs) names.push_back(name.c_str());
+  std::vector<ort::Value*> raw(outputs.size(), nullptr);
+  ort::Status* status = h.api->Run(h.session, nullptr, &input_name, &made, 1, names.data(), names.size(), raw.data());
+  std::vector<Owned> owned;
+  for (ort::Value* value : raw) owned.emplace_back(value, release);
+  h.check(status);
+  std::vector<std::vector<float>> found;
+  for (ort::Value* value : raw) {
+    ort::TensorInfo* info = nullptr;
+    h.check(h.api->GetTensorTypeAndShape(value, &info));
+    int type = 0;
+    size_t count = 0;
+    ort::Status* first = h.api->GetTensorElementType(info, &type);
+    ort::Status* second = h.api->GetTensorShapeElementCount(info, &count);
+    h.api->ReleaseTensorTypeAndShapeInfo(info);
+    h.check(first);
+    h.check(second);
+    if (type != kFloat || count > kMostValues) throw Error("an output of the model is not float32");
+    void* data = nullptr;
+    h.check(h.api->GetTensorMutableData(value, &data));
+    const auto* values = static_cast<const float*>(data);
+    found.emplace_back(values, values + count);
+  }
+  return found;
+}
+
+}  // namespace evm

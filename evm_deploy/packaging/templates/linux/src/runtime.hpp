@@ -1,0 +1,37 @@
+// onnxruntime, loaded while the program runs: it needs no headers, and any version from 1.17 on serves.
+#pragma once
+
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "evm_deploy.hpp"
+
+namespace evm {
+
+// The operator library that `options` means; "" where it is to be left out, or there is none.
+std::string operators_of(const Options& options);
+
+class Session {
+ public:
+  // Throws Error: no onnxruntime, no such operator library, or onnxruntime refuses the model.
+  Session(const Bytes& model, const Options& options, const std::string& operators);
+  ~Session();
+
+  struct Tensor {
+    std::string name;
+    std::vector<int64_t> shape;
+    bool uint8 = false;  // otherwise float32
+  };
+
+  // One run. Throws Error: onnxruntime refuses it, or an output is not float32.
+  std::vector<std::vector<float>> run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs);
+
+  const std::string& version() const;
+
+ private:
+  struct Handles;
+  std::unique_ptr<Handles> handles_;
+};
+
+}  // namespace evm

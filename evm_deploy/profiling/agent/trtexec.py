@@ -1,0 +1,134 @@
+"""TensorRT's own program, where its Python package is not: it builds an engine and times itself."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import statistics
+import subprocess
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from .files import Refused, relative_error
+from .timing import AGREE, WINDOW
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from .files import Checked
+    from .request import Contender, Request
+
+# The graph says every type; TF32 would round the operands of float32 products to 11 bits.
+BUILD = ("--stronglyTyped", "--noTF32", "--skipInference")
+# One image at a time, copies to the device and back included: the next one does not begin before.
+RUN = ("--exposeDMA", "--infStreams=1", "--avgRuns=1")
+WARM_UP_MS = 1000
+MOST_SECONDS = 3600.0
+LARGEST = 256 << 20  # bytes of what it exports
+
+_LOADED = re.compile(r"Engine (?:deserialized|loaded) in (\d+(?:\.\d+)?) sec")
+_VERSION = re.compile(r"TensorRT version: (\S+)|\[TensorRT v(\d+)\]")
+
+
+def measure(contender: Contender, bundle: Checked, request: Request) -> dict[str, Any]:
+    """Fields of a result. Raises Refused: there is no trtexec, or it fails."""
+    program = contender.more.get("trtexec") or shutil.which("trtexec")
+    if program is None:
+        raise Refused("trtexec is not in PATH")
+    image, expected = bundle.golden()
+    name = bundle.manifest["inputs"][0]["name"]
+    shape = "{}:{}".format(name, "x".join(map(str, image.shape)))
+    dynamic = not all(isinstance(side, int) for side in bundle.manifest["inputs"][0]["shape"])
+    with tempfile.TemporaryDirectory(prefix="evm-trtexec-") as text:
+        folder = Path(text)
+        engine = "--saveEngine={}".format(folder / "model.engine")
+        shapes = [f"--{kind}Shapes={shape}" for kind in ("min", "opt", "max")] if dynamic else []
+        _run([program, f"--onnx={bundle.model}", engine, *BUILD, *shapes])
+        np.ascontiguousarray(image).tofile(str(folder / "input.bin"))
+        said = _run([program, *_arguments(folder, name, [f"--shapes={shape}"] if dynamic else [], request)])
+        samples = times(folder / "times.json")
+        found = outputs(folder / "output.json", [spec["name"] for spec in bundle.manifest["outputs"]], expected)
+    error = relative_error(found, expected)
+    loaded, version = _LOADED.search(said), _VERSION.search(said)
+    return {
+        "runtime": "trtexec",
+        "golden": {
+            "relative_error": error,
+            "tolerance": contender.tolerance,
+            "passed": error is not None and error <= contender.tolerance,
+        },
+        "load_ms": 1e3 * float(loaded.group(1)) if loaded else None,
+        "samples_ms": samples,
+        "steady": steady(samples),
+        "versions": {"tensorrt": version.group(1) or version.group(2)} if version else {},
+    }
+
+
+def times(path: Path) -> list[float]:
+    """Milliseconds of each run, copies included, of what `--exportTimes` wrote. Raises Refused."""
+    try:
+        return [round(float(row["latencyMs"]), 6) for row in _read(path)]
+    except (LookupError, TypeError, ValueError) as error:
+        raise Refused(f"trtexec exported no times ({error})") from None
+
+
+def outputs(path: Path, names: Sequence[str], expected: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """What `--exportOutput` wrote, in the order of `names` and the shapes of `expected`. Raises Refused."""
+    try:
+        found = {row["name"]: np.array(row["values"], np.float64) for row in _read(path)}
+        return [found[name].reshape(expected[index].shape) for index, name in enumerate(names)]
+    except (LookupError, TypeError, ValueError) as error:
+        raise Refused(f"trtexec exported no outputs ({error})") from None
+
+
+def steady(samples: Sequence[float]) -> bool:
+    """Whether the first windows of the timed runs agree: trtexec warms up by itself, for a fixed time."""
+    if len(samples) < 2 * WINDOW:
+        return False
+    first, second = statistics.median(samples[:WINDOW]), statistics.median(samples[WINDOW : 2 * WINDOW])
+    return abs(first - second) <= AGREE * max(first, second)
+
+
+def _arguments(folder: Path, name: str, shapes: Sequence[str], request: Request) -> list[str]:
+    often = (request.iterations, 0) if request.seconds is None else (1, request.seconds)
+    return [
+        "--loadEngine={}".format(folder / "model.engine"),
+        "--loadInputs={}:{}".format(name, folder / "input.bin"),
+        "--exportTimes={}".format(folder / "times.json"),
+        "--exportOutput={}".format(folder / "output.json"),
+        f"--iterations={often[0]}",
+        f"--duration={often[1]:g}",
+        f"--warmUp={WARM_UP_MS}",
+        *RUN,
+        *shapes,
+    ]
+
+
+def _read(path: Path) -> Any:
+    if not path.is_file() or path.stat().st_size > LARGEST:
+        raise ValueError(f"{path.name} is missing, or very large")
+    return json.loads(path.read_text(encoding="utf-8", errors="replace"))
+
+
+def _run(command: Sequence[str]) -> str:
+    """What it prints. Raises Refused where it fails."""
+    try:
+        done = subprocess.run(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=MOST_SECONDS,
+            check=False,
+        )
+    except (OSError, subprocess.SubprocessError) as error:
+        raise Refused(f"trtexec cannot be run ({error})") from None
+    said = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0:
+        errors = [text for text in said.splitlines() if "[E]" in text] or said.splitlines()[-1:] or ["it says nothing"]
+        raise Refused(f"trtexec failed: {errors[0].strip()[:400]}")
+    return said

@@ -1,0 +1,102 @@
+"""The one table that people want: a row for each form of a checkpoint, whether or not it could be had here."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from evm_deploy.jsontext import dumps
+from evm_deploy.profiling.report import Interval, ProfileReport
+from evm_deploy.reporting.accuracy import Share
+from evm_deploy.reporting.quantities import interval, number, per_cent, scaled
+
+OK, VERIFIED = "ok", "verified, not timed here"
+FAILED, NOT_HERE = "failed", "not here"
+
+
+@dataclass(frozen=True)
+class BenchmarkRow:
+    """One form, run in one way. What is not known is None."""
+
+    format: str  # pytorch, onnx, coreml, tensorrt
+    precision: str
+    runtime: str | None
+    status: str  # one of the four above
+    reason: str | None = None  # why it is not ok, in a sentence
+    size_bytes: int | None = None
+    load_ms: float | None = None
+    p50: Interval | None = None  # ms
+    p99: Interval | None = None  # ms
+    memory_bytes: int | None = None
+    top1: Share | None = None
+    parity: float | None = None  # largest relative error against what the bundle was verified with, at its export
+
+
+@dataclass(frozen=True)
+class BenchmarkReport:
+    """All rows, the profile that their times are from, and what has to be said of them."""
+
+    checkpoint: str  # name of the file
+    rows: tuple[BenchmarkRow, ...]
+    profile: ProfileReport | None  # None: nothing could be timed
+    notes: tuple[str, ...] = ()
+
+    @property
+    def failures(self) -> tuple[str, ...]:
+        """What was tried here and did not work."""
+        return tuple(_title(row) + f": {row.reason}" for row in self.rows if row.status == FAILED)
+
+    def to_json(self) -> str:
+        """Stable text."""
+        return dumps(self)
+
+
+def contenders(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
+    """For `console.print_table`: format, precision, status, and what was measured; in brackets the 95 % interval."""
+    evaluated = any(row.top1 for row in report.rows)
+    heads = ["format", "precision", "runtime", "status", "MB", "load ms", "p50 ms", "p99 ms", "memory MB"]
+    rows = [
+        [
+            row.format,
+            row.precision,
+            row.runtime,
+            row.status,
+            _known(scaled(row.size_bytes, 1e-6)),
+            _known(row.load_ms),
+            interval(row.p50) if row.p50 else None,
+            _known(row.p99.value) if row.p99 else None,
+            _known(scaled(row.memory_bytes, 1e-6)),
+            *([_share(row.top1)] if evaluated else []),
+            _known(row.parity, 2),
+        ]
+        for row in report.rows
+    ]
+    return [*heads, *(["top-1 %"] if evaluated else []), "parity"], rows
+
+
+def footer(report: BenchmarkReport) -> list[str]:
+    """What the figures are of, and what has to be said of them, a line each."""
+    from evm_deploy.reporting import table
+
+    profile = report.profile
+    return [*([table.of_figures(profile), *table.remarks([profile])] if profile else []), *remarks(report)]
+
+
+def remarks(report: BenchmarkReport) -> list[str]:
+    """What the profile does not say: which forms are not in it, and why."""
+    reasons = (f"{_title(row)}: {row.status}: {row.reason}" for row in report.rows if row.reason)
+    return [*dict.fromkeys(reasons), *report.notes]
+
+
+def _title(row: BenchmarkRow) -> str:
+    return f"{row.format} {row.precision}"
+
+
+def _known(value: float | None, digits: int = 3) -> str | None:
+    return None if value is None else number(value, digits)
+
+
+def _share(share: Share | None) -> str | None:
+    if share is None:
+        return None
+    return f"{per_cent(share.value, 2)} [{per_cent(share.low)}, {per_cent(share.high)}]"

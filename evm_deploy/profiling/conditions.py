@@ -1,0 +1,23 @@
+"""What a time that was measured in this process is worth nothing without; profiles say more."""
+
+import platform
+from typing import Any
+
+from evm_deploy.profiling.agent import machine
+
+
+def described() -> dict[str, Any]:
+    """The processor, how many of its cores this process may use, the kernels, and the versions of what runs models."""
+    import onnxruntime
+    import torch
+
+    from evm_deploy.scan import native
+
+    return {
+        "cpu": machine.cpu(),
+        "cores": machine.cores(),
+        "kernel": native.isa() if native.available() else None,
+        "onnxruntime": onnxruntime.__version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }

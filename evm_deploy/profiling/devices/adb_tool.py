@@ -1,0 +1,145 @@
+"""The `adb` of this machine, and one phone that it knows: commands, files, and what it says when something is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shlex
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+from typing import IO, cast
+
+from evm_deploy.bundle import sha256_file
+from evm_deploy.errors import DeviceError, MissingToolError
+from evm_deploy.profiling.devices import phones
+from evm_deploy.profiling.devices.sent import Sent
+
+COMMAND_SECONDS = 60.0  # for what takes no time on a phone that is there
+PUSH_SECONDS = 1800.0
+WAIT_SECONDS = 10.0  # for a phone that has just been plugged in
+LINE = 1 << 16
+_CODE = "evm-exit:"  # before the exit code: adb hands that on only from Android 7 on
+_GONE = re.compile(
+    r"device '[^']*' not found|device offline|device unauthorized|no devices/emulators found|error: closed"
+    r"|protocol fault|device still (?:authorizing|connecting)|connection reset|cannot connect to daemon"
+)
+
+
+class Adb:
+    """One phone. Make one with `connect`. Every method raises DeviceError: it is gone, or refuses."""
+
+    def __init__(self, serial: str, model: str) -> None:
+        self.serial, self.model = serial, model
+        self.where = f"{model} ({serial})" if model else serial
+
+    @classmethod
+    def connect(cls, serial: str, seconds: float = WAIT_SECONDS) -> Adb:
+        """The phone of this serial number, or the only one where it is "". Raises MissingToolError: there is no adb."""
+        if shutil.which("adb") is None:
+            raise MissingToolError("adb is not installed.", "apt install adb, or install Android's platform tools.")
+        until = time.monotonic() + seconds
+        while True:
+            known = [each for each in phones.listed(_output(["devices", "-l"])) if not serial or each.serial == serial]
+            if not any(each.state in phones.PASSING for each in known) or time.monotonic() >= until:
+                found = phones.chosen(known, serial)
+                return cls(found.serial, found.model)
+            time.sleep(0.2)
+
+    def shell(self, command: str, seconds: float = COMMAND_SECONDS) -> str:
+        """What a shell command there prints. Raises DeviceError as well where it fails."""
+        code, text = self.attempt(command, seconds)
+        if code != 0:
+            said = " ".join(text.split())[-300:] or f"it ended with {code}"
+            raise DeviceError(f"{self.where} refuses `{command[:120]}` ({said}).", "see what it says.")
+        return text
+
+    def attempt(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
+        """The exit code of a shell command there, and what it printed, stderr too, with plain ends of lines."""
+        text = _output(["-s", self.serial, "shell", f"{{ {command}\n}} 2>&1; c=$?; echo; echo {_CODE}$c"], seconds)
+        said, mark, code = text.replace("\r\n", "\n").rpartition(_CODE)
+        if not mark or not code.strip().isdigit():
+            raise lost(self.where, text)
+        return int(code), said.removesuffix("\n")
+
+    def host(self, arguments: Sequence[str], seconds: float = PUSH_SECONDS) -> str:
+        """What adb itself prints, for `install` and `uninstall`; whether that is a success is for the caller to see."""
+        return _output(["-s", self.serial, *arguments], seconds)
+
+    def push(self, files: Sequence[Sent], folder: str) -> tuple[str, ...]:
+        """Copies files into a folder of the phone, and compares their hashes there.
+
+        Returns what is to be remarked on: that the phone has no sha256sum.
+        """
+        for one in files:
+            target = f"{folder}/{one.name}"
+            self.shell(f"mkdir -p {shlex.quote(target.rpartition('/')[0])}")
+            said = _output(["-s", self.serial, "push", str(one.path), target], PUSH_SECONDS)
+            if "failed to copy" in said or re.search(r"^(?:adb: )?error", said, re.MULTILINE):
+                raise _refused(self.where, said)
+        names = " ".join(shlex.quote(one.name) for one in files)
+        code, text = self.attempt(f"cd {shlex.quote(folder)} && sha256sum {names}", PUSH_SECONDS)
+        if code == 127:
+            return ("the phone has no sha256sum: the files were not compared after copying",)
+        rows = [line.split(None, 1) for line in text.splitlines()]
+        told = {row[1].removeprefix("*"): row[0] for row in rows if len(row) == 2}
+        for one in files:
+            if told.get(one.name) != sha256_file(one.path):
+                raise DeviceError(f"{one.name} arrived changed at {self.where} (its sha256 differs).", "try again.")
+        return ()
+
+    def read(self, path: str, limit: int) -> bytes:
+        """A file of the phone, of at most `limit` bytes."""
+        with self.running(f"cat {shlex.quote(path)}", "exec-out") as output:
+            data = output.read(limit + 1)
+        if len(data) > limit:
+            raise DeviceError(f"{path} on {self.where} has more than {limit} bytes.", "try again.")
+        return data
+
+    @contextlib.contextmanager
+    def running(self, command: str, how: str = "shell") -> Iterator[IO[bytes]]:
+        """What a shell command there prints, while it does; it loses its stdout when the block is left."""
+        arguments = ["adb", "-s", self.serial, how, command]
+        quiet = subprocess.DEVNULL
+        with subprocess.Popen(arguments, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
+            try:
+                yield cast(IO[bytes], process.stdout)
+            finally:
+                process.kill()
+
+
+def _output(arguments: Sequence[str], seconds: float = COMMAND_SECONDS) -> str:
+    """What adb prints, stderr too. Raises DeviceError: it takes too long, or the phone is gone."""
+    try:
+        done = subprocess.run(
+            ["adb", *arguments],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            timeout=seconds,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        raise DeviceError(
+            f"adb gave no answer for {seconds:g} s.", "unplug the phone, and run `adb kill-server`."
+        ) from None
+    text = done.stdout.decode("utf-8", "replace")
+    if done.returncode != 0 and _GONE.search(text):
+        raise lost(arguments[1] if arguments[0] == "-s" else "the phone", text)
+    return text
+
+
+def lost(where: str, said: str) -> DeviceError:
+    """The phone was there, and is no more."""
+    text = " ".join(said.split())[-300:].rstrip(". ") or "it says nothing"
+    return DeviceError(
+        f"the phone {where} is lost ({text}).", "plug it in again; what was sent is removed by the next run."
+    )
+
+
+def _refused(where: str, said: str) -> DeviceError:
+    text = " ".join(said.split())[-300:].rstrip(". ")
+    if "No space left" in said:
+        return DeviceError(f"the storage of {where} is full ({text}).", "free some space there.")
+    return DeviceError(f"{where} does not take the files ({text}).", "see what it says.")

@@ -1,0 +1,98 @@
+"""What Android tells of the phone: its battery, its heat, and what it is."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+Attempt = Callable[[str], tuple[int, str]]  # a shell command on the phone: its exit code, and what it printed
+
+BATTERY = "/sys/class/power_supply/battery"
+LEAST_CURRENT, MOST_CURRENT = 20_000, 20_000_000  # microamperes of a phone that runs; some kernels say milliamperes
+HOT = 2  # of Android's thermal status: moderate, from which on clocks are held down
+_DISCHARGING = "3"
+_STATUS = {"1": "unknown", "2": "charging", _DISCHARGING: "discharging", "4": "not charging", "5": "full"}
+_HEAT = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
+_ZONE = re.compile(r"Temperature\{mValue=(-?\d+(?:\.\d+)?), mType=-?\d+, mName=([^,}]{1,60}), mStatus=\d+\}")
+
+
+@dataclass(frozen=True)
+class State:
+    """The phone at one moment. power: what decides how fast it may be, in words; temperatures: Celsius by zone."""
+
+    power: dict[str, str] = field(default_factory=dict)
+    temperatures: dict[str, float] = field(default_factory=dict)
+    throttled: bool | None = None
+    discharging: bool = False  # on battery alone: only then does its current tell what the phone draws
+
+
+def state(attempt: Attempt) -> State:
+    """Asks the phone; what it does not tell is left out."""
+    battery = fields(_said(attempt, "dumpsys battery"))
+    heat = thermal(_said(attempt, "dumpsys thermalservice"))
+    awake = re.search(r"mWakefulness=(\w+)", _said(attempt, "dumpsys power"))
+    power = {}
+    if battery.get("level", "").isdigit():
+        power["battery"] = f"{battery['level']} %, {_STATUS.get(battery.get('status', ''), 'unknown')}"
+    if plugged := [name.removesuffix(" powered") for name, value in battery.items() if _powered(name, value)]:
+        power["plugged"] = ", ".join(plugged)
+    if heat[0] is not None:
+        power["thermal status"] = _HEAT[heat[0]] if heat[0] < len(_HEAT) else str(heat[0])
+    if awake:
+        power["screen"] = awake[1].lower()
+    temperatures = dict(heat[1])
+    if re.fullmatch(r"-?\d{1,4}", battery.get("temperature", "")):
+        temperatures["battery"] = int(battery["temperature"]) / 10
+    discharging = battery.get("status") == _DISCHARGING and not plugged
+    return State(power, temperatures, None if heat[0] is None else heat[0] >= HOT, discharging)
+
+
+def fields(text: str) -> dict[str, str]:
+    """The `name: value` lines of the first section that `dumpsys battery` prints."""
+    found: dict[str, str] = {}
+    for line in text.splitlines():
+        name, colon, value = line.strip().partition(": ")
+        if colon and len(found) < 64:
+            found.setdefault(name, value.strip())
+    return found
+
+
+def thermal(text: str) -> tuple[int | None, dict[str, float]]:
+    """Of `dumpsys thermalservice` the status, and the temperatures that the phone measures now.
+
+    Zones that say 0 are not there.
+    """
+    status = re.search(r"^\s*Thermal Status: (\d+)\s*$", text, re.MULTILINE)
+    _, _, now = text.partition("Current temperatures from HAL:")
+    zones = _ZONE.findall(now.partition("Current cooling devices")[0])[:64]
+    return int(status[1]) if status else None, {name: float(value) for value, name in zones if float(value) != 0}
+
+
+def watts(attempt: Attempt) -> float | None:
+    """What the battery gives now; None where the phone does not tell, or not in a unit that we know."""
+    code, text = attempt(f"cat {BATTERY}/current_now {BATTERY}/voltage_now")
+    numbers = [int(each) for each in text.split() if re.fullmatch(r"-?\d{1,10}", each)]
+    if code != 0 or len(numbers) != 2:
+        return None
+    current, voltage = abs(numbers[0]), numbers[1]  # some kernels count what leaves the battery as negative
+    if not (LEAST_CURRENT <= current <= MOST_CURRENT and 2_000_000 <= voltage <= 30_000_000):
+        return None
+    return current * voltage / 1e12
+
+
+def name(attempt: Attempt) -> tuple[str | None, str | None]:
+    """The maker and model, and the version of Android."""
+    asked = "; ".join(f"getprop ro.{key}" for key in ("product.manufacturer", "product.model", "build.version.release"))
+    rows = _said(attempt, asked).splitlines()
+    maker, model, release = (row.strip()[:100] for row in (*rows, "", "", "")[:3])
+    return " ".join(filter(None, (maker, model))) or None, f"Android {release}" if release else None
+
+
+def _powered(name: str, value: str) -> bool:
+    return name.endswith(" powered") and value == "true"
+
+
+def _said(attempt: Attempt, command: str) -> str:
+    code, text = attempt(command)
+    return text if code == 0 else ""

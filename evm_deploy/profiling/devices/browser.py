@@ -1,0 +1,124 @@
+"""Measures in a browser: serves a page here, and whoever opens it, on this machine or a phone, runs the bundles."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import socket
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from evm_deploy.errors import DeviceError, MissingToolError, OptionError
+from evm_deploy.jsontext import dumps
+from evm_deploy.profiling import report, requests
+from evm_deploy.profiling.devices.posted import Expected, accepted
+from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.report import ProfileReport
+from evm_deploy.web import page_files, runtime
+from evm_deploy.web.config import Method, Model, config
+
+if TYPE_CHECKING:
+    from evm_deploy.profiling.devices.page_server import PageServer, Site
+
+INSTALL = 'pip install "evm-deploy[browser]"'
+PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU where the browser has it; webgpu: that alone
+NOT_HERE: dict[str, Callable[[ProfileOptions], bool]] = {  # options that a page cannot follow
+    "--affinity": lambda options: bool(options.affinity),
+    "--operators": lambda options: options.operators,
+    "--checkpoint": lambda options: options.checkpoint is not None,
+    "--runner": lambda options: options.runner is not None,
+    "--app": lambda options: options.app is not None,
+}
+ELSEWHERE = "192.0.2.1"  # an address of nobody (RFC 5737); asking the way to it sends nothing
+
+Say = Callable[[str], None]
+
+
+def measure(address: str, bundles: Sequence[Path], options: ProfileOptions, say: Say) -> ProfileReport:
+    """Serves the page until a browser has sent its profile. See `devices.Device`.
+
+    Every bundle is run on WASM with one thread and with as many as the browser has cores (`options.threads`: with so
+    many alone), and with WebGPU where the browser has it. Raises MissingToolError: aiohttp, segno or onnxruntime-web
+    are not here.
+    """
+    _check(options)
+    models = [Model(name, f"models/{at}/", bundle) for at, (name, bundle) in enumerate(requests.opened(bundles))]
+    try:
+        return asyncio.run(_measured(_site(models, options, say), say))
+    except OSError as error:
+        raise DeviceError(f"the page cannot be served ({error.strerror or error}).", "look at the network.") from error
+
+
+async def _measured(site: Site, say: Say) -> ProfileReport:
+    from evm_deploy.profiling.devices.page_server import PageServer
+
+    async with PageServer(site, say) as server:
+        _announce(server, site.lan, say)
+        return await server.profile()
+
+
+def _site(models: Sequence[Model], options: ProfileOptions, say: Say) -> Site:
+    try:
+        from evm_deploy.profiling.devices.page_server import Site
+    except ImportError as error:
+        raise MissingToolError(f"the browser device needs aiohttp ({error}).", INSTALL) from error
+    provider = "webgpu" if options.provider == "webgpu" else "all"
+    method = Method(options.iterations if options.seconds is None else None, options.seconds, options.warm_up)
+    title = "EfficientVMamba in this browser"
+    facts = config("profile", title, models, method, threads=options.threads, provider=provider)
+    files: dict[str, Path | bytes] = {**page_files(), "config.json": dumps(facts).encode()}
+    files |= {f"runtime/{name}": path for name, path in runtime.files(say).items()}
+    for model in models:
+        files |= {model.folder + name: model.bundle.path / name for name in model.names()}
+    expected = {model.name: _expected(model) for model in models}
+    asked = report.Method(method.iterations, method.seconds, method.warm_up, interleaved=True)
+    return Site(files, lambda text: accepted(text, expected, asked), options.lan, options.timeout)
+
+
+def _expected(model: Model) -> Expected:
+    manifest, entry = model.bundle.manifest, model.entry()
+    size = model.bundle.model_path.stat().st_size
+    return Expected(manifest.target, manifest.precision, entry["sha256"], size, entry["tolerance"])
+
+
+def _announce(server: PageServer, lan: bool, say: Say) -> None:
+    """Where the page is; on a terminal above the progress, where it stays, and for other devices as a QR code."""
+    url = server.address(_lan_address() if lan else "127.0.0.1")
+    if sys.stderr.isatty():
+        print(f"{_qr(url) if lan else ''}open {url}", file=sys.stderr, flush=True)
+    say(f"waiting for a browser to open {url}")
+    if lan:
+        port = server.port
+        say("over plain http browsers allow one thread and no WebGPU; an Android phone on a cable gets both:")
+        say(f"  adb reverse tcp:{port} tcp:{port}, and there {server.address('localhost')}")
+
+
+def _lan_address() -> str:
+    """Of this machine, where other machines see it. Raises DeviceError: it is on no network."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.connect((ELSEWHERE, 9))
+            return str(probe.getsockname()[0])
+        except OSError as error:
+            fix = "connect it, or leave out --lan and open the page on this machine."
+            raise DeviceError(f"this machine is on no network ({error.strerror}).", fix) from error
+
+
+def _qr(url: str) -> str:
+    try:
+        import segno
+    except ImportError as error:
+        raise MissingToolError(f"the QR code of --lan needs segno ({error}).", INSTALL) from error
+    text = io.StringIO()
+    segno.make(url, error="l").terminal(text, compact=True)
+    return text.getvalue()
+
+
+def _check(options: ProfileOptions) -> None:
+    for name, given in NOT_HERE.items():
+        if given(options):
+            raise OptionError(f"{name} cannot be followed in a browser.", "leave it out.")
+    if options.provider not in PROVIDERS:
+        raise OptionError(f"a browser has no provider {options.provider!r}.", f"choose {' or '.join(PROVIDERS)}.")

@@ -1,0 +1,184 @@
+"""A connection to the program in `remote.py`: what it is sent, and what it answers, whoever it may be."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import queue
+import secrets
+import shlex
+import subprocess
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import IO, Any, cast
+
+from evm_deploy.bundle import sha256_file
+from evm_deploy.errors import DeviceError
+from evm_deploy.profiling.devices import refusals
+from evm_deploy.profiling.devices.sent import Sent
+from evm_deploy.profiling.report import LARGEST
+
+LINE, NOISE = 1 << 16, 1 << 20  # bytes of a line, and of what a login shell may print before the first of ours
+BLOCK = 1 << 18
+BEAT = 10.0  # seconds between our signs of life
+FAREWELL = 20.0  # seconds that the other side has for cleaning up
+_PROGRAM = Path(__file__).with_name("remote.py")
+_START = (
+    "import sys; sys.version_info < (3, 8) and sys.exit({old}); "
+    'exec(compile(sys.stdin.buffer.read({size}), "evm-deploy", "exec"))'
+)
+
+
+class Connection:
+    """The other side, from its first word to its last. Use as a context; leaving it waits until that has cleaned up.
+
+    command: what runs the shell command that follows it on the other machine; python: the Python there; patience:
+    seconds without a sign of life after which it is given up. Every method raises DeviceError.
+    """
+
+    def __init__(self, command: Sequence[str], python: str, where: str, patience: float) -> None:
+        self.where, self._patience = where, patience
+        self._mark = f"evm-deploy {secrets.token_hex(16)}"
+        source = _PROGRAM.read_bytes() + f"\nmain({self._mark!r}, sys.stdin.buffer, sys.stdout.buffer)\n".encode()
+        start = _START.format(size=len(source), old=f'"{refusals.OLD_PYTHON} " + sys.version.split()[0]')
+        self._said = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `close`
+        self._process = subprocess.Popen(
+            [*command, f"exec {shlex.quote(python)} -c {shlex.quote(start)}"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._said,
+            start_new_session=True,  # Ctrl-C is ours to handle: the other side cleans up first
+        )
+        self._answers: queue.Queue[dict[str, Any] | bytes | None] = queue.Queue(1024)
+        self._speech: queue.Queue[Iterable[bytes] | None] = queue.Queue()
+        self._speech.put([source])
+        self._over = threading.Event()
+        self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._speak)]
+        for thread in self._threads:
+            thread.start()
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+    def facts(self) -> dict[str, Any]:
+        """What the other machine has."""
+        return refusals.checked(self._answer("facts", lambda stage: None)["facts"], self.where)
+
+    def run(self, files: Sequence[Sent], command: Sequence[str], out: str, say: Callable[[str], None]) -> bytes:
+        """Sends the files, runs Python on `command` in their folder, and returns the file `out` that it wrote.
+
+        say: is told what the program prints, a line at a time.
+        """
+        rows = [{"name": one.name, "size": one.size, "sha256": sha256_file(one.path)} for one in files]
+        order = {"files": rows, "command": list(command), "out": out, "limit": LARGEST}
+        self._speech.put(_spoken(order, files))
+        found = self._answer("done", say)
+        data = self._next(self._patience)
+        if data is None:
+            raise self._lost()
+        if not isinstance(data, bytes) or hashlib.sha256(data).hexdigest() != found.get("sha256"):
+            raise refusals.garbage(self.where)
+        return data
+
+    def close(self) -> None:
+        """Ends the connection; the other side notices, ends what it runs, and removes its folder."""
+        self._over.set()
+        self._speech.put(None)
+        with contextlib.suppress(queue.Empty):  # a listener that waits for room goes on
+            while True:
+                self._answers.get_nowait()
+        try:
+            self._process.wait(FAREWELL)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+        for thread in self._threads:
+            thread.join(FAREWELL)
+        for pipe in (self._process.stdout, self._said):
+            cast(IO[bytes], pipe).close()
+
+    def _answer(self, key: str, say: Callable[[str], None]) -> dict[str, Any]:
+        """The answer that has `key`, after the lines of progress before it."""
+        until = time.monotonic() + self._patience
+        while True:
+            answer = self._next(until - time.monotonic())
+            if not isinstance(answer, dict):
+                raise self._lost()
+            if key in answer:
+                return answer
+            if "error" in answer:
+                raise refusals.there(answer, self.where)
+            if "say" in answer:
+                say(str(answer["say"]))
+            if answer.get("beat") != 0:  # that only says that the line is alive, not that the work goes on
+                until = time.monotonic() + self._patience
+
+    def _next(self, seconds: float) -> dict[str, Any] | bytes | None:
+        try:
+            return self._answers.get(timeout=max(seconds, 0))
+        except queue.Empty:
+            raise refusals.silent(self.where, self._patience) from None
+
+    def _lost(self) -> DeviceError:
+        """Why the connection has ended, by what ssh said of it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(FAREWELL)
+        size = self._said.seek(0, 2)
+        self._said.seek(max(0, size - LINE))
+        text = self._said.read(LINE).decode("utf-8", "replace")
+        return refusals.ended(self._process.poll(), text, self.where)
+
+    def _listen(self) -> None:
+        """Hands on what the other side says, and None where it ends, or says what cannot be understood."""
+        pipe = cast(IO[bytes], self._process.stdout)
+        try:
+            if self._begun(pipe):
+                while text := pipe.readline(LINE):
+                    value = refusals.checked(json.loads(text), self.where)
+                    self._hear(value)
+                    if "done" in value:
+                        self._hear(pipe.read(min(max(int(value["done"]), 0), LARGEST)))
+        except (ValueError, TypeError, RecursionError, DeviceError):
+            self._hear({"error": "garbage"})
+        self._hear(None)
+
+    def _begun(self, pipe: IO[bytes]) -> bool:
+        noise = 0
+        while noise <= NOISE and (text := pipe.readline(LINE)):
+            if text.strip() == self._mark.encode():
+                return True
+            noise += len(text)
+        return False
+
+    def _hear(self, value: dict[str, Any] | bytes | None) -> None:
+        if not self._over.is_set():
+            self._answers.put(value)
+
+    def _speak(self) -> None:
+        """Sends what is to be sent, and a sign of life now and then, until it is over."""
+        with contextlib.suppress(OSError), cast(IO[bytes], self._process.stdin) as pipe:
+            while not self._over.is_set():
+                try:
+                    blocks = self._speech.get(timeout=BEAT)
+                except queue.Empty:
+                    blocks = [b"\n"]
+                for block in blocks or ():
+                    if self._over.is_set():
+                        return
+                    pipe.write(block)
+                pipe.flush()
+
+
+def _spoken(order: dict[str, Any], files: Sequence[Sent]) -> Iterator[bytes]:
+    yield json.dumps(order).encode() + b"\n"
+    for one in files:
+        with one.path.open("rb") as file:
+            while block := file.read(BLOCK):
+                yield block

@@ -1,0 +1,101 @@
+"""This machine: the agent runs in a process of its own, and each contender once in another."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evm_deploy.errors import DeviceError, OptionError
+from evm_deploy.profiling.devices.by_operator import filled
+from evm_deploy.profiling.devices.contenders import contenders
+from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.report import LARGEST, ProfileReport
+from evm_deploy.profiling.requests import request
+
+# PyTorch's idle threads would spin on the cores that the others are timed on.
+QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
+
+
+def measure(
+    address: str, bundles: Sequence[Path], options: ProfileOptions, say: Callable[[str], None]
+) -> ProfileReport:
+    """`Device.measure`."""
+    _check(options)
+    asked = contenders(bundles, options)
+    with tempfile.TemporaryDirectory(prefix="evm-profile-") as folder:
+        path, out = Path(folder) / "request.json", Path(folder) / "profile.json"
+        path.write_text(request("local", asked, options), encoding="utf-8")
+        run("evm_deploy.profiling.here", path, out, say)
+        report = ProfileReport.from_json(_read(out), "the profile of this machine")
+        if options.operators:
+            out = Path(folder) / "operators.json"
+            run("evm_deploy.profiling.devices.by_operator", path, out, say)
+            report = dataclasses.replace(report, results=filled(report.results, _read(out)))
+        return report
+
+
+def run(module: str, path: Path, out: Path, say: Callable[[str], None]) -> None:
+    """Runs a module on a request, hands on what it says, and ends it with all that it started when interrupted.
+
+    Raises DeviceError: it failed.
+    """
+    command = [sys.executable, "-m", module, str(path), str(out)]
+    with tempfile.TemporaryFile() as errors:  # a pipe that nobody empties would stop it
+        agent = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            env={**os.environ, **QUIET},
+            start_new_session=os.name == "posix",
+        )
+        try:
+            assert agent.stdout is not None
+            for line in agent.stdout:
+                say(line.decode("utf-8", "replace").rstrip())
+            code = agent.wait()
+        finally:
+            _end(agent)
+        if code != 0 or not out.is_file():
+            errors.seek(0)
+            said = errors.read().decode("utf-8", "replace").strip().splitlines()
+            why = said[-1].removeprefix("error: ") if said else f"it ended with {code}"
+            raise DeviceError(f"measuring on this machine failed: {why[:500]}", "see `evm-deploy doctor`.")
+
+
+def _read(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LARGEST + 1)
+
+
+def _end(agent: subprocess.Popen[bytes]) -> None:
+    if agent.stdout is not None:
+        agent.stdout.close()
+    if agent.poll() is None:
+        if os.name == "posix":
+            os.killpg(agent.pid, signal.SIGKILL)
+        else:
+            agent.kill()
+        agent.wait()
+
+
+def _check(options: ProfileOptions) -> None:
+    """Raises OptionError for what another device takes, and for cores that are not there."""
+    for name in ("lan", "runner", "app"):
+        if getattr(options, name):
+            raise OptionError(f"--{name} has no meaning for --device local.", "leave it out, or name the device.")
+    if not options.affinity:
+        return
+    affinity = getattr(os, "sched_getaffinity", None)
+    if affinity is None:
+        raise OptionError("this system does not let a program choose its cores.", "leave --affinity out.")
+    missing = sorted(set(options.affinity) - affinity(0))
+    if missing:
+        offered = ", ".join(map(str, sorted(affinity(0))))
+        raise OptionError(f"core {missing[0]} is not one that this process may use.", f"choose of {offered}.")

@@ -1,0 +1,126 @@
+"""The command-line runner on a phone: a program for its processor, which needs no app."""
+
+from __future__ import annotations
+
+import contextlib
+import queue
+import re
+import shlex
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import IO
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import DeviceError, InputError
+from evm_deploy.profiling.devices import adb_tool, sent
+from evm_deploy.profiling.devices.adb_tool import Adb
+from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.report import LARGEST
+
+PLACE = "/data/local/tmp/evm-deploy-"  # what the folders of runs begin with
+OPERATORS = "libevm_ops.so"
+MOST_LIBRARIES = 16
+_DONE = b"evm-done:"
+# A line a second says how much of the processor the program has used. The folder goes when the shell ends, and that
+# ends as well when nobody reads its lines any more.
+_SCRIPT = """d={folder}
+p=
+trap 'kill -9 $p 2>/dev/null; cd /; rm -rf "$d"' EXIT
+trap 'exit 1' HUP INT TERM PIPE
+cd "$d" || exit 1
+chmod 755 evm_run
+LD_LIBRARY_PATH=. {command} > profile.json 2> said.txt &
+p=$!
+while kill -0 $p 2>/dev/null; do s=$(cat /proc/$p/stat 2>/dev/null); echo "at $s" || exit 1; sleep 1; done
+wait $p
+c=$?
+p=
+echo {done}$c
+if [ $c -eq 0 ]; then cat profile.json; else cat said.txt; fi
+"""
+
+
+def measure(
+    phone: Adb, named: Sequence[tuple[str, Bundle]], options: ProfileOptions, run: str, say: Callable[[str], None]
+) -> tuple[bytes, list[str]]:
+    """The profile that the program printed, and what is to be remarked on. run: a name that no other run has."""
+    assert options.runner is not None
+    files = _program(options.runner, options.library)
+    folder = f"{PLACE}{run}"
+    there = places(named)
+    try:
+        phone.shell(f"rm -rf {PLACE}*; mkdir -p {folder}")
+        say(f"sending {len(named)} bundles and {options.runner.name} to {phone.where}")
+        remarks = phone.push([*files, *sent.bundles(there)], folder)
+        say(f"measuring on {phone.where}")
+        command = _command([place for place, _ in there], options)
+        script = _SCRIPT.format(folder=shlex.quote(folder), command=command, done=_DONE.decode())
+        with phone.running(script) as output:
+            return _read(output, options.timeout, phone), list(remarks)
+    finally:
+        with contextlib.suppress(DeviceError):
+            phone.attempt(f"rm -rf {folder}")
+
+
+def places(named: Sequence[tuple[str, Bundle]]) -> list[tuple[str, Bundle]]:
+    """A folder there for each bundle: its name, as far as any shell takes it."""
+    return [
+        (re.sub(r"[^\w.-]", "_", f"{index}-{name}", flags=re.ASCII), one) for index, (name, one) in enumerate(named)
+    ]
+
+
+def _program(runner: Path, library: bool) -> list[sent.Sent]:
+    """The program, and the libraries beside it; ours only where it is asked for. Raises InputError."""
+    if not runner.is_file():
+        raise InputError(f"--runner {runner} is not a file.", "name the program evm_run, built for the phone.")
+    libraries = [path for path in sorted(runner.parent.glob("*.so")) if library or path.name != OPERATORS]
+    if len(libraries) > MOST_LIBRARIES:
+        fix = "put it into a folder with libonnxruntime.so and what else it needs, and nothing more."
+        raise InputError(f"--runner {runner} lies among {len(libraries)} libraries.", fix)
+    return [sent.Sent("evm_run", runner), *(sent.Sent(path.name, path) for path in libraries)]
+
+
+def _command(names: Sequence[str], options: ProfileOptions) -> str:
+    seconds = [] if options.seconds is None else ["--seconds", f"{options.seconds:g}"]
+    counts = ["--iterations", str(options.iterations), "--warm-up", str(options.warm_up)]
+    mask = sum(1 << core for core in set(options.affinity))
+    pinned = ["taskset", f"{mask:x}"] if mask else []
+    threads = ["--threads", str(options.threads)]
+    return shlex.join([*pinned, "./evm_run", "--profile", *counts, *seconds, *threads, *names])
+
+
+def _read(output: IO[bytes], patience: float, phone: Adb) -> bytes:
+    """What the program printed. Raises DeviceError: it failed, does nothing for `patience`, or the phone is gone."""
+    lines: queue.Queue[bytes] = queue.Queue(1024)
+    threading.Thread(target=_hand_on, args=(output, lines), daemon=True).start()
+    pulse, last, until = b"", b"", time.monotonic() + patience
+    while True:
+        try:
+            line = lines.get(timeout=max(0.0, until - time.monotonic()))
+        except queue.Empty:
+            fix = "raise --timeout, if it is at work."
+            raise DeviceError(f"the runner on {phone.where} did nothing for {patience:g} s.", fix) from None
+        if not line:
+            raise adb_tool.lost(phone.where, last.decode("utf-8", "replace"))
+        if line.startswith(_DONE):
+            break
+        if line != pulse:  # it has used the processor
+            pulse, until = line, time.monotonic() + patience
+        last = b"" if line.startswith(b"at ") else line
+    rest = b""
+    while (more := lines.get(timeout=patience)) and len(rest) <= LARGEST:
+        rest += more
+    if line.strip() != _DONE + b"0":
+        said = " ".join(rest.decode("utf-8", "replace").split())[-300:].rstrip(". ")
+        raise DeviceError(f"the runner on {phone.where} failed ({said}).", "see what it says.")
+    return rest
+
+
+def _hand_on(output: IO[bytes], lines: queue.Queue[bytes]) -> None:
+    """Every line, and an empty one at the end."""
+    with contextlib.suppress(OSError, ValueError):  # closed by who reads
+        while line := output.readline(adb_tool.LINE):
+            lines.put(line)
+    lines.put(b"")

@@ -1,0 +1,66 @@
+"""How the machine at the other end of an ssh connection runs a bundle: onnxruntime, with or without our operators, or
+trtexec, whichever is there."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError, DeviceError
+from evm_deploy.profiling.devices import library
+from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.requests import Contender
+
+ONNXRUNTIME, TRTEXEC = "onnxruntime", "trtexec"
+RUNNERS = {"onnx": (ONNXRUNTIME, TRTEXEC), "tensorrt": (TRTEXEC,)}  # of the agent, by target, the preferred one first
+
+
+class Ways:
+    """What the machine has, by the facts that it told. Raises DeviceError where it has nothing that runs a bundle."""
+
+    def __init__(self, facts: dict[str, Any], host: str, options: ProfileOptions) -> None:
+        self._host, self._every = host, options.every_way
+        if "numpy" not in facts:
+            raise DeviceError(f"the Python of {host} has no numpy.", "run there: pip install numpy onnxruntime")
+        self._trtexec = str(facts["trtexec"]) if facts.get("trtexec") else None
+        self._has = {ONNXRUNTIME: "onnxruntime" in facts, TRTEXEC: self._trtexec is not None}
+        if not any(self._has.values()):
+            raise DeviceError(f"{host} has neither onnxruntime nor trtexec.", "run there: pip install onnxruntime")
+        self._provider = self._provided(facts, options.provider) if self._has[ONNXRUNTIME] else None
+        self.library = library.usable(facts, host) if options.library else library.Library(None)
+        self.library_there = f"library/{self.library.path.name}" if self.library.path else ""
+
+    def of(self, name: str, bundle: Bundle) -> list[Contender]:
+        """The contenders of a bundle. Raises BundleError: nothing there runs its target."""
+        target = bundle.manifest.target
+        if target not in RUNNERS:
+            fix = "measure it where it runs, with --device local."
+            raise BundleError(f"{bundle.path} is for {target}, which is not run over ssh.", fix)
+        runners = [runner for runner in RUNNERS[target] if self._has[runner]]
+        if not runners:
+            raise DeviceError(f"{self._host} has no trtexec, which {bundle.path} needs.", "install TensorRT there.")
+        every = [each for runner in runners for each in self._on(runner, name, bundle)]
+        best = next((one for one in every if one.library), every[0])
+        return every if self._every else [dataclasses.replace(best, name=name)]
+
+    def _on(self, runner: str, name: str, bundle: Bundle) -> Iterator[Contender]:
+        if runner == TRTEXEC:
+            yield Contender(f"{name} on trtexec", bundle, name, TRTEXEC, more={"trtexec": self._trtexec})
+            return
+        ours = bundle.manifest.scan_form != "inlined"
+        notes = self.library.notes if ours else ()
+        yield Contender(f"{name} on onnxruntime", bundle, name, runner, self._provider, notes=notes)
+        if ours and self.library.path:
+            title = f"{name} on onnxruntime + evm_ops"
+            yield Contender(title, bundle, name, runner, self._provider, self.library_there)
+
+    def _provided(self, facts: dict[str, Any], asked: str) -> str:
+        """The execution provider as onnxruntime calls it. Raises DeviceError: it is not there."""
+        offered = [str(each) for each in facts.get("providers") or ()]
+        for each in offered:
+            if each.removesuffix("ExecutionProvider").lower() == asked.lower():
+                return each
+        names = ", ".join(each.removesuffix("ExecutionProvider").lower() for each in offered)
+        raise DeviceError(f"onnxruntime of {self._host} has no provider {asked!r}.", f"choose one of: {names}.")

@@ -1,0 +1,88 @@
+"""The agent with the runtimes of this package besides its own: TensorRT's engines, Core ML, PyTorch. On this machine.
+
+`python -m evm_deploy.profiling.here REQUEST.json OUT.json`
+"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import sys
+from typing import TYPE_CHECKING
+
+from evm_deploy.errors import EvmDeployError
+from evm_deploy.profiling.agent.files import Refused
+from evm_deploy.profiling.agent.program import main
+from evm_deploy.profiling.agent.runners import ROWS, Row, Runner
+
+if TYPE_CHECKING:
+    from evm_deploy.profiling.agent.files import Checked
+    from evm_deploy.profiling.agent.request import Contender, Request
+
+BUNDLE, CHECKPOINT = "bundle", "checkpoint"
+SIMULATED = "mil evaluator"  # its time says nothing of Core ML's
+NOT_CORE_ML = "Core ML runs on macOS only; evaluated op by op, as here, its program has no latency"
+
+
+def _prepare_torch() -> dict[str, str]:
+    import torch
+
+    return {"torch": torch.__version__}
+
+
+def _open_bundle(contender: Contender, checked: Checked, request: Request) -> Runner:
+    from evm_deploy.bundle import Bundle
+    from evm_deploy.runtimes import runtime_of
+
+    try:
+        bundle = Bundle.open(checked.folder)
+        runner = runtime_of(bundle).open_bundle(bundle, library=contender.library is not None)
+    except EvmDeployError as error:
+        raise Refused(error.cause.rstrip(".")) from None
+    if runner.name == SIMULATED:
+        raise Refused(NOT_CORE_ML)
+    return Runner(runner.name, None, runner.run, runner.close)
+
+
+def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -> Runner:
+    import torch
+
+    from evm_deploy.bundle import Bundle
+    from evm_deploy.exporters.deployed import reference
+    from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.runtimes.pytorch import TorchRunner
+
+    threads = request.threads or len(request.affinity)
+    if threads:
+        torch.set_num_threads(threads)
+    try:
+        manifest = Bundle.open(checked.folder).manifest
+        source = read_checkpoint(contender.more["path"], key=manifest.checkpoint.key, scan=contender.more["scan"])
+    except EvmDeployError as error:
+        raise Refused(error.cause.rstrip(".")) from None
+    if source.sha256 != manifest.checkpoint.sha256:
+        raise Refused("the checkpoint is not what it was when measuring began (its sha256 differs)")
+    softmax = manifest.outputs[0].meaning == "probabilities"
+    runner = TorchRunner(reference(source.build(), manifest.preprocessing, softmax=softmax))
+    return Runner("PyTorch", None, runner.run, runner.close)
+
+
+def _prepare_bundle() -> dict[str, str]:
+    names = ("tensorrt", "tensorrt_rtx", "coremltools")
+    return {**_prepare_torch(), **{name: version for name in names if (version := _version(name))}}
+
+
+def _version(package: str) -> str | None:
+    try:
+        return importlib.metadata.version(package)
+    except importlib.metadata.PackageNotFoundError:
+        return None
+
+
+HERE: dict[str, Row] = {
+    **ROWS,
+    BUNDLE: Row(_prepare_bundle, _open_bundle),
+    CHECKPOINT: Row(_prepare_torch, _open_checkpoint),
+}
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:], ["-m", "evm_deploy.profiling.here"], HERE))

@@ -1,0 +1,115 @@
+"""Time by operator, as onnxruntime runs a bundle on the CPU: the graph that it made, and its own record of it."""
+
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError
+from evm_deploy.profiling.costs import Value, cost
+from evm_deploy.profiling.kinds import kind
+from evm_deploy.profiling.origins import origins
+from evm_deploy.profiling.records import Record, cost_of_recording, read
+from evm_deploy.profiling.report import Operator, Operators, Roofline
+from evm_deploy.profiling.roofline import least_ms
+from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, OnnxRunner, profiled
+
+WARM_UP = 3  # turns that do not count
+
+
+def measure(
+    bundle: Bundle, *, library: bool, threads: int = 1, runs: int = 20, roofline: Roofline | None = None
+) -> Operators:
+    """Runs the bundle's golden input in turns with and without the runtime's profiler.
+
+    library: with our operators; threads: 0 leaves their number to the runtime; roofline: of this machine with as many
+    threads, for the least time of each operator. Times are means over the quieter half of the `runs` turns, less what
+    recording a node adds to it, so that their sum can be held against the whole, which nothing recorded.
+    Raises BundleError: it is no ONNX bundle, or cannot be run.
+    """
+    if bundle.manifest.target != "onnx":
+        what = f"{bundle.path} is for {bundle.manifest.target}: times by operator are those of onnxruntime"
+        raise BundleError(f"{what}.", "name an ONNX bundle.")
+    image, plain = bundle.sample().input, []
+    with (
+        tempfile.TemporaryDirectory() as name,
+        OnnxRunner(bundle.model_path, library=library, threads=threads) as runner,
+    ):
+        folder = Path(name)
+
+        def between() -> None:
+            runner.run(image)  # brings back what recording drove out of the caches
+            start = time.perf_counter()
+            runner.run(image)
+            plain.append((time.perf_counter() - start) * 1e3)
+
+        files = profiled(
+            bundle.model_path,
+            image,
+            folder,
+            library=library,
+            runs=runs + WARM_UP,
+            threads=threads,
+            between=between,
+        )
+        optimised = onnx.load(files[0]).graph
+        record, recording = read(files[1], optimised), cost_of_recording(folder)
+    quiet = _quiet(record.wholes, np.array(plain))
+    times = np.maximum(record.times[quiet].mean(0) - recording, 0)
+    rows = tuple(_rows(bundle, optimised, record, times, quiet, roofline))
+    return Operators(len(quiet), float(np.array(plain)[quiet].mean()), rows, roofline)
+
+
+def _quiet(*times: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The quieter half of the turns after the first few, in ascending order of time."""
+    total = np.sum(times, axis=0)[WARM_UP:]
+    return np.argsort(total, kind="stable")[: (len(total) + 1) // 2] + WARM_UP
+
+
+def _rows(
+    bundle: Bundle,
+    graph: onnx.GraphProto,
+    record: Record,
+    times: npt.NDArray[np.float64],
+    quiet: npt.NDArray[np.intp],
+    roofline: Roofline | None,
+) -> Iterator[Operator]:
+    bundled = onnx.load(bundle.model_path).graph
+    places = origins(bundled, graph, classifier=bundle.manifest.task == "classification")
+    values, total = _values(bundle, graph, record), float(times.sum()) or 1.0
+    shown = quiet[len(quiet) // 2]
+    starts, lengths = record.starts[shown], record.times[shown]
+    for index, (node, origin) in enumerate(zip(graph.node, places, strict=True)):
+        least = cost(node, values)
+        yield Operator(
+            name=record.names[index],
+            op=f"evm::{node.op_type}" if node.domain == "evm" else node.op_type,
+            kind=kind(node.op_type, origin.op),
+            block=origin.block,
+            ms=float(times[index]),
+            share=float(times[index]) / total,
+            flops=None if least is None else least.flops,
+            bytes=None if least is None else least.bytes,
+            roofline_ms=None if least is None or roofline is None else least_ms(least, roofline),
+            span_ms=(float(starts[index]), float(starts[index] + lengths[index])),
+        )
+
+
+def _values(bundle: Bundle, graph: onnx.GraphProto, record: Record) -> dict[str, Value]:
+    """Every tensor of the run by its name."""
+    image = bundle.sample().input
+    values = {graph.input[0].name: Value(image.shape, image.itemsize)}
+    for tensor in graph.initializer:
+        item = np.dtype(onnx.helper.tensor_dtype_to_np_dtype(tensor.data_type)).itemsize
+        values[tensor.name] = Value(tuple(tensor.dims), item)
+    for node, outputs in zip(graph.node, record.outputs, strict=True):
+        names = [name for name in node.output if name]
+        if len(names) < len(outputs):
+            raise BundleError("onnxruntime's record is not of the graph that it wrote.", EXPORT_AGAIN)
+        values |= dict(zip(names, outputs, strict=False))
+    return values

@@ -1,0 +1,105 @@
+"""Where a node of the runtime's graph comes from: the operator of the bundle's graph, and the block of the network.
+
+The runtime fuses nodes, moves layouts, inlines the bodies of functions, and invents names for all that. What survives
+are most names of the values between the operators of the bundle's graph, and names that were made of others.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import onnx
+
+TAIL = "classifier"  # the block whose output is the graph's, which keeps its own name
+_BLOCK = re.compile(r"(?:model\.)?(.+)\.output")  # as graph.passes.name_blocks names the last value of a block
+_MADE_OF = re.compile(r"(.+?)(?:_token_\d+|_nchwc|_new_reshape|/.*)+")  # what the runtime appends to names
+_BODY = re.compile(r"_inlfunc_([A-Za-z0-9]+)_.*")  # a value within the body of a function that the runtime inlined
+_CALL = re.compile(r".+__(\d+)")  # a node of the body that the exporter inlined, and the number of the call
+_RECURRENCE = "SelectiveScan"
+
+
+@dataclass(frozen=True)
+class Origin:
+    """An operator of the bundle's graph. Both are "" for a node that comes from none."""
+
+    op: str
+    block: str
+
+
+def origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto, *, classifier: bool = False) -> list[Origin]:
+    """The origin of each node of `optimised`, in its order.
+
+    A node whose names say nothing is part of what takes its value: of a convolution whose layout was changed, of a
+    product that was made two-dimensional. `classifier`: what follows the last block is one.
+    """
+    blocks, operators = _blocks(bundled, TAIL if classifier else ""), _operators(bundled)
+    places = _places(bundled)
+    takers: dict[str, tuple[int, str]] = {}  # of each value: the first place in the bundle's graph that takes it
+    found: list[tuple[int, str] | None] = []
+    for node in reversed(optimised.node):
+        known = [places[name] for text in (*node.output, node.name) if (name := _known(text, places))]
+        after = min((takers[value] for value in node.output if value in takers), default=None)
+        origin = (known[0], operators[known[0]]) if known else after
+        body = next((match[1] for value in node.output if (match := _BODY.fullmatch(value))), None)
+        if origin is not None and body:
+            origin = (origin[0], body)
+        found.append(origin)
+        if origin is not None:
+            takers |= {value: min(origin, takers.get(value, origin)) for value in node.input}
+    return [Origin("", "") if origin is None else Origin(origin[1], blocks[origin[0]]) for origin in found[::-1]]
+
+
+def _places(graph: onnx.GraphProto) -> dict[str, int]:
+    """The place of the node that a name belongs to: the names of values come before those of nodes."""
+    names = {node.name: index for index, node in enumerate(graph.node) if node.name}
+    return names | {value: index for index, node in enumerate(graph.node) for value in node.output if value}
+
+
+def _known(text: str, places: dict[str, int]) -> str | None:
+    if text in places:
+        return text
+    match = _MADE_OF.fullmatch(text)
+    return match[1] if match and match[1] in places else None
+
+
+def _operators(graph: onnx.GraphProto) -> list[str]:
+    """The operator of each node; that of the function for nodes of a scan's body that stands in the graph itself.
+
+    The recurrence is the call with a Softplus, and the scan around it is the call that both feeds and follows it.
+    """
+    calls = [match[1] if (match := _CALL.fullmatch(node.name)) else "" for node in graph.node]
+    scans = {call for call, node in zip(calls, graph.node, strict=True) if call and node.op_type == "Softplus"}
+    sources = {value: call for call, node in zip(calls, graph.node, strict=True) for value in node.output}
+    edges = {
+        (sources[value], call)
+        for call, node in zip(calls, graph.node, strict=True)
+        for value in node.input
+        if value in sources
+    }
+    around = {before for before, after in edges if before and after in scans and (after, before) in edges}
+    return [
+        _RECURRENCE if call in scans | around else node.op_type for call, node in zip(calls, graph.node, strict=True)
+    ]
+
+
+def _blocks(graph: onnx.GraphProto, tail: str) -> list[str]:
+    """The block of each node: the first one whose output needs it."""
+    sources = {value: index for index, node in enumerate(graph.node) for value in node.output if value}
+    blocks: dict[int, str] = {}
+    for index, node in enumerate(graph.node):
+        for match in filter(None, map(_BLOCK.fullmatch, node.output)):
+            _assign(graph.node, sources, blocks, index, match[1])
+    rest = tail if blocks and tail not in blocks.values() else ""
+    return [blocks.get(index, rest) for index in range(len(graph.node))]
+
+
+def _assign(
+    nodes: Sequence[onnx.NodeProto], sources: dict[str, int], blocks: dict[int, str], last: int, block: str
+) -> None:
+    """Puts the node `last`, and what it needs that has no block yet, into `block`."""
+    todo = [last]
+    while todo:
+        index = todo.pop()
+        if index not in blocks:
+            blocks[index] = block
+            todo += [sources[value] for value in nodes[index].input if value in sources]

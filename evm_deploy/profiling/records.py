@@ -1,0 +1,85 @@
+"""The runtime's record of its runs: read run by run, in the order of its graph, with the cost of recording known."""
+
+import json
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+from onnx import TensorProto, helper
+
+from evm_deploy.errors import BundleError
+from evm_deploy.profiling.costs import Shape, Value
+from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, OnnxRunner, profiled
+
+_SUFFIX = "_kernel_time"
+_ITEMS = {"float": 4, "float16": 2, "double": 8, "uint8": 1, "int8": 1, "bool": 1, "int32": 4, "int64": 8, "uint32": 4}
+CHAIN = 100  # nodes of the graph that shows what recording costs
+
+
+@dataclass(frozen=True)
+class Record:
+    """Runs of one graph: R of them, N nodes each. Times in milliseconds, the cost of recording included."""
+
+    names: tuple[str, ...]
+    starts: npt.NDArray[np.float64]  # (R, N), since the run's first node began
+    times: npt.NDArray[np.float64]  # (R, N)
+    wholes: npt.NDArray[np.float64]  # (R,)
+    outputs: tuple[tuple[Value, ...], ...]  # of each node, those that it gave
+
+
+def read(trace: Path, graph: onnx.GraphProto) -> Record:
+    """The record in `trace` of runs of `graph`. Raises BundleError: it is of another graph."""
+    events = json.loads(trace.read_text(encoding="utf-8"))
+    nodes = [event for event in events if event.get("cat") == "Node" and event["name"].endswith(_SUFFIX)]
+    wholes = [event["dur"] / 1e3 for event in events if event["name"] == "model_run"]
+    count, runs = len(graph.node), len(wholes)
+    first = nodes[:count]
+    if not runs or len(nodes) != count * runs or any(
+        event["args"]["op_name"] != node.op_type for event, node in zip(first, graph.node, strict=True)
+    ):
+        raise BundleError("onnxruntime's record is not of the graph that it wrote.", EXPORT_AGAIN)
+    names = tuple(event["name"].removesuffix(_SUFFIX) for event in first)
+    if any(event["name"].removesuffix(_SUFFIX) != names[index % count] for index, event in enumerate(nodes)):
+        raise BundleError("onnxruntime ran its graph in another order each time.", EXPORT_AGAIN)
+    starts = np.array([event["ts"] for event in nodes], dtype=np.float64).reshape(runs, count) / 1e3
+    times = np.array([event["dur"] for event in nodes], dtype=np.float64).reshape(runs, count) / 1e3
+    outputs = tuple(tuple(map(_value, event["args"].get("output_type_shape", ()))) for event in first)
+    return Record(names, starts - starts[:, :1], times, np.array(wholes), outputs)
+
+
+def cost_of_recording(folder: Path) -> float:
+    """Milliseconds by which the runtime's record of a node is longer than the node took.
+
+    It lies within the times of the record, a few microseconds each: found with a chain of nodes that do nothing.
+    """
+    path = folder / "chain.onnx"
+    path.write_bytes(_chain().SerializeToString())
+    image, plain = np.zeros(1, np.float32), []
+    with OnnxRunner(path.read_bytes(), library=False, threads=1) as runner:
+
+        def between() -> None:
+            runner.run(image)
+            start = time.perf_counter()
+            runner.run(image)
+            plain.append((time.perf_counter() - start) * 1e3)
+
+        optimised, trace = profiled(path, image, folder, library=False, runs=20, between=between)
+    record = read(trace, onnx.load(optimised).graph)
+    return max(0.0, float(np.median(record.times.mean(1)) - np.median(plain) / record.times.shape[1]))
+
+
+def _chain() -> onnx.ModelProto:
+    nodes = [helper.make_node("Sigmoid", [f"v{i}"], [f"v{i + 1}"], name=f"n{i}") for i in range(CHAIN)]
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1]) for name in ("v0", f"v{CHAIN}")]
+    graph = helper.make_graph(nodes, "chain", ends[:1], ends[1:])
+    return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
+
+
+def _value(entry: dict[str, Any]) -> Value:
+    ((kind, shape),) = entry.items()
+    sides: Shape = tuple(map(int, shape))
+    return Value(sides, _ITEMS.get(kind, 4))

@@ -1,0 +1,187 @@
+// The page: opens the bundles, holds them to their golden pairs, classifies images, measures, and hands the profile on.
+
+import { openBundle } from "./bundle.mjs";
+import { best } from "./golden.mjs";
+import { decoded } from "./image.mjs";
+import { failed, load, measure, start } from "./measure.mjs";
+import { preprocess } from "./preprocess.mjs";
+import { deviceFacts, profileOf } from "./profile.mjs";
+import { figure, find, notice, showChecks, showClasses, showFacts, showMissing, showResults, status } from "./view.mjs";
+import { available } from "./ways.mjs";
+
+const CLASSES = 5;
+const page = { config: null, bundles: [], ways: [], missing: [], contenders: [], device: null, stopped: false, hidden: false, sent: false };
+
+async function main() {
+  const config = await (await fetch("config.json", { credentials: "same-origin" })).json();
+  page.config = config;
+  document.title = find("title").textContent = config.title;
+  find("method").textContent = method(config.method);
+  if (config.mode === "profile") find("main").insertBefore(find("latency"), find("picture"));
+  else keep();
+  page.bundles = await bundles(config);
+  page.device = await deviceFacts();
+  Object.assign(page, await available(config));
+  facts();
+  showMissing(page.missing);
+  if (!page.ways.length) throw new Error("this browser can run the models in none of the ways that were asked for");
+  await open([page.ways.at(-1).provider === "wasm" ? page.ways.at(-1) : page.ways[0]]);
+  ready();
+  if (config.mode === "profile") await run();
+  else status("Ready. Choose an image, or measure how fast it is.");
+}
+
+async function bundles({ models }) {
+  const of = models.reduce((sum, { bytes }) => sum + bytes, 0);
+  let arrived = 0;
+  const opened = [];
+  for (const entry of models) {
+    const tell = (bytes) => {
+      arrived += bytes;
+      status(`Fetching ${entry.name}`, Math.min(arrived / of, 1));
+    };
+    opened.push(await openBundle(entry, tell));
+  }
+  return opened;
+}
+
+/** Loads every bundle in each of `ways`, one after another, and shows whether it computes what it has to. */
+async function open(ways) {
+  for (const way of ways) {
+    status(`Starting ${way.name}`, null);
+    let runner = null;
+    let reason = null;
+    await start(way).then((made) => (runner = made), (error) => (reason = error));
+    for (const bundle of page.bundles) {
+      say(`Loading ${bundle.name}, ${way.name}`, null);
+      page.contenders.push(runner ? await load(bundle, runner) : failed(bundle, way, reason));
+      showChecks(page.contenders);
+    }
+  }
+}
+
+function ready() {
+  const classifiers = page.contenders.filter(({ bundle, error }) => bundle.manifest.task === "classification" && !error);
+  find("picture").hidden = classifiers.length === 0;
+  find("model").replaceChildren(...classifiers.map(({ bundle }, at) => new Option(bundle.name, at)));
+  find("model-choice").hidden = classifiers.length < 2;
+  find("camera-button").hidden = !matchMedia("(pointer: coarse)").matches;
+  let last = null;
+  const again = () => last && classify(classifiers[Number(find("model").value)], last);
+  for (const id of ["file", "camera"]) {
+    find(id).addEventListener("change", ({ target }) => {
+      last = target.files[0] ?? last;
+      target.value = "";
+      again();
+    });
+  }
+  find("model").addEventListener("change", again);
+  find("measure").addEventListener("click", () => run().catch(broken));
+  find("stop").addEventListener("click", () => (page.stopped = true));
+  document.addEventListener("visibilitychange", () => (page.hidden ||= document.hidden));
+  busy(false);
+}
+
+function busy(measuring) {
+  for (const id of ["file", "camera", "measure"]) find(id).disabled = measuring;
+  find("measure").hidden = measuring;
+  find("stop").hidden = !measuring;
+}
+
+async function classify({ bundle, runner }, file) {
+  busy(true);
+  find("stop").hidden = true;
+  status("Reading the image", null);
+  try {
+    const image = await decoded(file);
+    const { crop, data } = preprocess(image, bundle.manifest.preprocessing);
+    const { type } = bundle.input;
+    const [height, width] = bundle.manifest.preprocessing.image_size;
+    const shape = type === "uint8" ? [1, height, width, 3] : [1, 3, height, width];
+    const { ms, outputs } = await runner.thread.call("run", { name: bundle.name, input: { type, shape, data } });
+    const classes = best(outputs[0], bundle.manifest.outputs[0].meaning, bundle.labels, CLASSES);
+    showClasses(classes, crop, `${figure(ms)} ms, ${runner.way.name}`);
+    status(`${classes[0].label}, ${(classes[0].share * 100).toFixed(0)} %`);
+  } catch (error) {
+    status(`The image was not classified: ${error.message}.`);
+  }
+  busy(false);
+}
+
+async function run() {
+  Object.assign(page, { stopped: false, hidden: document.hidden });
+  busy(true);
+  const awake = await navigator.wakeLock?.request("screen").catch(() => null);
+  const open_ = new Set(page.contenders.map(({ way }) => way.name));
+  await open(page.ways.filter(({ name }) => !open_.has(name)));
+  const place = ({ bundle, way }) => page.bundles.indexOf(bundle) * page.ways.length + page.ways.indexOf(way);
+  page.contenders.sort((one, other) => place(one) - place(other));
+  for (const contender of page.contenders) delete contender.samples;
+  const tell = ({ stage, done, of }) => say(stage, done === null ? null : done / of);
+  await measure(page.contenders, page.config.method, tell, () => page.stopped);
+  awake?.release();
+  showResults(page.contenders);
+  showChecks(page.contenders);
+  const state = { ...page.device, missing: page.missing, hidden: page.hidden, stopped: page.stopped };
+  const profile = JSON.stringify(profileOf(page.contenders, page.config, state));
+  find("save").href = URL.createObjectURL(new Blob([profile], { type: "application/json" }));
+  find("save").hidden = false;
+  status("Measured.");
+  busy(false);
+  if (serving()) await send(profile);
+}
+
+async function send(profile) {
+  status("Sending the profile", null);
+  const headers = { "Content-Type": "application/json" };
+  const answer = await fetch("profile", { method: "POST", body: profile, headers, credentials: "same-origin" });
+  if (!answer.ok) throw new Error(`the profile was refused: ${(await answer.text()).slice(0, 300)}`);
+  document.documentElement.dataset.sent = "yes";
+  page.sent = true;
+  status("Measured, and sent. You can still classify images here.");
+}
+
+/** Whether a profiler waits for what this page finds. */
+function serving() {
+  return page.config?.mode === "profile" && !page.sent;
+}
+
+let told = 0;
+
+/** Shows where the work is, and now and then lets the server know that this page is alive. */
+function say(text, share) {
+  status(text, share);
+  if (!serving() || performance.now() - told < 2000) return;
+  told = performance.now();
+  const stage = share === null ? text : `${text}, ${Math.round(share * 100)} %`;
+  fetch("alive", { method: "POST", body: stage, credentials: "same-origin" }).catch(() => {});
+}
+
+function method({ iterations, seconds }) {
+  const much = seconds === null ? `${iterations} runs of each` : `${seconds} seconds of each`;
+  return `After warming up, ${much}, taking turns.`;
+}
+
+function facts() {
+  const { device, versions, power } = page.device;
+  showFacts({
+    Device: device.name, System: device.os, Processor: device.machine, Cores: device.cores, ...versions, Battery: power.battery,
+    "onnxruntime-web": page.config.runtime, Ways: page.ways.map(({ name }) => name).join("; "),
+    Isolated: crossOriginIsolated ? "yes" : "no",
+  });
+}
+
+/** Of a package: the worker that keeps its files for the time without a network. */
+function keep() {
+  navigator.serviceWorker?.register("sw.js").catch(() => notice("This page cannot be kept for use without a network."));
+}
+
+function broken(error) {
+  document.documentElement.dataset.failed = "yes";
+  notice(`It stopped: ${error.message}.`, true);
+  status("Stopped.");
+  if (!serving()) return busy(false);
+  fetch("failed", { method: "POST", body: String(error.message).slice(0, 500), credentials: "same-origin" }).catch(() => {});
+}
+
+main().catch(broken);

@@ -1,0 +1,54 @@
+// A bundle as the page sees it: its files, each held against the hash that the manifest has for it.
+
+import { readNpy } from "./npy.mjs";
+import { sha256 } from "./sha256.mjs";
+
+/**
+ * Fetches a model of config.json ({name, folder, sha256, tolerance}); `tell(bytes)` hears how much has arrived.
+ * Resolves to {name, tolerance, manifest, sha256, model, input, expected, labels}. Rejects: a file is missing or
+ * is not the one that was exported.
+ */
+export async function openBundle(entry, tell) {
+  const text = await fetched(entry.folder + "manifest.json", tell);
+  if ((await sha256(text)) !== entry.sha256) throw new Error(`manifest.json of ${entry.name} has been changed`);
+  const manifest = JSON.parse(new TextDecoder().decode(text));
+  const read = async (name) => {
+    const bytes = await fetched(entry.folder + name.split("/").map(encodeURIComponent).join("/"), tell);
+    if ((await sha256(bytes)) !== manifest.files[name]) throw new Error(`${name} of ${entry.name} has been changed`);
+    return bytes;
+  };
+  const count = manifest.outputs.length;
+  const outputs = count === 1 ? ["sample/output.npy"] : manifest.outputs.map((_, at) => `sample/output${at}.npy`);
+  const expected = [];
+  for (const name of outputs) expected.push(readNpy((await read(name)).buffer));
+  const labels = manifest.labels === null ? null : lines(await read(manifest.labels));
+  const input = readNpy((await read("sample/input.npy")).buffer);
+  const model = await read(manifest.model_file);
+  return { ...entry, manifest, model, input, expected, labels };
+}
+
+/** Bytes of a file beside this page. */
+async function fetched(path, tell) {
+  const answer = await fetch(new URL(path, document.baseURI), { credentials: "same-origin" });
+  if (!answer.ok) throw new Error(`${path} cannot be fetched (${answer.status})`);
+  const parts = [];
+  let size = 0;
+  for (const reader = answer.body.getReader(); ; ) {
+    const { done, value } = await reader.read();
+    if (done) break;
+    parts.push(value);
+    size += value.length;
+    tell(value.length);
+  }
+  const bytes = new Uint8Array(size);
+  let at = 0;
+  for (const part of parts) {
+    bytes.set(part, at);
+    at += part.length;
+  }
+  return bytes;
+}
+
+function lines(bytes) {
+  return new TextDecoder().decode(bytes).replace(/\n$/, "").split("\n");
+}

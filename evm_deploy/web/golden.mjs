@@ -1,0 +1,30 @@
+// Whether a device computes what the bundle's golden pair says.
+
+/** Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. */
+export function golden(found, expected, tolerance) {
+  let worst = 0;
+  expected.forEach((wanted, output) => {
+    const values = found[output]?.data ?? [];
+    if (values.length !== wanted.data.length) worst = NaN;
+    let [error, peak] = [0, 1];
+    for (let at = 0; at < values.length; at++) {
+      error = Math.max(error, Math.abs(values[at] - wanted.data[at])); // NaN stays NaN
+      peak = Math.max(peak, Math.abs(wanted.data[at]));
+    }
+    worst = Math.max(worst, error / peak);
+  });
+  const finite = Number.isFinite(worst);
+  return { relative_error: finite ? worst : null, tolerance, passed: finite && worst <= tolerance };
+}
+
+/** {label, share} of the `count` best classes, of logits or probabilities. */
+export function best(output, meaning, labels, count) {
+  const scores = Array.from(output.data);
+  const peak = Math.max(...scores);
+  const shares = meaning === "logits" ? scores.map((score) => Math.exp(score - peak)) : scores;
+  const sum = meaning === "logits" ? shares.reduce((total, share) => total + share, 0) : 1;
+  return shares
+    .map((share, at) => ({ label: labels?.[at] ?? `class ${at}`, share: share / sum }))
+    .sort((one, other) => other.share - one.share)
+    .slice(0, count);
+}

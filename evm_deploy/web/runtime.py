@@ -1,0 +1,133 @@
+"""onnxruntime-web, of one exact version: fetched once by npm, or taken from a folder, and held to its hashes."""
+
+import base64
+import hashlib
+import os
+import secrets
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+from evm_deploy.bundle import sha256_file
+from evm_deploy.errors import InputError, MissingToolError
+from evm_deploy.trt import cache
+
+VARIABLE = "EVM_DEPLOY_ORT_WEB"
+VERSION = "1.30.0"
+PACKAGE = f"onnxruntime-web@{VERSION}"
+INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512
+LARGEST = 64 << 20  # bytes of the package, and of each file in it
+PATIENCE = 600  # seconds for npm: the package has 33 megabytes
+
+FILES = {  # of the package's dist/: sha256; the first three run on processors, the others on GPUs
+    "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
+    "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
+    "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+    "ort.webgpu.min.mjs": "3dffff71811bc13a3a3d9591c57ca5ee5735b8f5f3eaf789510b02bb040ae3a0",
+    "ort-wasm-simd-threaded.asyncify.mjs": "3d1c85995364bb643302fc6fd877a0c3ba5ae72401815e0f24828a53d9191e28",
+    "ort-wasm-simd-threaded.asyncify.wasm": "39f9f0894d478800487ed9f7dbe92618498db320cf55c8e3d89adff8dce658da",
+}
+GPU_FILES = tuple(name for name in FILES if "webgpu" in name or "asyncify" in name)
+
+Say = Callable[[str], None]
+
+
+def files(say: Say = lambda stage: None) -> dict[str, Path]:
+    """Name: file, of what a page needs, each with the bytes that the tests ran with.
+
+    From the folder or the packed file that EVM_DEPLOY_ORT_WEB names, else from the user's cache folder, else by
+    `npm pack`. Raises InputError: what the variable names is not this version. MissingToolError: there is no npm,
+    or it cannot fetch the package.
+    """
+    given = os.environ.get(VARIABLE)
+    if given:
+        return _given(Path(given).expanduser())
+    kept = cache.folder() / f"onnxruntime-web-{VERSION}"
+    if not _complete(kept):
+        say(f"fetching {PACKAGE}")
+        _keep(_unpacked(_packed()), kept)
+    return {name: kept / name for name in FILES}
+
+
+def _given(place: Path) -> dict[str, Path]:
+    if place.is_file():  # unpacked where a fetched one would be
+        kept = cache.folder() / f"onnxruntime-web-{VERSION}"
+        if not _complete(kept):
+            _keep(_unpacked(_checked(_bounded(place), InputError)), kept)
+        return {name: kept / name for name in FILES}
+    for folder in (place, place / "dist", place / "node_modules" / "onnxruntime-web" / "dist"):
+        if _complete(folder):
+            return {name: folder / name for name in FILES}
+    what = f"{VARIABLE} is {place}, which does not hold {PACKAGE}"
+    raise InputError(f"{what}.", f"name its dist folder, or what `npm pack {PACKAGE}` writes.")
+
+
+def _complete(folder: Path) -> bool:
+    try:
+        return all(sha256_file(folder / name) == digest for name, digest in FILES.items())
+    except OSError:
+        return False
+
+
+def _packed() -> bytes:
+    """The package as npm fetches it."""
+    npm = shutil.which("npm")
+    fix = f"install Node.js, or set {VARIABLE} to a folder with the dist files of {PACKAGE}."
+    if npm is None:
+        raise MissingToolError(f"{PACKAGE} is not here, and neither is npm to fetch it.", fix)
+    with tempfile.TemporaryDirectory() as folder:
+        command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, PACKAGE]
+        try:
+            done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
+            reason = " ".join(done.stderr.split())[-200:] if done.returncode else ""
+        except (OSError, subprocess.TimeoutExpired) as error:
+            reason = str(error)
+        made = sorted(Path(folder).glob("*.tgz"))
+        if reason or len(made) != 1:
+            fix = f"connect to the network, or set {VARIABLE} to a folder with the dist files of {PACKAGE}."
+            raise MissingToolError(f"npm cannot fetch {PACKAGE} ({reason or 'it wrote nothing'}).", fix)
+        return _checked(_bounded(made[0]), MissingToolError)
+
+
+def _bounded(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(LARGEST + 1)
+
+
+def _checked(data: bytes, error: type[InputError] | type[MissingToolError]) -> bytes:
+    if base64.b64encode(hashlib.sha512(data).digest()).decode() != INTEGRITY:
+        raise error(f"the package is not {PACKAGE} (its sha512 differs).", f"fetch it again: npm pack {PACKAGE}")
+    return data
+
+
+def _unpacked(data: bytes) -> dict[str, bytes]:
+    """The files that are needed, by name: nothing of the archive's own paths reaches the disk."""
+    found = {}
+    with tempfile.TemporaryFile() as file:
+        file.write(data)
+        file.seek(0)
+        with tarfile.open(fileobj=file, mode="r:gz") as archive:
+            for name in FILES:
+                member = archive.extractfile(f"package/dist/{name}")
+                found[name] = member.read(LARGEST) if member else b""
+    return found
+
+
+def _keep(found: dict[str, bytes], folder: Path) -> None:
+    """Into the cache, whole or not at all. Raises MissingToolError where it cannot be written."""
+    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    try:
+        partial.mkdir(parents=True)
+        for name, data in found.items():
+            (partial / name).write_bytes(data)
+        if folder.exists():  # incomplete, or damaged
+            shutil.rmtree(folder)
+        partial.rename(folder)
+    except OSError as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        if not _complete(folder):  # or another process was faster
+            fix = f"free some space, or set {cache.VARIABLE} to a folder that can be written."
+            raise MissingToolError(f"{folder} cannot be written ({error.strerror or error}).", fix) from error

@@ -1,0 +1,60 @@
+package org.evmdeploy.benchmark
+
+import android.graphics.Bitmap
+import java.io.File
+import org.evmdeploy.efficientvmamba.FolderFiles
+import org.evmdeploy.efficientvmamba.ModelBundle
+import org.evmdeploy.efficientvmamba.ModelRunner
+import org.evmdeploy.efficientvmamba.Npy
+import org.evmdeploy.efficientvmamba.Pixels
+import org.evmdeploy.efficientvmamba.PreprocessingTest
+import org.evmdeploy.efficientvmamba.classify
+import org.evmdeploy.efficientvmamba.parseJson
+import org.evmdeploy.efficientvmamba.writeJson
+
+// What the tests run: a line of JSON in, a line of JSON out, an error as {"error": ...}.
+
+private object Computer : Probe {
+    override fun device() = mapOf("kind" to "adb", "name" to "a \"phone\"", "cores" to 2)
+    override fun snapshot() = mapOf("throttled" to false, "clocks_mhz" to listOf(1800.5))
+    override fun versions() = mapOf("onnxruntime" to "1")
+    override fun power() = mapOf("charging" to "no")
+    override fun peakMemory() = 123456789L
+    override fun now() = "2026-01-02T03:04:05Z"
+}
+
+private fun pixels(name: String): Pixels {
+    val array = Npy.parse(File(name).readBytes())
+    val (height, width, _) = array.shape.map { it.toInt() }
+    return Pixels(width, height, ByteArray(3 * width * height).also { array.bytes.get(it) })
+}
+
+private fun bitmap(pixels: Pixels): Bitmap {
+    val bytes = pixels.rgb.map { it.toInt() and 255 }.chunked(3)
+    return Bitmap(pixels.width, bytes.map { (r, g, b) -> (255 shl 24) or (r shl 16) or (g shl 8) or b }.toIntArray())
+}
+
+private fun answer(order: Map<*, *>): Any? = when (order["do"]) {
+    "json" -> mapOf("value" to parseJson(order["text"] as String))
+    "npy" -> Npy.parse(File(order["file"] as String).readBytes()).let { mapOf("shape" to it.shape.toList(), "values" to it.floats().toList()) }
+    "vectors" -> PreprocessingTest().run { cropsAsTheExporterDoes(); mapOf("passed" to true) }
+    "job" -> mapOf("done" to (Job.run(Job.folder(File(order["root"] as String), order["name"] as String), Computer, "test") {} != null))
+    "summary" -> mapOf("text" to summary(parseJson(File(order["file"] as String).readText()).let { @Suppress("UNCHECKED_CAST") (it as Map<String, Any?>) }))
+    "classify" -> ModelRunner(ModelBundle(FolderFiles(File(order["bundle"] as String))), operators = order["operators"] == true).use { runner ->
+        val found = runner.classify(bitmap(pixels(order["image"] as String)), (order["top"] as Long).toInt())
+        mapOf("found" to found.map { listOf(it.label, it.index, it.probability) })
+    }
+    else -> error("unknown order")
+}
+
+fun main() {
+    for (line in generateSequence(::readLine)) {
+        val found = try {
+            answer(parseJson(line) as Map<*, *>)
+        } catch (error: Throwable) {
+            mapOf("error" to "${error.javaClass.simpleName}: ${error.message}")
+        }
+        println(writeJson(found))
+        System.out.flush()
+    }
+}

@@ -1,0 +1,208 @@
+"""What the page computes, against what this package computes."""
+
+import base64
+import hashlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from evm_deploy.images import load_image, preprocess
+from evm_deploy.manifest import Preprocessing
+from evm_deploy.verification.metrics import compare
+
+Modules = Callable[..., Any]
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "images"
+SHARED = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+BYTES = "Uint8Array.from(atob(given.bytes), (c) => c.charCodeAt(0))"
+PREPARE = """async (module, given) => {
+  const { preprocess } = await import(new URL("preprocess.mjs", location).href);
+  const image = await module.decoded(new Blob([BYTES]));
+  const { data } = preprocess(image, given.preprocessing);
+  return { height: image.height, width: image.width, rgb: text(image.data), data: text(new Uint8Array(data.buffer)) };
+  function text(bytes) {
+    let all = "";
+    for (let at = 0; at < bytes.length; at += 8192) all += String.fromCharCode(...bytes.subarray(at, at + 8192));
+    return btoa(all);
+  }
+}""".replace("BYTES", BYTES)
+
+
+def prepared(modules: Modules, file: bytes, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
+    """The decoded RGB image and the model's input, as the page has them."""
+    names = ("image_size", "crop_pct", "mean", "std", "baked")
+    asked = {name: getattr(preprocessing, name) for name in names}
+    found = modules("image.mjs", PREPARE, {"bytes": base64.b64encode(file).decode(), "preprocessing": asked})
+    rgb = np.frombuffer(base64.b64decode(found["rgb"]), np.uint8).reshape(found["height"], found["width"], 3)
+    h, w = preprocessing.image_size
+    kind, shape = (np.uint8, (1, h, w, 3)) if preprocessing.baked else (np.float32, (1, 3, h, w))
+    return rgb, np.frombuffer(base64.b64decode(found["data"]), kind).reshape(shape)
+
+
+def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
+    file = io.BytesIO()
+    image.save(file, kind, **options)
+    return file.getvalue()
+
+
+def noise(height: int, width: int, channels: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (height, width, channels), np.uint8)
+
+
+def assert_same_colours(modules: Modules, folder: Path, file: bytes) -> None:
+    path = folder / "image"
+    path.write_bytes(file)
+    rgb, _ = prepared(modules, file, Preprocessing((32, 32)))
+    np.testing.assert_array_equal(rgb, load_image(path))
+
+
+def rows_last(image: np.ndarray, preprocessing: Preprocessing) -> np.ndarray:
+    """`preprocess` with the columns resized first, as Pillow does it up to 12; 13 takes whichever is faster first."""
+    cover_h, cover_w = preprocessing.resize_size
+    height, width = image.shape[:2]
+    wide = cover_w * height >= cover_h * width
+    size = (cover_w * height // width, cover_w) if wide else (cover_h, cover_h * width // height)
+    narrow = Image.fromarray(image).resize((size[1], height), Image.Resampling.BICUBIC)
+    return preprocess(np.array(narrow.resize(size[::-1], Image.Resampling.BICUBIC)), preprocessing)
+
+
+@given(
+    size=st.tuples(st.integers(1, 300), st.integers(1, 300)),
+    target=st.tuples(st.integers(1, 90), st.integers(1, 90)),
+    crop_pct=st.sampled_from([0.5, 0.875, 0.9, 1.0]),
+    baked=st.booleans(),
+)
+@SHARED
+def test_any_image_becomes_the_same_input_to_the_bit(
+    modules: Modules, size: tuple[int, int], target: tuple[int, int], crop_pct: float, baked: bool
+) -> None:
+    image, preprocessing = noise(*size, 3, seed=size[0]), Preprocessing(target, crop_pct, baked=baked)
+    _, found = prepared(modules, encoded(Image.fromarray(image), "PNG"), preprocessing)
+    np.testing.assert_array_equal(found, rows_last(image, preprocessing))
+
+
+@pytest.mark.parametrize("size", [(224, 224), (192, 256)])
+def test_photographs_are_within_one_level(modules: Modules, size: tuple[int, int]) -> None:
+    """Of 255, with the JPEG decoder of the browser."""
+    datasets = pytest.importorskip("sklearn.datasets")
+    for path in sorted((Path(datasets.__file__).parent / "images").glob("*.jpg")):
+        preprocessing = Preprocessing(size, baked=True)
+        _, found = prepared(modules, path.read_bytes(), preprocessing)
+        expected = preprocess(load_image(path), preprocessing)
+        assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "L"])
+def test_png_with_transparency_keeps_the_colours_below_it(modules: Modules, tmp_path: Path, mode: str) -> None:
+    image = Image.fromarray(noise(37, 53, 4)).convert(mode)
+    transparency = {"P": 3, "1": 1, "L": 7}.get(mode)
+    options = {} if transparency is None else {"transparency": transparency}
+    assert_same_colours(modules, tmp_path, encoded(image, "PNG", **options))
+
+
+def test_damaged_png_is_an_error(modules: Modules) -> None:
+    whole = encoded(Image.fromarray(noise(64, 64, 4)), "PNG")
+    at = whole.index(b"IDAT") + 40
+    for damaged in (whole[:-2000], whole[:at] + b"\xff" * 500 + whole[at + 500 :], whole[:8], b"", b"text"):
+        with pytest.raises(RuntimeError, match=r"damaged|not an image"):
+            prepared(modules, damaged, Preprocessing((32, 32)))
+
+
+def test_png_that_promises_too_many_pixels_is_refused(modules: Modules) -> None:
+    whole = bytearray(encoded(Image.fromarray(noise(8, 8, 4)), "PNG"))
+    whole[16:24] = (100_000).to_bytes(4, "big") * 2
+    with pytest.raises(RuntimeError, match="megapixels"):
+        prepared(modules, bytes(whole), Preprocessing((32, 32)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photographs_stand_upright(modules: Modules, tmp_path: Path, orientation: int) -> None:
+    ramp = np.linspace(0, 255, 96 * 64).reshape(64, 96).astype(np.uint8)
+    picture = Image.fromarray(np.dstack([ramp, ramp[::-1], ramp[:, ::-1]]))
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    file = encoded(picture, "JPEG", quality=95, exif=exif)
+    path = tmp_path / "photo.jpg"
+    path.write_bytes(file)
+    preprocessing = Preprocessing((48, 48), baked=True)
+    rgb, found = prepared(modules, file, preprocessing)
+    assert rgb.shape == load_image(path).shape
+    expected = preprocess(load_image(path), preprocessing)
+    assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
+
+
+def test_digits_are_the_same(modules: Modules) -> None:
+    for path in sorted(DIGITS.glob("*.png"))[:4]:
+        _, found = prepared(modules, path.read_bytes(), Preprocessing((64, 64)))
+        expected = preprocess(load_image(path), Preprocessing((64, 64)))
+        np.testing.assert_array_equal(found, expected)
+
+
+def test_too_narrow_an_image_is_refused(modules: Modules) -> None:
+    file = encoded(Image.fromarray(noise(1, 30_000, 3)), "PNG")
+    with pytest.raises(RuntimeError, match="too narrow"):
+        prepared(modules, file, Preprocessing((224, 224)))
+
+
+@given(data=st.binary(max_size=300))
+@SHARED
+def test_sha256_without_the_browsers_own(modules: Modules, data: bytes) -> None:
+    found = modules(
+        "sha256.mjs", f"(m, given) => Array.from(m.sha256Here({BYTES}))", {"bytes": base64.b64encode(data).decode()}
+    )
+    assert bytes(found) == hashlib.sha256(data).digest()
+
+
+READ = f"(m, given) => {{ const a = m.readNpy({BYTES}.buffer); return [a.type, a.shape, Array.from(a.data)]; }}"
+
+
+@pytest.mark.parametrize("array", [noise(2, 3, 4), np.float32([[1.5, -2]]), np.zeros((1,), np.float32)], ids=str)
+def test_golden_arrays_are_read(modules: Modules, array: np.ndarray) -> None:
+    file = io.BytesIO()
+    np.save(file, array)
+    kind, shape, values = modules("npy.mjs", READ, {"bytes": base64.b64encode(file.getvalue()).decode()})
+    assert (kind, tuple(shape)) == (str(array.dtype), array.shape)
+    assert values == array.ravel().tolist()
+
+
+def test_other_arrays_are_errors(modules: Modules) -> None:
+    file = io.BytesIO()
+    np.save(file, np.zeros((2, 2), np.float32))
+    whole = file.getvalue()
+    double, fortran = io.BytesIO(), io.BytesIO()
+    np.save(double, np.zeros(2))
+    np.save(fortran, np.asfortranarray(np.zeros((2, 3), np.float32)))
+    for wrong in (whole[:-1], whole + b"x", b"", whole[:9], double.getvalue(), fortran.getvalue()):
+        with pytest.raises(RuntimeError, match="golden array"):
+            modules("npy.mjs", READ, {"bytes": base64.b64encode(wrong).decode()})
+
+
+GOLDEN = """(m, given) => m.golden([{ data: given.found.map(Number) }], [{ data: given.wanted }], given.tolerance)"""
+
+
+@pytest.mark.parametrize(("found", "wanted"), [([1.0, 2.0], [1.0, 2.5]), ([0.1], [0.2]), ([30.0], [-40.0])])
+def test_golden_error_is_the_one_of_verify(modules: Modules, found: list[float], wanted: list[float]) -> None:
+    expected = compare(np.float32(found), np.float32(wanted), scores=False).relative
+    error = modules("golden.mjs", GOLDEN, {"found": found, "wanted": wanted, "tolerance": 0.1})["relative_error"]
+    assert error == pytest.approx(expected, rel=1e-6)
+
+
+@pytest.mark.parametrize("found", [["NaN", 2], [1, "Infinity"], [1], [1, 2, 3], [1, 2.5]], ids=str)
+def test_wrong_outputs_do_not_pass(modules: Modules, found: list[Any]) -> None:
+    given = {"found": found, "wanted": [1, 2], "tolerance": 1e-4}
+    assert modules("golden.mjs", GOLDEN, given)["passed"] is False
+
+
+def test_quantiles_are_numpys(modules: Modules) -> None:
+    samples = [5.0, 1.0, 4.0, 2.0, 8.0, 7.5]
+    shares = [0.0, 0.5, 0.9, 0.99, 1.0]
+    source = "(m, [samples, shares]) => shares.map((share) => m.quantile(samples, share))"
+    found = modules("measure.mjs", source, [samples, shares])
+    assert found == pytest.approx(np.quantile(samples, shares).tolist())
