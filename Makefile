@@ -38,6 +38,7 @@ test: .venv/installed system
 	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 test-slow: .venv/installed system
+	$(BIN)/pip install -q -c constraints.txt ziglang kotlin-jupyter-kernel
 	$(BIN)/python -m pytest -n 2 -m slow
 
 test-aarch64: .venv/installed

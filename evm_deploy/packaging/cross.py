@@ -30,7 +30,7 @@ def version() -> str | None:
 
 
 def build(machine: str, out: Path) -> None:
-    """Writes the library for Linux on `machine` to `out`. Raises MissingToolError: no compiler, no sources, a failure."""
+    """Writes the library for Linux on `machine` to `out`. Raises MissingToolError: no compiler, or it fails."""
     if version() is None:
         raise MissingToolError("ziglang, which compiles for other processors, is not installed.", "pip install ziglang")
     sources = native_sources()

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 PASSWORD_VARIABLE = "EVM_DEPLOY_SIGN_PASSWORD"
 _LARGEST = 1 << 16  # bytes of a key or a signature that is read
-_LARGEST_MEMORY = 2 << 30  # that a key may demand to be opened; minisign's own demand 1 GiB
+_LARGEST_MEMORY = (1 << 31) - 1  # bytes that a key may demand to be opened; minisign's own demand 1 GiB
 _KEY_FIX = "name a secret key that `minisign -G` wrote."
 _SIGNATURE_FIX = "get the package again from where it was signed."
 

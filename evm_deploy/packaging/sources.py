@@ -8,7 +8,7 @@ from pathlib import Path
 import evm_deploy
 from evm_deploy.errors import MissingToolError
 
-_KINDS = ("*.cpp", "*.h", "CMakeLists.txt")
+_KINDS = ("*.cpp", "*.h", "*.inl", "CMakeLists.txt")
 
 
 def native_sources() -> Path:

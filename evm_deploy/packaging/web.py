@@ -25,8 +25,8 @@ README = """\
 A model is run by onnxruntime-web {version}: on WASM with one thread, on WASM with as many threads as there are cores
 where the page is isolated, and with WebGPU where the browser has it. Isolated is a page that comes with the headers
 `Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`; where the server does not
-send them `sw.js` adds them, from the second visit on. Images are prepared as `evm-deploy predict` does it, to the bit
-where the browser decodes the file to the same pixels; of files other than PNG, pixels that are not opaque lose colour.
+send them `sw.js` adds them, from the second visit on. Images are prepared as `evm-deploy predict` does it, to within
+one level of 255; of files other than PNG, pixels that are not opaque lose colour.
 """
 
 
@@ -58,7 +58,7 @@ def write(
 
 
 def _write_worker(folder: Path) -> None:
-    """The service worker, and `files.js` with what it keeps: at once, or (what only GPUs need) when it is first used."""
+    """The service worker, and `files.js` with what it keeps: at once, or when first used (what only GPUs need)."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: sha256_file(folder / name) for name in names}
     later = [f"runtime/{name}" for name in runtime.GPU_FILES]

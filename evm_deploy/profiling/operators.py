@@ -1,7 +1,6 @@
 """Time by operator, as onnxruntime runs a bundle on the CPU: the graph that it made, and its own record of it."""
 
 import tempfile
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,58 +16,40 @@ from evm_deploy.profiling.origins import origins
 from evm_deploy.profiling.records import Record, cost_of_recording, read
 from evm_deploy.profiling.report import Operator, Operators, Roofline
 from evm_deploy.profiling.roofline import least_ms
-from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, OnnxRunner, profiled
+from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, profiled
 
-WARM_UP = 3  # turns that do not count
+WARM_UP = 3  # runs that do not count
 
 
 def measure(
     bundle: Bundle, *, library: bool, threads: int = 1, runs: int = 20, roofline: Roofline | None = None
 ) -> Operators:
-    """Runs the bundle's golden input in turns with and without the runtime's profiler.
+    """Runs the bundle's golden input under the runtime's profiler.
 
     library: with our operators; threads: 0 leaves their number to the runtime; roofline: of this machine with as many
-    threads, for the least time of each operator. Times are means over the quieter half of the `runs` turns, less what
-    recording a node adds to it, so that their sum can be held against the whole, which nothing recorded.
+    threads, for the least time of each operator. Times are means over the quieter half of the `runs`, less what
+    recording costs: a few microseconds a node, which is much for networks that take less than a millisecond.
     Raises BundleError: it is no ONNX bundle, or cannot be run.
     """
     if bundle.manifest.target != "onnx":
         what = f"{bundle.path} is for {bundle.manifest.target}: times by operator are those of onnxruntime"
         raise BundleError(f"{what}.", "name an ONNX bundle.")
-    image, plain = bundle.sample().input, []
-    with (
-        tempfile.TemporaryDirectory() as name,
-        OnnxRunner(bundle.model_path, library=library, threads=threads) as runner,
-    ):
-        folder = Path(name)
-
-        def between() -> None:
-            runner.run(image)  # brings back what recording drove out of the caches
-            start = time.perf_counter()
-            runner.run(image)
-            plain.append((time.perf_counter() - start) * 1e3)
-
-        files = profiled(
-            bundle.model_path,
-            image,
-            folder,
-            library=library,
-            runs=runs + WARM_UP,
-            threads=threads,
-            between=between,
-        )
+    with tempfile.TemporaryDirectory() as name:
+        folder, image = Path(name), bundle.sample().input
+        files = profiled(bundle.model_path, image, folder, library=library, runs=runs + WARM_UP, threads=threads)
         optimised = onnx.load(files[0]).graph
         record, recording = read(files[1], optimised), cost_of_recording(folder)
-    quiet = _quiet(record.wholes, np.array(plain))
-    times = np.maximum(record.times[quiet].mean(0) - recording, 0)
-    rows = tuple(_rows(bundle, optimised, record, times, quiet, roofline))
-    return Operators(len(quiet), float(np.array(plain)[quiet].mean()), rows, roofline)
+    quiet = _quiet(record.wholes)
+    times = np.maximum(record.times[quiet].mean(0) - recording.within, 0)
+    cost_of_all = len(times) * (recording.within + recording.between)
+    whole = max(float(record.wholes[quiet].mean()) - cost_of_all, float(times.sum()))
+    return Operators(len(quiet), whole, tuple(_rows(bundle, optimised, record, times, quiet, roofline)), roofline)
 
 
-def _quiet(*times: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The quieter half of the turns after the first few, in ascending order of time."""
-    total = np.sum(times, axis=0)[WARM_UP:]
-    return np.argsort(total, kind="stable")[: (len(total) + 1) // 2] + WARM_UP
+def _quiet(wholes: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The quieter half of the runs after the first few, shortest first."""
+    counted = wholes[WARM_UP:]
+    return np.argsort(counted, kind="stable")[: (len(counted) + 1) // 2] + WARM_UP
 
 
 def _rows(

@@ -152,7 +152,7 @@ class Operators:
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     runs: int  # that the times are means of: the quieter half
-    whole_ms: float  # of a run without the profiler, in turns with those under it
+    whole_ms: float  # of a run, less what recording its operators cost
     rows: tuple[Operator, ...]
     roofline: Roofline | None = None
 

@@ -9,7 +9,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy import folders
+from evm_deploy.calib.plots import FIGURES
 from evm_deploy.errors import InputError, OutputError
+from evm_deploy.optional import library
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
 
@@ -34,8 +36,12 @@ KIND = folders.Kind("profile", HTML, _files)
 
 
 def check_free(out: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raises OutputError where a profile cannot be put: found before it is measured, not after."""
+    """Raises OutputError where a profile cannot be put, MissingToolError (jinja2, matplotlib) where it cannot be
+    drawn: found before it is measured, not after.
+    """
     folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
+    library("jinja2")
+    library(FIGURES)
 
 
 def write(
@@ -62,7 +68,10 @@ def write(
 
 
 def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raises OutputError where a page cannot be put: its folder is missing, or something is there that may not go."""
+    """Raises OutputError where a page cannot be put (its folder is missing, or something is there that may not go),
+    MissingToolError (jinja2) where it cannot be made.
+    """
+    library("jinja2")
     path = Path(os.path.realpath(out))
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path.parent} is no folder that you can write to.", "choose another --html.")

@@ -2,17 +2,10 @@
 
 from __future__ import annotations
 
-import base64
-import functools
-import hashlib
-import importlib.resources
-import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from evm_deploy.console import clean
-from evm_deploy.optional import library
 from evm_deploy.profiling import flame
 from evm_deploy.profiling.report import Operator, Operators, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
@@ -20,11 +13,11 @@ from evm_deploy.reporting.charts import accuracy, blocks, kinds, ratios, rooflin
 from evm_deploy.reporting.columns import Column, cells, common, left_out, shown
 from evm_deploy.reporting.conditions import facts
 from evm_deploy.reporting.entries import Entry, device_names, entries
+from evm_deploy.reporting.page import hashes, template
 from evm_deploy.reporting.quantities import number, per_cent
 from evm_deploy.reporting.svg import Markup
 from evm_deploy.reporting.table import method, said_of, warnings
 
-_STYLE = re.compile(r"<style>(.*?)</style>", re.DOTALL)
 LONGEST = 15  # operators in a table: those that take longest
 
 
@@ -97,29 +90,26 @@ def render(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = (), not
     found = entries(reports, known)
     details = [_detail(entry.label, one) for entry in found if (one := entry.result.operators) and one.rows]
     columns = shown(found)
-    page: str = (
-        _environment()
-        .get_template("report.html")
-        .render(
-            devices=[
-                Device(name, report, method(report), warnings(report))
-                for report, name in zip(reports, device_names(reports), strict=True)
-            ],
-            entries=found,
-            columns=columns,
-            rows=list(zip(found, cells(found), strict=True)),
-            filters=_filters(columns, found),
-            common=common(found),
-            left_out=left_out(found),
-            notes=notes,
-            said=[(entry.label, words) for entry in found for words in said_of(entry) if not _estimated(entry, words)],
-            estimates=[(entry, one) for entry in found for one in entry.result.estimates],
-            charts=[(chart, svg) for chart in CHARTS if (svg := chart.draw(found)) is not None],
-            kinds=kinds.draw(found),
-            details=details,
-            facts=facts(reports),
-            hashes=" ".join(sorted({_hash(text) for one in details for text in _STYLE.findall(one.flame)})),
-        )
+    page: str = template().render(
+        devices=[
+            Device(name, report, method(report), warnings(report))
+            for report, name in zip(reports, device_names(reports), strict=True)
+        ],
+        entries=found,
+        columns=columns,
+        rows=list(zip(found, cells(found), strict=True)),
+        filters=_filters(columns, found),
+        common=common(found),
+        left_out=left_out(found),
+        notes=notes,
+        said=[(entry.label, words) for entry in found for words in said_of(entry)],
+        estimates=[(entry, one) for entry in found for one in entry.result.estimates],
+        basis=_basis(found),
+        charts=[(chart, svg) for chart in CHARTS if (svg := chart.draw(found)) is not None],
+        kinds=kinds.draw(found),
+        details=details,
+        facts=facts(reports),
+        hashes=hashes([one.flame for one in details]),
     )
     return page
 
@@ -157,47 +147,8 @@ def _filters(columns: Sequence[Column], found: Sequence[Entry]) -> list[tuple[in
     return wanted
 
 
-def _estimated(entry: Entry, words: str) -> bool:
-    return words.startswith("estimate") and bool(entry.result.estimates)
-
-
-@functools.cache
-def _environment() -> Any:
-    jinja2 = library("jinja2")
-    environment = jinja2.Environment(
-        loader=jinja2.FunctionLoader(_asset),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.globals |= {name: _inline(name) for name in ("style", "script")}
-    environment.filters |= {"clean": clean, "number": number, "markup": _markup}
-    return environment
-
-
-def _asset(name: str) -> str:
-    return importlib.resources.files(__package__).joinpath("templates").joinpath(name).read_text(encoding="utf-8")
-
-
-def _inline(name: str) -> dict[str, str]:
-    """A style sheet or script of ours as the page holds it, and the hash by which its policy knows it."""
-    content = _asset("report.css") + _kinds() if name == "style" else _asset("report.js")
-    return {"text": _markup(Markup(content)), "hash": _hash(content)}
-
-
-def _kinds() -> str:
-    """The colours of the kinds of operators, light and dark, as the flame-like plot has them."""
-    light, dark = (
-        "".join(f".k-{kind}{{--colour:{pair[scheme]}}}" for kind, pair in flame.COLOURS.items()) for scheme in (0, 1)
-    )
-    return f"{light}\n@media (prefers-color-scheme: dark) {{{dark}}}\n"
-
-
-def _hash(content: str) -> str:
-    return f"'sha256-{base64.b64encode(hashlib.sha256(content.encode()).digest()).decode()}'"
-
-
-def _markup(content: Markup) -> Any:
-    """What may stand in the page as it is."""
-    return library("markupsafe").Markup(content)
+def _basis(found: Sequence[Entry]) -> list[str]:
+    """What the estimates stand on: the source of each device, and what is said of each contender, once."""
+    guesses = [(entry, one) for entry in found for one in entry.result.estimates]
+    sources = [f"{one.device}: {one.source}" for _, one in guesses]
+    return list(dict.fromkeys([*sources, *(f"{entry.label}: {one.note}" for entry, one in guesses)]))

@@ -48,7 +48,7 @@ def remarks(reports: Sequence[ProfileReport]) -> list[str]:
     """What makes the figures worth less, or says what they are of, a line each."""
     found = [f"warning: {warning}" for report in reports for warning in warnings(report)]
     for entry in entries(reports):
-        found += [f"{entry.label}: {said}" for said in said_of(entry)]
+        found += [f"{entry.label}: {said}" for said in (*said_of(entry), *guesses(entry))]
     return list(dict.fromkeys(found))
 
 
@@ -69,18 +69,20 @@ def _together(whose: Sequence[str], all_of_them: int) -> str:
 
 
 def said_of(entry: Entry) -> list[str]:
-    """What has to be known of one result: that it failed, that its times had not settled, its notes, estimates."""
+    """What has to be known of one result: that it failed, that it is not right, its notes."""
     result, golden = entry.result, entry.result.golden
     found = [f"failed: {result.error}"] if result.error is not None else []
     if golden is not None and not golden.passed and result.error is None:
         found.append(f"not right: its error on the golden pair is {number(golden.relative_error)}")
-    if result.steady is False:
-        found.append("its times had not settled when timing began")
-    found += result.notes
-    for guess in result.estimates:
-        span = f"{number(guess.low)} to {number(guess.high)} ms"
-        found.append(f"estimate, not measured: {guess.device} {number(guess.ms)} ms ({span}; {guess.source})")
-    return found
+    return [*found, *result.notes]
+
+
+def guesses(entry: Entry) -> list[str]:
+    """The estimates of one result, marked as such."""
+    return [
+        f"estimate, not measured: {one.device} {number(one.ms, 2)} ms, {number(one.low, 2)} to {number(one.high, 2)}"
+        for one in entry.result.estimates
+    ]
 
 
 def method(report: ProfileReport) -> str:

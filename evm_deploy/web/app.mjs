@@ -114,6 +114,7 @@ async function run() {
   const awake = await navigator.wakeLock?.request("screen").catch(() => null);
   const open_ = new Set(page.contenders.map(({ way }) => way.name));
   await open(page.ways.filter(({ name }) => !open_.has(name)));
+  setAside();
   const place = ({ bundle, way }) => page.bundles.indexOf(bundle) * page.ways.length + page.ways.indexOf(way);
   page.contenders.sort((one, other) => place(one) - place(other));
   for (const contender of page.contenders) delete contender.samples;
@@ -129,6 +130,15 @@ async function run() {
   status("Measured.");
   busy(false);
   if (serving()) await send(profile);
+}
+
+/** WebGPU that lacks something a model needs is a remark, unless it is what was asked for. */
+function setAside() {
+  const lacking = ({ way, error, golden }) => way.provider === "webgpu" && error !== null && !golden;
+  if (page.config.provider === "webgpu" || page.contenders.every(lacking)) return;
+  for (const { name, error } of page.contenders.filter(lacking)) page.missing.push(`${name} was not measured: ${error}`);
+  page.contenders = page.contenders.filter((contender) => !lacking(contender));
+  showMissing(page.missing);
 }
 
 async function send(profile) {

@@ -79,10 +79,11 @@ def _packed() -> bytes:
     if npm is None:
         raise MissingToolError(f"{PACKAGE} is not here, and neither is npm to fetch it.", fix)
     with tempfile.TemporaryDirectory() as folder:
-        command = [npm, "pack", "--silent", "--ignore-scripts", "--pack-destination", folder, PACKAGE]
+        command = [npm, "pack", "--loglevel=error", "--ignore-scripts", "--pack-destination", folder, PACKAGE]
         try:
             done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=PATIENCE, check=False)
-            reason = " ".join(done.stderr.split())[-200:] if done.returncode else ""
+            said = " ".join(done.stderr.split())[:200]
+            reason = (said or f"it ended with {done.returncode}") if done.returncode else ""
         except (OSError, subprocess.TimeoutExpired) as error:
             reason = str(error)
         made = sorted(Path(folder).glob("*.tgz"))

@@ -12,17 +12,17 @@ TIMES = st.lists(st.floats(1e-6, 1e6), min_size=1, max_size=60)
 QUANTILES = (0.0, 0.25, 0.5, 0.9, 0.99, 1.0)
 
 
-def autocorrelated(n: int, phi: float, seed: int) -> Floats:
-    """Of variance 1 and mean 0; neighbours correlate by phi."""
-    random, values = np.random.default_rng(seed), np.zeros(n + 100)
-    for index in range(1, n + 100):
-        values[index] = phi * values[index - 1] + np.sqrt(1 - phi**2) * random.normal()
-    return values[100:]
+def autocorrelated(series: int, n: int, phi: float) -> Floats:
+    """(series, n) of variance 1 and mean 0; neighbours correlate by phi."""
+    values = np.random.default_rng(0).normal(size=(n, series))
+    for index in range(1, n):
+        values[index] = phi * values[index - 1] + np.sqrt(1 - phi**2) * values[index]
+    return values.T.copy()
 
 
 def covered(phi: float, n: int = 100, tries: int = 150) -> float:
     """The share of intervals of the median that hold the true one."""
-    found = (intervals(10 + autocorrelated(n, phi, seed), (0.5,))[1] for seed in range(tries))
+    found = (intervals(10 + samples, (0.5,))[1] for samples in autocorrelated(tries, n, phi))
     return sum(each.low <= 10 <= each.high for each in found) / tries
 
 
@@ -38,7 +38,7 @@ def test_neighbours_that_are_alike_do_not_count_as_more_knowledge(monkeypatch: p
 
 
 def test_blocks_grow_with_correlation() -> None:
-    lengths = [np.median([block_length(autocorrelated(400, phi, seed)) for seed in range(9)]) for phi in (0, 0.6, 0.9)]
+    lengths = [np.median([block_length(each) for each in autocorrelated(9, 400, phi)]) for phi in (0, 0.6, 0.9)]
     assert lengths == sorted(lengths)
     assert lengths[0] <= 8 < lengths[1]
 
@@ -61,7 +61,8 @@ def test_counting_samples_gives_what_writing_series_out_gives(times: list[float]
     length = min(length, len(samples))
     often = bootstrap._blocks(random, 3, len(samples), length)
     starts = np.random.default_rng(1).integers(0, len(samples), (3, -(-len(samples) // length)))
-    found = bootstrap._statistics(samples, often, QUANTILES)
+    order = np.argsort(samples)
+    found = bootstrap._statistics(samples[order], often[:, order], QUANTILES)
     for row, mine in zip(found, starts, strict=True):
         written = np.concatenate([np.roll(samples, -start)[:length] for start in mine])
         assert row == pytest.approx([written.mean(), *np.quantile(written, QUANTILES)])
@@ -83,10 +84,13 @@ def test_what_differs_from_round_to_round_is_in_the_interval() -> None:
     rounds = [1 + 0.01 * random.normal() + 1e-4 * random.normal(size=50) for _ in range(10)]
     found = intervals(np.concatenate(rounds), (0.5,), rounds=10)[1]
     assert found.high - found.low > 0.008
+    whole = draws(np.repeat(np.arange(10.0), 50), (0.5,), rounds=10)
+    assert whole.blocks == 10
+    assert np.allclose(10 * whole.found[:, 0] % 1, 0)  # a mean of ten whole rounds, each all of one number
 
 
 def test_the_same_samples_give_the_same_interval() -> None:
-    samples = autocorrelated(100, 0.5, 3) + 10
+    samples = autocorrelated(1, 100, 0.5)[0] + 10
     assert intervals(samples, (0.5, 0.99)) == intervals(samples.copy(), (0.5, 0.99))
 
 

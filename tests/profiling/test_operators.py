@@ -72,7 +72,7 @@ def test_shares_and_times_belong_together(portable: Operators) -> None:
     assert sum(row.share for row in portable.rows) == pytest.approx(1)
     assert all(row.share == pytest.approx(row.ms / total) for row in portable.rows)
     assert portable.runs == 2  # the quieter half
-    assert portable.whole_ms > 0
+    assert total <= portable.whole_ms < 3 * total
 
 
 def test_the_run_of_the_trace_goes_forward(portable: Operators) -> None:
@@ -154,8 +154,8 @@ def test_a_result_that_allows_no_estimate_says_why(bundle: Bundle, portable: Ope
 
 @pytest.mark.slow
 def test_operators_add_up_to_the_whole(golden: Any, tmp_path: Path) -> None:
-    """T, with and without our operators: within 10 % where the machine is quiet; here it may be busy."""
+    """T, with and without our operators."""
     found = exported(golden, "tiny", tmp_path)
     for library in {False, native.available()}:
         measured = operators.measure(found, library=library, runs=10)
-        assert 0.7 < sum(row.ms for row in measured.rows) / measured.whole_ms < 1.4
+        assert 0.9 < sum(row.ms for row in measured.rows) / measured.whole_ms <= 1

@@ -59,6 +59,15 @@ def test_a_change_of_layout_belongs_to_what_takes_its_value() -> None:
     assert found(*nodes) == [("Conv", BLOCK)] * 3
 
 
+def test_what_two_blocks_take_belongs_to_the_first() -> None:
+    nodes = (
+        node("Cast", "image", "made_up", "made_up"),
+        node("Conv", "made_up w1", "conv_1"),
+        node("MatMul", "made_up w3", "logits"),
+    )
+    assert found(*nodes)[0] == ("Conv", BLOCK)
+
+
 def test_names_made_of_others_are_understood() -> None:
     for name in ("node_linear", "node_linear_token_12", "node_linear/MatMulAddFusion", "node_linear_token_1_nchwc"):
         assert found(node("QLinearConv", "a", "made_up", name)) == [("MatMul", BLOCK)], name
@@ -99,13 +108,19 @@ def test_what_the_runtime_adds_within_a_body_is_of_its_function() -> None:
 
 
 def test_a_scan_that_stands_written_out_in_the_bundle_is_one() -> None:
-    """The exporter numbers its calls: 1 is the scan, 2 the recurrence within, 3 a norm."""
+    """The exporter numbers its calls: 1 is the scan, 2 the recurrence within, 3 a norm, 4 what only comes before."""
     written = graph(
-        node("Pad", "image", "a", "pad__1"),
-        node("Softplus", "a", "b", "softplus__2"),
+        node("Mul", "image", "before", "gate__4"),
+        node("Pad", "before", "a", "pad__1"),
+        node("Softplus", "a before", "b", "softplus__2"),
         node("Exp", "b", "c", "exp__2"),
         node("Reshape", "c", "d", "reshape__1"),
         node("LayerNormalization", "d", "e", "norm__3"),
         node("Add", "e a", "f"),
     )
-    assert [origin.op for origin in origins(written, written)] == ["SelectiveScan"] * 4 + ["LayerNormalization", "Add"]
+    assert [origin.op for origin in origins(written, written)] == [
+        "Mul",
+        *["SelectiveScan"] * 4,
+        "LayerNormalization",
+        "Add",
+    ]

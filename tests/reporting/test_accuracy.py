@@ -58,6 +58,11 @@ def test_a_file_that_is_not_there_or_too_large(tmp_path: Path, monkeypatch: pyte
     monkeypatch.setattr(accuracy, "LARGEST", 10)
     with pytest.raises(InputError, match="more than 10 bytes"):
         accuracy.read(write(tmp_path))
+    monkeypatch.undo()
+    with (tmp_path / "evaluation.json").open("wb") as stream:
+        stream.truncate(1 << 40)  # of which nobody has the memory to read more than the limit
+    with pytest.raises(InputError, match="more than"):
+        accuracy.read(tmp_path)
 
 
 def test_the_way_that_was_evaluated_comes_first(make_result: Callable[..., Result]) -> None:

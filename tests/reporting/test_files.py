@@ -2,13 +2,14 @@
 
 import dataclasses
 import json
+import sys
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
 import pytest
 
 from evm_deploy import reporting
-from evm_deploy.errors import InputError, OutputError
+from evm_deploy.errors import InputError, MissingToolError, OutputError
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.reporting import figures, files
 
@@ -57,6 +58,15 @@ def test_an_existing_folder_stays(report: ProfileReport, tmp_path: Path) -> None
 
 
 @pytest.mark.usefixtures("unpainted")
+@pytest.mark.parametrize("module", ["jinja2", "matplotlib.figure"])
+def test_what_is_missing_is_found_before_measuring(
+    tmp_path: Path, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(MissingToolError, match=module.partition(".")[0]):
+        reporting.check_free(tmp_path / "p")
+
+
 @pytest.mark.parametrize("name", ["notes.txt", "plots/mine.jpg", "traces/x.json"])
 def test_a_folder_with_something_of_the_users_is_not_replaced(report: ProfileReport, tmp_path: Path, name: str) -> None:
     reporting.write(tmp_path / "p", [report])

@@ -14,6 +14,7 @@ import pytest
 from evm_deploy.errors import InputError, MissingToolError
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.reporting import html
+from evm_deploy.reporting import page as pages
 from evm_deploy.reporting.accuracy import Accuracy, Share
 
 FLAGS = "--headless=new --no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking"
@@ -79,7 +80,7 @@ def test_nothing_to_show(report: ProfileReport, monkeypatch: pytest.MonkeyPatch)
     with pytest.raises(InputError, match="no profile"):
         html.render([])
     monkeypatch.setitem(sys.modules, "jinja2", None)
-    html._environment.cache_clear()
+    pages.template.cache_clear()
     with pytest.raises(MissingToolError, match="jinja2"):
         html.render([report])
 

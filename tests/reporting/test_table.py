@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 
+from evm_deploy.console import clean
 from evm_deploy.errors import InputError
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import markdown, table
@@ -17,6 +18,7 @@ from evm_deploy.reporting.columns import COLUMNS, cells, common, left_out, shown
 from evm_deploy.reporting.entries import COLOURS, device_names, entries, slug
 
 Make = Callable[..., Any]
+HOSTILE = "</script><img src=x onerror=alert(1)>\"'`|[a](http://b)*_\x1b[31m\u202e{{7*7}}"  # as of the fixture
 
 
 def column(report: ProfileReport, head: str, *known: Accuracy) -> list[Any]:
@@ -44,7 +46,7 @@ def test_the_median_stands_with_its_interval(report: ProfileReport) -> None:
 def test_ratios_are_by_the_first(report: ProfileReport) -> None:
     ratios = column(report, "of the first")
     assert ratios[0] is None
-    assert float(ratios[1].split()[0]) == pytest.approx(20 / 90, rel=0.05)
+    assert float(ratios[1].split()[0]) == pytest.approx(20 / 120, rel=0.05)
 
 
 def test_what_nobody_measured_has_no_column(make_profile: Make, make_result: Make) -> None:
@@ -90,11 +92,10 @@ def test_what_has_to_be_said(report: ProfileReport) -> None:
     assert said[0].startswith("40 runs each, in turns, 1 thread, one image at a time, on board, Cortex-A76, 4 cores")
     assert "warning: the governor is powersave" in said
     assert "broken on onnxruntime: failed: its golden pair differs" in said
-    assert "tiny-int8 on onnxruntime: its times had not settled when timing began" in said
     assert "tiny-int8 on onnxruntime: a note" in said
     estimates = [line for line in said if "Orin" in line]
     assert len(estimates) == 1
-    assert estimates[0].startswith("tiny on onnxruntime: estimate, not measured: Orin Nano 3.20 ms (1.60 to 6.40 ms")
+    assert estimates[0].startswith("tiny on onnxruntime: estimate, not measured: Orin Nano 3.2 ms, 1.6 to 6.4")
 
 
 def test_what_is_said_of_several_is_said_once(report: ProfileReport) -> None:
@@ -134,6 +135,15 @@ def test_hostile_names_are_text_in_markdown(hostile: ProfileReport) -> None:
         *(f"{name}_open" for name in ("bullet_list", "list_item")),
     }
     assert "\x1b" not in markdown.page([hostile])
+    first = tokens[[token.type for token in tokens].index("td_open") + 1]
+    assert "".join(child.content for child in first.children or []) == clean(HOSTILE)
+
+
+@pytest.mark.parametrize("address", ["http://a.b", "HTTPS://a.b", "www.a.b", "ftp://a.b"])
+def test_no_address_becomes_a_link(address: str) -> None:
+    """GitHub makes links of what looks like an address."""
+    assert "://" not in markdown.escape(address)
+    assert "www." not in markdown.escape(address)
 
 
 @given(st.text(st.characters(codec="utf-8"), max_size=40))

@@ -4,7 +4,7 @@ import functools
 import http.server
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 
@@ -18,7 +18,7 @@ import(module).then(async (loaded) => done({ answer: await eval(source)(loaded, 
 
 
 class Quiet(http.server.SimpleHTTPRequestHandler):
-    extensions_map = {".mjs": "text/javascript", ".html": "text/html"}
+    extensions_map: ClassVar[dict[str, str]] = {".mjs": "text/javascript", ".html": "text/html"}
 
     def log_message(self, format: str, *args: Any) -> None:
         pass

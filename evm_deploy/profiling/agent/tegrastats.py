@@ -68,16 +68,12 @@ class Meter:
             self._process.kill()
             self._process.wait()
         self._thread.join(5)
-        if self._process.stdout is not None:
-            self._process.stdout.close()
 
     def _read(self) -> None:
         assert self._process.stdout is not None
-        while True:
-            line = self._process.stdout.readline(LINE)
-            if not line:
-                return
-            self._add(time.perf_counter(), reading(line.decode("utf-8", "replace")))
+        with self._process.stdout as pipe:
+            for line in iter(lambda: pipe.readline(LINE), b""):
+                self._add(time.perf_counter(), reading(line.decode("utf-8", "replace")))
 
     def _add(self, now: float, found: Reading) -> None:
         self.last = found

@@ -71,7 +71,10 @@ def measure(contender: Contender, bundle: Checked, request: Request) -> dict[str
 def times(path: Path) -> list[float]:
     """Milliseconds of each run, copies included, of what `--exportTimes` wrote. Raises Refused."""
     try:
-        return [round(float(row["latencyMs"]), 6) for row in _read(path)]
+        found = [round(float(row["latencyMs"]), 6) for row in _read(path)]
+        if not found or not all(0 <= time < float("inf") for time in found):
+            raise ValueError("not one, or some that are no times")
+        return found
     except (LookupError, TypeError, ValueError) as error:
         raise Refused(f"trtexec exported no times ({error})") from None
 

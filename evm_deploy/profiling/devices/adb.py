@@ -10,12 +10,12 @@ from pathlib import Path
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.profiling import requests
-from evm_deploy.profiling.devices import android, app, battery, runner
+from evm_deploy.profiling.devices import android, answers, app, battery, runner
 from evm_deploy.profiling.devices.adb_tool import Adb
 from evm_deploy.profiling.devices.android import State
-from evm_deploy.profiling.devices.answers import accepted, refuse
+from evm_deploy.profiling.devices.answers import refuse
 from evm_deploy.profiling.options import ProfileOptions
-from evm_deploy.profiling.report import ProfileReport, Snapshot
+from evm_deploy.profiling.report import ProfileReport, Result, Snapshot
 
 
 def measure(
@@ -38,22 +38,34 @@ def measure(
     with battery.Meter(phone.attempt, before.discharging, say) as meter:
         text, remarks = way(phone, named, options, secrets.token_hex(4), say)
     after = android.state(phone.attempt)
-    report = accepted(text, "adb", phone.where, [bundle for _, bundle in named])
+    report = answers.read(text, phone.where)
     if options.runner is not None:
         report = _titled(report, named)
+    report = answers.held_against(report, "adb", phone.where, [bundle for _, bundle in named])
     report = _described(report, phone, before, after)
     warnings = [*report.warnings, *remarks, *_remarks(before, after)]
     return dataclasses.replace(report, results=meter.told(report.results), warnings=tuple(dict.fromkeys(warnings)))
 
 
 def _titled(report: ProfileReport, named: Sequence[tuple[str, Bundle]]) -> ProfileReport:
-    """With the bundles' names in place of those of their folders on the phone."""
-    names = {place: name for (place, _), (name, _) in zip(runner.places(named), named, strict=True)}
-    results = [
-        dataclasses.replace(one, name=names.get(one.name, one.name), bundle=names.get(one.bundle, one.bundle))
-        for one in report.results
-    ]
-    return dataclasses.replace(report, results=tuple(results))
+    """With the bundles' names in place of their folders', and with what the runner does not know of those that it could
+    not open.
+    """
+    bundles = {place: each for (place, _), each in zip(runner.places(named), named, strict=True)}
+    return dataclasses.replace(report, results=tuple(_known(one, bundles.get(one.bundle)) for one in report.results))
+
+
+def _known(result: Result, named: tuple[str, Bundle] | None) -> Result:
+    if named is None:
+        return result
+    name, bundle = named
+    result = dataclasses.replace(result, name=result.name.replace(result.bundle, name), bundle=name)
+    if result.error is None:
+        return result
+    manifest = bundle.manifest
+    return dataclasses.replace(
+        result, target=manifest.target, precision=manifest.precision, sha256=answers.sha256(bundle)
+    )
 
 
 def _described(report: ProfileReport, phone: Adb, before: State, after: State) -> ProfileReport:

@@ -35,11 +35,11 @@ class Adb:
         self.where = f"{model} ({serial})" if model else serial
 
     @classmethod
-    def connect(cls, serial: str, seconds: float = WAIT_SECONDS) -> Adb:
+    def connect(cls, serial: str) -> Adb:
         """The phone of this serial number, or the only one where it is "". Raises MissingToolError: there is no adb."""
         if shutil.which("adb") is None:
             raise MissingToolError("adb is not installed.", "apt install adb, or install Android's platform tools.")
-        until = time.monotonic() + seconds
+        until = time.monotonic() + WAIT_SECONDS
         while True:
             known = [each for each in phones.listed(_output(["devices", "-l"])) if not serial or each.serial == serial]
             if not any(each.state in phones.PASSING for each in known) or time.monotonic() >= until:
@@ -91,7 +91,7 @@ class Adb:
 
     def read(self, path: str, limit: int) -> bytes:
         """A file of the phone, of at most `limit` bytes."""
-        with self.running(f"cat {shlex.quote(path)}", "exec-out") as output:
+        with self.running(f"cat {shlex.quote(path)}", "exec-out") as output, output:
             data = output.read(limit + 1)
         if len(data) > limit:
             raise DeviceError(f"{path} on {self.where} has more than {limit} bytes.", "try again.")
@@ -99,14 +99,17 @@ class Adb:
 
     @contextlib.contextmanager
     def running(self, command: str, how: str = "shell") -> Iterator[IO[bytes]]:
-        """What a shell command there prints, while it does; it loses its stdout when the block is left."""
+        """What a shell command there prints, while it does; who reads it closes it. The command loses its reader when
+        the block is left.
+        """
         arguments = ["adb", "-s", self.serial, how, command]
         quiet = subprocess.DEVNULL
-        with subprocess.Popen(arguments, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet) as process:
-            try:
-                yield cast(IO[bytes], process.stdout)
-            finally:
-                process.kill()
+        process = subprocess.Popen(arguments, stdin=quiet, stdout=subprocess.PIPE, stderr=quiet)
+        try:
+            yield cast(IO[bytes], process.stdout)
+        finally:
+            process.kill()
+            process.wait()
 
 
 def _output(arguments: Sequence[str], seconds: float = COMMAND_SECONDS) -> str:

@@ -101,8 +101,7 @@ class Connection:
             self._process.wait()
         for thread in self._threads:
             thread.join(FAREWELL)
-        for pipe in (self._process.stdout, self._said):
-            cast(IO[bytes], pipe).close()
+        self._said.close()
 
     def _answer(self, key: str, say: Callable[[str], None]) -> dict[str, Any]:
         """The answer that has `key`, after the lines of progress before it."""
@@ -137,16 +136,16 @@ class Connection:
 
     def _listen(self) -> None:
         """Hands on what the other side says, and None where it ends, or says what cannot be understood."""
-        pipe = cast(IO[bytes], self._process.stdout)
-        try:
-            if self._begun(pipe):
-                while text := pipe.readline(LINE):
-                    value = refusals.checked(json.loads(text), self.where)
-                    self._hear(value)
-                    if "done" in value:
-                        self._hear(pipe.read(min(max(int(value["done"]), 0), LARGEST)))
-        except (ValueError, TypeError, RecursionError, DeviceError):
-            self._hear({"error": "garbage"})
+        with cast(IO[bytes], self._process.stdout) as pipe:
+            try:
+                if self._begun(pipe):
+                    while text := pipe.readline(LINE):
+                        value = refusals.checked(json.loads(text), self.where)
+                        self._hear(value)
+                        if "done" in value:
+                            self._hear(pipe.read(min(max(int(value["done"]), 0), LARGEST)))
+            except (ValueError, TypeError, RecursionError, DeviceError):
+                self._hear({"error": "garbage"})
         self._hear(None)
 
     def _begun(self, pipe: IO[bytes]) -> bool:

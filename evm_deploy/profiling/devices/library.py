@@ -30,7 +30,7 @@ def usable(facts: dict[str, Any], host: str) -> Library:
     there = (facts.get("system"), facts.get("machine"))
     if there[0] != "Linux" or _machine(data) != there[1]:
         where = " ".join(map(str, there))
-        fix = f"{native.LIBRARY_VARIABLE} may name one that was built for it"
+        fix = f"{native.LIBRARY_VARIABLE} may name one, such as a package for jetson or linux has"
         return _portable(f"the operator library here is not for {host} ({where[:60]}); {fix}")
     needed, has = _glibc(data), _version(str(facts.get("glibc") or "0.0"))
     if needed > has:

@@ -22,6 +22,7 @@ from evm_deploy.profiling.report import LARGEST
 PLACE = "/data/local/tmp/evm-deploy-"  # what the folders of runs begin with
 OPERATORS = "libevm_ops.so"
 MOST_LIBRARIES = 16
+_VARIABLES = {"libonnxruntime.so": "ONNXRUNTIME_LIBRARY", OPERATORS: "EVM_OPS_LIBRARY"}  # that the program reads
 _DONE = b"evm-done:"
 # A line a second says how much of the processor the program has used. The folder goes when the shell ends, and that
 # ends as well when nobody reads its lines any more.
@@ -31,7 +32,8 @@ trap 'kill -9 $p 2>/dev/null; cd /; rm -rf "$d"' EXIT
 trap 'exit 1' HUP INT TERM PIPE
 cd "$d" || exit 1
 chmod 755 evm_run
-LD_LIBRARY_PATH=. {command} > profile.json 2> said.txt &
+export LD_LIBRARY_PATH=. {environment}
+{command} > profile.json 2> said.txt &
 p=$!
 while kill -0 $p 2>/dev/null; do s=$(cat /proc/$p/stat 2>/dev/null); echo "at $s" || exit 1; sleep 1; done
 wait $p
@@ -56,7 +58,8 @@ def measure(
         remarks = phone.push([*files, *sent.bundles(there)], folder)
         say(f"measuring on {phone.where}")
         command = _command([place for place, _ in there], options)
-        script = _SCRIPT.format(folder=shlex.quote(folder), command=command, done=_DONE.decode())
+        environment = " ".join(f"{_VARIABLES[one.name]}=./{one.name}" for one in files if one.name in _VARIABLES)
+        script = _SCRIPT.format(folder=folder, environment=environment, command=command, done=_DONE.decode())
         with phone.running(script) as output:
             return _read(output, options.timeout, phone), list(remarks)
     finally:
@@ -87,40 +90,43 @@ def _command(names: Sequence[str], options: ProfileOptions) -> str:
     counts = ["--iterations", str(options.iterations), "--warm-up", str(options.warm_up)]
     mask = sum(1 << core for core in set(options.affinity))
     pinned = ["taskset", f"{mask:x}"] if mask else []
-    threads = ["--threads", str(options.threads)]
-    return shlex.join([*pinned, "./evm_run", "--profile", *counts, *seconds, *threads, *names])
+    how = ["--threads", str(options.threads), *([] if options.library else ["--portable"])]
+    return shlex.join([*pinned, "./evm_run", "--profile", *counts, *seconds, *how, *names])
 
 
 def _read(output: IO[bytes], patience: float, phone: Adb) -> bytes:
     """What the program printed. Raises DeviceError: it failed, does nothing for `patience`, or the phone is gone."""
-    lines: queue.Queue[bytes] = queue.Queue(1024)
+    lines: queue.Queue[bytes] = queue.Queue(4096)
     threading.Thread(target=_hand_on, args=(output, lines), daemon=True).start()
-    pulse, last, until = b"", b"", time.monotonic() + patience
-    while True:
-        try:
-            line = lines.get(timeout=max(0.0, until - time.monotonic()))
-        except queue.Empty:
-            fix = "raise --timeout, if it is at work."
-            raise DeviceError(f"the runner on {phone.where} did nothing for {patience:g} s.", fix) from None
-        if not line:
-            raise adb_tool.lost(phone.where, last.decode("utf-8", "replace"))
-        if line.startswith(_DONE):
-            break
-        if line != pulse:  # it has used the processor
-            pulse, until = line, time.monotonic() + patience
-        last = b"" if line.startswith(b"at ") else line
-    rest = b""
-    while (more := lines.get(timeout=patience)) and len(rest) <= LARGEST:
-        rest += more
-    if line.strip() != _DONE + b"0":
+    try:
+        code = _ended(lines, patience, phone)
+        rest = b""
+        while (more := lines.get(timeout=patience)) and len(rest) <= LARGEST:
+            rest += more
+    except queue.Empty:
+        fix = "raise --timeout, if it is at work."
+        raise DeviceError(f"the runner on {phone.where} did nothing for {patience:g} s.", fix) from None
+    if code != b"0":
         said = " ".join(rest.decode("utf-8", "replace").split())[-300:].rstrip(". ")
         raise DeviceError(f"the runner on {phone.where} failed ({said}).", "see what it says.")
     return rest
 
 
+def _ended(lines: queue.Queue[bytes], patience: float, phone: Adb) -> bytes:
+    """The exit code of the program. Raises queue.Empty, and DeviceError where the phone is gone."""
+    pulse, last, until = b"", b"", time.monotonic() + patience
+    while line := lines.get(timeout=max(0.0, until - time.monotonic())):
+        if line.startswith(_DONE):
+            return line.removeprefix(_DONE).strip()
+        if line != pulse:  # it has used the processor
+            pulse, until = line, time.monotonic() + patience
+        last = b"" if line.startswith(b"at ") else line
+    raise adb_tool.lost(phone.where, last.decode("utf-8", "replace"))
+
+
 def _hand_on(output: IO[bytes], lines: queue.Queue[bytes]) -> None:
     """Every line, and an empty one at the end."""
-    with contextlib.suppress(OSError, ValueError):  # closed by who reads
+    with output:
         while line := output.readline(adb_tool.LINE):
             lines.put(line)
     lines.put(b"")

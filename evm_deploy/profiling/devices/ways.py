@@ -10,6 +10,7 @@ from typing import Any
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, DeviceError
 from evm_deploy.profiling.devices import library
+from evm_deploy.profiling.devices.contenders import CPU, ON_THE_CPU
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.profiling.requests import Contender
 
@@ -50,17 +51,19 @@ class Ways:
             yield Contender(f"{name} on trtexec", bundle, name, TRTEXEC, more={"trtexec": self._trtexec})
             return
         ours = bundle.manifest.scan_form != "inlined"
-        notes = self.library.notes if ours else ()
+        on_cpu = self._provider == CPU
+        notes = () if not ours else self.library.notes if on_cpu else (ON_THE_CPU,) if self.library.path else ()
         yield Contender(f"{name} on onnxruntime", bundle, name, runner, self._provider, notes=notes)
-        if ours and self.library.path:
+        if ours and on_cpu and self.library.path:
             title = f"{name} on onnxruntime + evm_ops"
             yield Contender(title, bundle, name, runner, self._provider, self.library_there)
 
     def _provided(self, facts: dict[str, Any], asked: str) -> str:
         """The execution provider as onnxruntime calls it. Raises DeviceError: it is not there."""
         offered = [str(each) for each in facts.get("providers") or ()]
+        wanted = asked.lower().removesuffix("executionprovider")
         for each in offered:
-            if each.removesuffix("ExecutionProvider").lower() == asked.lower():
+            if each.removesuffix("ExecutionProvider").lower() == wanted:
                 return each
         names = ", ".join(each.removesuffix("ExecutionProvider").lower() for each in offered)
         raise DeviceError(f"onnxruntime of {self._host} has no provider {asked!r}.", f"choose one of: {names}.")

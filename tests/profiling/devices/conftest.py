@@ -77,13 +77,14 @@ def sshd() -> ModuleType:
 def phones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
     """Plugs in a phone that `adb` finds: `phones(serial, state=..., **behaviour)`. See `phone.py`."""
     module = _helper("phone")
-    folder = tmp_path / "adb"
+    folder, path = tmp_path / "phones", tmp_path / "path"
     folder.mkdir()
-    (folder / "phones.json").write_text("[]")
-    monkeypatch.setenv("PATH", str(module.install_adb(folder)), prepend=os.pathsep)
+    path.mkdir()
+    module.install_adb(path, folder)
+    monkeypatch.setenv("PATH", str(path), prepend=os.pathsep)
 
-    def make(serial: str = "PHONE1", **behaviour: Any) -> Any:
-        return module.Phone(folder, serial, **behaviour)
+    def make(serial: str = "PHONE1", **is_: Any) -> Any:
+        return module.Phone(folder, serial, **is_)
 
     make.runner = module.runner  # type: ignore[attr-defined]
     return make

@@ -1,4 +1,4 @@
-"""A phone for `stand_in_adb.py`: its files, and the programs that Android has."""
+"""A phone for `stand_in_adb.sh`: its files, and the programs that Android has."""
 
 import json
 import shlex
@@ -49,31 +49,35 @@ _PROGRAMS = {
     "logcat": 'cat "$PHONE/crash" 2>/dev/null',
     "pm": '[ -e "$PHONE/installed" ] && echo package:/data/app/base.apk',
     "pidof": 'p=$(cat "$PHONE/pid" 2>/dev/null) && kill -0 "$p" 2>/dev/null && echo "$p"',
-    "am": '[ "$1" = start ] || exit 0\n[ -e "$PHONE/installed" ] || { echo "Error type 3"; echo "Error: Activity class does '
-    'not exist."; exit 0; }\necho "Starting: Intent { cmp=x }"\n%s "$PHONE" "$6" >/dev/null 2>&1 &\necho $! > "$PHONE/pid"\n'
-    'echo "Status: ok"\n',
+    "am": """
+[ "$1" = start ] || exit 0
+[ -e "$PHONE/installed" ] || { echo "Error: Activity class does not exist."; exit 0; }
+echo "Starting: Intent { cmp=x }"
+APP "$PHONE" "$7" >/dev/null 2>"$PHONE/said" &
+echo $! > "$PHONE/pid"
+echo "Status: ok"
+""",
 }
 
 
 class Phone:
-    """Its folder, and what it may be told to do. state: as adb lists it."""
+    """Its folder. is_: what `stand_in_adb.sh` reads of it."""
 
-    def __init__(self, folder: Path, serial: str = "PHONE1", **behaviour: Any) -> None:
-        self.adb, self.serial, self.root = folder, serial, folder / serial
-        for place in (FILES, "data/local/tmp", "sys/class/power_supply/battery", "bin"):
+    def __init__(self, phones: Path, serial: str = "PHONE1", **is_: Any) -> None:
+        self.serial, self.root = serial, phones / serial
+        for place in (FILES, "data/local/tmp", "sys/class/power_supply/battery", "bin", "is"):
             (self.root / place).mkdir(parents=True)
-        app = shlex.join([sys.executable, "-S", str(FOLDER / "stand_in_app.py")])
+        app = shlex.join([sys.executable, "-I", "-S", str(FOLDER / "stand_in_app.py")])
         for name, text in _PROGRAMS.items():
-            executable(self.root / "bin" / name, "#!/bin/sh\n" + (text % app if name == "am" else text) + "\n")
+            executable(self.root / "bin" / name, f"#!/bin/sh\n{text.replace('APP', app)}\n")
         self.battery(discharging=False)
         self.heat(0)
         self.awake("Awake")
-        listed = folder / "phones.json"
-        known = json.loads(listed.read_text()) if listed.exists() else []
-        listed.write_text(json.dumps([*known, {"serial": serial, **behaviour}]))
+        for key, value in {"state": "device", "model": "Stand_In", "install": "Success", **is_}.items():
+            (self.root / "is" / key).write_text(f"{value}\n")
 
     def app(self, **behaviour: Any) -> None:
-        """The app is there, and does what is said: `error`, `crash`, `hang`, `answer`, `seconds`."""
+        """The app is there, and does what is said: `error`, `crash`, `answer`, `seconds`."""
         (self.root / "installed").touch()
         (self.root / "app.json").write_text(json.dumps(behaviour))
 
@@ -99,7 +103,11 @@ class Phone:
 
     def lose(self) -> None:
         """Somebody pulls the cable."""
-        (self.root / "lost").touch()
+        (self.root / "is/lost").touch()
+
+    def find(self) -> None:
+        """And plugs it in again."""
+        (self.root / "is/lost").unlink()
 
     @property
     def left(self) -> list[str]:
@@ -115,15 +123,13 @@ def executable(path: Path, text: str) -> Path:
     return path
 
 
-def install_adb(folder: Path) -> Path:
-    """A folder with an `adb` in it that knows the phones of `folder`."""
-    (folder / "path").mkdir()
-    line = shlex.join([sys.executable, "-S", str(FOLDER / "stand_in_adb.py"), str(folder)])
-    executable(folder / "path/adb", f'#!/bin/sh\nexec {line} "$@"\n')
-    return folder / "path"
+def install_adb(folder: Path, phones: Path) -> None:
+    """Writes an `adb` into a folder; it knows the phones of another."""
+    line = shlex.join(["sh", str(FOLDER / "stand_in_adb.sh")])
+    executable(folder / "adb", f'#!/bin/sh\nPHONES={shlex.quote(str(phones))} exec {line} "$@"\n')
 
 
 def runner(path: Path, text: str = "") -> Path:
     """A command-line runner, after some lines of shell."""
-    line = shlex.join([sys.executable, "-S", str(FOLDER / "stand_in_app.py"), "--runner"])
+    line = shlex.join([sys.executable, "-I", "-S", str(FOLDER / "stand_in_app.py"), "--runner"])
     return executable(path, f'#!/bin/sh\n{text}\nexec {line} "$@"\n')

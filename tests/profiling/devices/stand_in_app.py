@@ -66,21 +66,19 @@ def app(phone: Path, name: str) -> None:
 def runner(arguments: list[str]) -> None:
     """Prints the profile of the bundles that are named."""
     assert arguments[0] == "--profile"
-    options: dict[str, str] = {}
     rest = arguments[1:]
+    last = rest.pop(rest.index("--portable")) if "--portable" in rest else ""
+    options: dict[str, str] = {}
     while rest[0].startswith("--"):
         options[rest[0]] = rest[1]
         rest = rest[2:]
-    rows = [
-        {
-            "name": name,
-            "bundle": name,
-            "sha256": hashlib.sha256((Path(name) / "manifest.json").read_bytes()).hexdigest(),
-        }
-        for name in rest
-    ]
+    digests = {name: hashlib.sha256((Path(name) / "manifest.json").read_bytes()).hexdigest() for name in rest}
+    rows: list[dict[str, Any]] = [{"name": name, "bundle": name, "sha256": digest} for name, digest in digests.items()]
+    if Path("broken").exists():  # what a runner knows of a bundle that it cannot open
+        rows[0].update(error="it is broken", samples_ms=[], sha256=64 * "0", target="?", precision="?")
     found = profile(rows, int(options["--iterations"]), "local")
-    found["tool"] = " ".join([*sorted(path.name for path in Path().glob("*.so")), os.environ["LD_LIBRARY_PATH"]])
+    variables = [os.environ.get(name, "") for name in ("LD_LIBRARY_PATH", "ONNXRUNTIME_LIBRARY", "EVM_OPS_LIBRARY")]
+    found["tool"] = " ".join([*variables, *sorted(path.name for path in Path().glob("*.so")), last])
     print(json.dumps(found))
 
 

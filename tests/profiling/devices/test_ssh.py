@@ -16,11 +16,17 @@ from typing import Any
 
 import pytest
 
-from evm_deploy.errors import BundleError, DeviceError, MissingToolError, OptionError
+from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.profiling.devices import connection, device, ssh
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
+# An agent that is at work for as long as one lets it, and the libraries that it would need.
+AT_WORK = "import time\nprint('timing', flush=True)\ntime.sleep(60)\n"
+LIBRARIES = {
+    "numpy": "__version__ = '2.0'\n",
+    "onnxruntime": "__version__ = '1.20'\nget_available_providers = lambda: ['CPUExecutionProvider']\n",
+}
 OPTIONS = ProfileOptions(device="ssh://board", iterations=5, warm_up=1, timeout=60)
 Make = Callable[..., Any]
 
@@ -38,6 +44,7 @@ class Place:
     here: Path
     there: Path
     python: Callable[..., None]
+    pretend: Callable[[], None]  # that there is the agent of AT_WORK, and its libraries
 
 
 @pytest.fixture
@@ -51,10 +58,17 @@ def place(server: Any, sshd: ModuleType, tmp_path: Path, monkeypatch: pytest.Mon
         named = sshd.python(tmp_path / "python", f"export TMPDIR='{folder}'\n{before}", program)
         monkeypatch.setenv(ssh.PYTHON, named)
 
+    def pretend() -> None:
+        (tmp_path / "libraries").mkdir()
+        for name, text in LIBRARIES.items():
+            (tmp_path / "libraries" / f"{name}.py").write_text(text)
+        python(f"export PYTHONPATH='{tmp_path / 'libraries'}'")
+        monkeypatch.setattr(ssh.zipped, "archive", lambda path: path.write_text(AT_WORK) and path)
+
     python()
     monkeypatch.setenv(ssh.COMMAND, server.command)
     monkeypatch.setattr(tempfile, "tempdir", str(here))
-    yield Place(here, there, python)
+    yield Place(here, there, python, pretend)
     until = time.monotonic() + 20
     while list(there.iterdir()) or sshd.working_in(there):
         assert time.monotonic() < until, f"left there: {list(there.iterdir())} {sshd.working_in(there)}"
@@ -86,31 +100,20 @@ def test_the_same_profile_as_of_this_machine(place: Place, small_bundle: Make, t
     assert any(stage.startswith("sending") for stage in stages)
 
 
-def test_every_way_with_our_operators_sent_along(place: Place, small_bundle: Make, tmp_path: Path) -> None:
+def test_every_way_behind_a_login_shell_that_greets(place: Place, small_bundle: Make, tmp_path: Path) -> None:
+    place.python("echo 'Welcome to board'; printf 'you have mail: '")
     results = profile([small_bundle(tmp_path / "one").path], every_way=True).results
     assert [result.name for result in results] == ["one on onnxruntime", "one on onnxruntime + evm_ops"]
     assert [result.error for result in results] == [None, None]
-    assert profile([small_bundle(tmp_path / "two").path], library=False).results[0].runtime == "onnxruntime"
 
 
-def test_one_bundle_twice(place: Place, small_bundle: Make, tmp_path: Path) -> None:
+def test_one_bundle_twice_and_one_that_is_wrong_there(place: Place, small_bundle: Make, tmp_path: Path) -> None:
     path = small_bundle(tmp_path / "one").path
-    first, second = profile([path, path]).results
+    first, wrong, second = profile([path, small_bundle(tmp_path / "wrong", golden=False).path, path]).results
     assert second.name == f"{first.name} (2)"
     assert first.error is second.error is None
-
-
-def test_a_bundle_that_is_wrong_there_is_not_timed(place: Place, small_bundle: Make, tmp_path: Path) -> None:
-    wrong, right = small_bundle(tmp_path / "wrong", golden=False), small_bundle(tmp_path / "right")
-    first, second = profile([wrong.path, right.path]).results
-    assert first.error
-    assert first.samples_ms == ()
-    assert second.error is None
-
-
-def test_a_login_shell_may_greet(place: Place, small_bundle: Make, tmp_path: Path) -> None:
-    place.python("echo 'Welcome to board'; printf 'you have mail: '")
-    assert profile([small_bundle(tmp_path / "one").path]).results[0].error is None
+    assert wrong.error
+    assert wrong.samples_ms == ()
 
 
 def test_the_connection_is_killed_in_the_middle(
@@ -132,6 +135,7 @@ def test_the_connection_is_killed_in_the_middle(
 def test_the_connection_is_killed_while_files_are_sent(
     place: Place, server: Any, small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    place.pretend()
     real = connection._spoken
 
     def cut(*arguments: Any) -> Iterator[bytes]:
@@ -146,6 +150,8 @@ def test_the_connection_is_killed_while_files_are_sent(
 
 
 def test_ctrl_c_ends_the_other_side_too(place: Place, small_bundle: Make, tmp_path: Path) -> None:
+    place.pretend()
+
     def interrupt(stage: str) -> None:
         if stage.startswith("timing"):
             raise KeyboardInterrupt
@@ -155,6 +161,8 @@ def test_ctrl_c_ends_the_other_side_too(place: Place, small_bundle: Make, tmp_pa
 
 
 def test_the_agent_is_killed_there(place: Place, sshd: ModuleType, small_bundle: Make, tmp_path: Path) -> None:
+    place.pretend()
+
     def kill(stage: str) -> None:
         if stage.startswith("timing"):
             for pid in sshd.working_in(place.there):
@@ -172,6 +180,7 @@ def test_the_agent_says_why_it_cannot(place: Place, small_bundle: Make, tmp_path
 def test_a_file_that_arrives_changed(
     place: Place, small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    place.pretend()
     monkeypatch.setattr(connection, "sha256_file", lambda path: "0" * 64)
     with pytest.raises(DeviceError, match="arrived changed at board"):
         profile([small_bundle(tmp_path / "one").path])
@@ -277,13 +286,6 @@ def test_addresses(text: str, expected: ssh.Address) -> None:
 def test_options_for_other_devices_are_refused(changes: dict[str, Any]) -> None:
     with pytest.raises(OptionError, match="does not go with --device ssh"):
         profile([], **changes)
-
-
-def test_a_bundle_that_nothing_there_runs(place: Place, small_bundle: Make, tmp_path: Path) -> None:
-    with pytest.raises(BundleError, match="for coreml"):
-        profile([small_bundle(tmp_path / "one", target="coreml").path])
-    with pytest.raises(DeviceError, match="has no trtexec"):
-        profile([small_bundle(tmp_path / "two", target="tensorrt").path])
 
 
 def test_no_ssh_here(small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

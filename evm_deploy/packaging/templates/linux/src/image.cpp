@@ -39,7 +39,7 @@ Image decode_ppm(const Bytes& data) {
 Image upright(Image image, int orientation) {
   if (orientation == 1) return image;
   const bool swap = orientation > 4;  // the rows of the picture are columns of the file
-  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
+  const bool from_right = orientation == 2 || orientation == 3;
   const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const int width = swap ? image.height : image.width, height = swap ? image.width : image.height;
   Image out{width, height, Bytes(image.rgb.size())};
@@ -52,6 +52,17 @@ Image upright(Image image, int orientation) {
       std::memcpy(to, &image.rgb[(row * static_cast<size_t>(image.width) + column) * 3], 3);
     }
   return out;
+}
+
+Image decode(const Bytes& data, [[maybe_unused]] int& orientation, const std::string& path) {
+  if (begins(data, "P6")) return decode_ppm(data);
+#ifdef EVM_PNG
+  if (begins(data, "\x89PNG\r\n\x1a\n")) return decode_png(data, orientation);
+#endif
+#ifdef EVM_JPEG
+  if (begins(data, "\xff\xd8\xff")) return decode_jpeg(data, orientation);
+#endif
+  throw Error(path + " is not an image that this build reads (PPM; PNG with libpng, JPEG with libjpeg)");
 }
 
 }  // namespace
@@ -79,17 +90,9 @@ int orientation_of(const uint8_t* tiff, size_t size) {
 }
 
 Image read_image(const std::string& path) {
-  const Bytes data = read_file(path, kMostBytes);
   int orientation = 1;
-  if (begins(data, "P6")) return decode_ppm(data);
-#ifdef EVM_PNG
-  if (begins(data, "\x89PNG\r\n\x1a\n")) return upright(decode_png(data, orientation), orientation);
-#endif
-#ifdef EVM_JPEG
-  if (begins(data, "\xff\xd8\xff")) return upright(decode_jpeg(data, orientation), orientation);
-#endif
-  (void)orientation;
-  throw Error(path + " is not an image that this build reads (PPM; PNG with libpng, JPEG with libjpeg)");
+  Image image = decode(read_file(path, kMostBytes), orientation, path);
+  return upright(std::move(image), orientation);
 }
 
 }  // namespace evm
