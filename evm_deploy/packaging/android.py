@@ -74,7 +74,7 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Co
     return Contents(
         models={one.name: f"{ASSETS}/{one.name}" for one in bundles},
         readme=_README.format(package=package, model=first, min_sdk=MIN_SDK),
-        licences=("onnxruntime-android",),
+        licences=("kotlin", "onnxruntime-android"),
         notes=(_NOT_COMPILED,),
         tools=VERSIONS,
     )
