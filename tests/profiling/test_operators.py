@@ -1,10 +1,12 @@
 """Time by operator of real networks: what ran is named, counted, and adds up."""
 
+import dataclasses
 from collections import defaultdict
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from safetensors.torch import save_file
 
@@ -13,6 +15,7 @@ from evm_deploy import Bundle, ExportOptions
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling import operators
 from evm_deploy.profiling.estimates import with_estimates
+from evm_deploy.profiling.records import Record, Recording, read
 from evm_deploy.profiling.report import (
     Conditions,
     DeviceFacts,
@@ -73,6 +76,23 @@ def test_shares_and_times_belong_together(portable: Operators) -> None:
     assert all(row.share == pytest.approx(row.ms / total) for row in portable.rows)
     assert portable.runs == 2  # the quieter half
     assert total <= portable.whole_ms < 3 * total
+
+
+def test_times_are_of_the_quieter_runs_and_less_what_recording_costs(
+    bundle: Bundle, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each node takes 1 ms in the first runs, which do not count, then 8, 2, 4 and 9; each run 10 ms more a node."""
+
+    def made_up(trace: Path, graph: Any) -> Record:
+        count = len(graph.node)
+        times = np.outer([1.0] * operators.WARM_UP + [8.0, 2.0, 4.0, 9.0], np.ones(count))
+        return dataclasses.replace(read(trace, graph), times=times, wholes=times.sum(1) + 10 * count)
+
+    monkeypatch.setattr(operators, "read", made_up)
+    monkeypatch.setattr(operators, "cost_of_recording", lambda folder: Recording(within=0.5, between=0.25))
+    found = operators.measure(bundle, library=False, runs=4)
+    assert {row.ms for row in found.rows} == {3 - 0.5}
+    assert found.whole_ms == pytest.approx((3 + 10 - 0.5 - 0.25) * len(found.rows))
 
 
 def test_the_run_of_the_trace_goes_forward(portable: Operators) -> None:

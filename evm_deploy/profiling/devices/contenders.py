@@ -36,13 +36,13 @@ def contenders(paths: Sequence[Path], options: ProfileOptions) -> list[Contender
 
 def _ways(name: str, bundle: Bundle, options: ProfileOptions, provider: str) -> list[Contender]:
     runtime_of(bundle)  # raises for a target that is not known
-    ways = _graph(name, bundle, provider)
-    if bundle.manifest.target != "onnx":
-        best = Contender(f"{name} on {bundle.manifest.target}", bundle, name, BUNDLE, shown={"runtime": bundle.manifest.target})
-        ways = [*ways, best] if TARGETS[bundle.manifest.target].model_file.endswith(".onnx") else [best]
+    target, ways = bundle.manifest.target, _graph(name, bundle, provider)
+    if target != "onnx":
+        best = Contender(f"{name} on {target}", bundle, name, BUNDLE, shown={"runtime": target})
+        ways = [*ways, best] if TARGETS[target].model_file.endswith(".onnx") else [best]
     if options.every_way:
         return ways if len(ways) > 1 else [dataclasses.replace(ways[0], name=name)]
-    plain = bundle.manifest.target == "onnx" and not options.library
+    plain = target == "onnx" and not options.library
     chosen = ways[0] if plain else ways[-1]
     missing = plain or chosen.library or chosen.runner != ONNXRUNTIME or bundle.manifest.scan_form == "inlined"
     notes = () if missing else (ON_THE_CPU if provider != CPU else NOT_BUILT,)

@@ -8,8 +8,6 @@ their body is read.
 from __future__ import annotations
 
 import asyncio
-import hmac
-import ipaddress
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -18,10 +16,10 @@ from pathlib import Path
 from aiohttp import web
 
 from evm_deploy.errors import DeviceError, InputError
+from evm_deploy.profiling.devices.page_guard import HEADERS, ISOLATING, OURS, body, name_of, own_name, refusal, same
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 
 WORD = 2048  # bytes of what the page says of its progress
-SLOWEST = 120.0  # seconds for the body of a request
 TICK = 0.2  # seconds between looks at the clock
 TYPES = {
     ".html": "text/html",
@@ -32,19 +30,6 @@ TYPES = {
     ".svg": "image/svg+xml",
     ".wasm": "application/wasm",
 }
-OURS = ("localhost", "127.0.0.1")  # names of this machine, to itself
-ISOLATING = {  # they let the page start threads, and over plain http browsers heed them from this machine alone
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Embedder-Policy": "require-corp",
-}
-HEADERS = {
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest of it is in the page
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
-
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
@@ -114,20 +99,20 @@ class PageServer:
         try:
             response = await self._checked(request, handler)
         except web.HTTPException as error:
-            response = _refusal(error.status, error.reason)
+            response = refusal(error.status, error.reason)
         if not response.prepared:
-            response.headers.update(HEADERS | (ISOLATING if _name(request.host) in OURS else {}))
+            response.headers.update(HEADERS | (ISOLATING if name_of(request.host) in OURS else {}))
         return response
 
     async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not _own_name(request.host, self._site.lan):
-            return _refusal(403, "this server has another name")
+        if not own_name(request.host, self._site.lan):
+            return refusal(403, "this server has another name")
         if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-            return _refusal(403, "the request comes from another site's page")
+            return refusal(403, "the request comes from another site's page")
         if request.method == "GET" and request.path == "/" and "token" in request.query:
             return self._admitted(request)
         if not self._known(request):
-            return _refusal(403, "open the address that evm-deploy printed")
+            return refusal(403, "open the address that evm-deploy printed")
         self._heard = asyncio.get_running_loop().time()
         return await handler(request)
 
@@ -136,10 +121,10 @@ class PageServer:
         response = web.Response(status=303, headers={"Location": "/"})
         if self._known(request):
             return response
-        if not _same(request.query["token"], self.token):
-            return _refusal(403, "this is not the token that evm-deploy printed")
+        if not same(request.query["token"], self.token):
+            return refusal(403, "this is not the token that evm-deploy printed")
         if self._cookie is not None:
-            return _refusal(403, "another browser has opened this address: start evm-deploy profile again")
+            return refusal(403, "another browser has opened this address: start evm-deploy profile again")
         self._cookie, self._heard = secrets.token_urlsafe(32), asyncio.get_running_loop().time()
         response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="Lax")
         self._say(f"a browser opened the page: {request.headers.get('User-Agent', 'of no name')[:120]}")
@@ -150,24 +135,24 @@ class PageServer:
         return f"evm-deploy-{self.port}"  # cookies know hosts, not ports
 
     def _known(self, request: web.Request) -> bool:
-        return self._cookie is not None and _same(request.cookies.get(self._cookie_name, ""), self._cookie)
+        return self._cookie is not None and same(request.cookies.get(self._cookie_name, ""), self._cookie)
 
     async def _file(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"] or "index.html"
         file = self._site.files.get(path)
         if file is None:
-            return _refusal(404, "there is no such file")
+            return refusal(404, "there is no such file")
         kind = TYPES.get(Path(path).suffix, "application/octet-stream")
         if isinstance(file, bytes):
             return web.Response(body=file, content_type=kind)
         return web.FileResponse(file, headers={"Content-Type": kind})
 
     async def _profile(self, request: web.Request) -> web.StreamResponse:
-        text = await _body(request, LARGEST)
+        text = await body(request, LARGEST)
         try:  # large texts take a while to read, and the clock goes on
             report = await asyncio.to_thread(self._site.accept, text)
         except InputError as error:
-            return _refusal(400, error.cause)
+            return refusal(400, error.cause)
         response = web.json_response({"accepted": True}, headers=HEADERS)
         await response.prepare(request)
         await response.write_eof()  # the page has its answer before the server ends
@@ -175,14 +160,14 @@ class PageServer:
         return response
 
     async def _alive(self, request: web.Request) -> web.StreamResponse:
-        stage = (await _body(request, WORD)).decode("utf-8", "replace")
+        stage = (await body(request, WORD)).decode("utf-8", "replace")
         if stage != self._stage:
             self._stage = stage
             self._say(stage)
         return web.Response(status=204)
 
     async def _failed(self, request: web.Request) -> web.StreamResponse:
-        cause = (await _body(request, WORD)).decode("utf-8", "replace")
+        cause = (await body(request, WORD)).decode("utf-8", "replace")
         self._end(DeviceError(f"the page stopped: {cause[:300]}.", "reload it, or try another browser."))
         return web.Response(status=204)
 
@@ -193,52 +178,3 @@ class PageServer:
             self._done.set_exception(outcome)
         else:
             self._done.set_result(outcome)
-
-
-def _refusal(status: int, reason: str) -> web.Response:
-    response = web.Response(status=status, text=reason + "\n")
-    response.force_close()
-    return response
-
-
-async def _body(request: web.Request, limit: int) -> bytes:
-    """Raises HTTPRequestEntityTooLarge, of what says so before it is read."""
-    too_large = web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
-    if (request.content_length or 0) > limit:
-        raise too_large
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise web.HTTPUnsupportedMediaType
-    parts, size = [], 0
-
-    async def read() -> None:
-        nonlocal size
-        async for part in request.content.iter_chunked(1 << 16):
-            parts.append(part)
-            size += len(part)
-            if size > limit:
-                raise too_large
-
-    try:
-        await asyncio.wait_for(read(), SLOWEST)
-    except asyncio.TimeoutError:
-        raise web.HTTPRequestTimeout from None
-    return b"".join(parts)
-
-
-def _own_name(host: str, lan: bool) -> bool:
-    """Names that no stranger's DNS can have given: this machine's, and on a LAN any plain address."""
-    if _name(host) in OURS:
-        return True
-    try:
-        return lan and bool(ipaddress.ip_address(_name(host)))
-    except ValueError:
-        return False
-
-
-def _name(host: str) -> str:
-    """A Host header without its port."""
-    return host.rpartition(":")[0] if ":" in host else host
-
-
-def _same(found: str, expected: str) -> bool:
-    return hmac.compare_digest(found.encode("utf-8", "replace"), expected.encode())

@@ -89,7 +89,7 @@ Bytes Bundle::read(const std::string& name, size_t limit) const {
   const auto listed = files.find(name);
   if (listed == files.end()) throw Error(folder + " does not list " + name + " among its files");
   Bytes data = read_file(folder + "/" + name, limit);
-  if (false) throw Error(name + " in " + folder + " was changed: its sha256 differs");
+  if (sha256(data) != listed->second) throw Error(name + " in " + folder + " was changed: its sha256 differs");
   return data;
 }
 

@@ -73,7 +73,7 @@ std::string sha256(const Bytes& data) {
   uint8_t last[128] = {};
   if (rest) std::memcpy(last, data.data() + whole, rest);
   last[rest] = 0x80;
-  const size_t end = rest < 57 ? 64 : 128;
+  const size_t end = rest < 56 ? 64 : 128;
   const uint64_t bits = uint64_t{data.size()} * 8;
   for (size_t i = 0; i < 8; ++i) last[end - 1 - i] = static_cast<uint8_t>(bits >> 8 * i);
   for (size_t at = 0; at < end; at += 64) add_block(state, last + at);

@@ -39,7 +39,7 @@ Image decode_ppm(const Bytes& data) {
 Image upright(Image image, int orientation) {
   if (orientation == 1) return image;
   const bool swap = orientation > 4;  // the rows of the picture are columns of the file
-  const bool from_right = orientation == 2 || orientation == 3;
+  const bool from_right = orientation == 2 || orientation == 3 || orientation == 7 || orientation == 8;
   const bool from_below = orientation == 3 || orientation == 4 || orientation == 6 || orientation == 7;
   const int width = swap ? image.height : image.width, height = swap ? image.width : image.height;
   Image out{width, height, Bytes(image.rgb.size())};

@@ -45,7 +45,7 @@ class Reader {
   }
 
   Value one(int depth) {
-    (void)kDeepest;
+    if (depth > kDeepest) fail();
     Value value;
     switch (peek()) {
       case '{': object(value, depth); break;

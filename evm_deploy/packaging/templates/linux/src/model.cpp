@@ -107,7 +107,7 @@ Golden Model::check_golden() {
     }
     if (!std::isnan(golden.relative_error)) golden.relative_error = std::max(golden.relative_error, worst / most);
   }
-  golden.passed = true;  // a NaN is not
+  golden.passed = golden.relative_error <= golden.tolerance;  // a NaN is not
   return golden;
 }
 

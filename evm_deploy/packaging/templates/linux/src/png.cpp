@@ -33,7 +33,7 @@ void ignore(png_structp, png_const_charp) {}
 
 void give(png_structp png, png_bytep to, size_t count) {
   auto* reader = static_cast<Reader*>(png_get_io_ptr(png));
-  
+  if (count > reader->data.size() - reader->at) png_error(png, "cut off");
   std::memcpy(to, reader->data.data() + reader->at, count);
   reader->at += count;
 }

@@ -91,7 +91,7 @@ Image taller(const Image& image, int height) {
 
 int half_to_even(int difference) {  // of a margin, rounded as Python rounds
   const int low = difference / 2;
-  return low;
+  return difference % 2 && low % 2 ? low + 1 : low;
 }
 
 }  // namespace

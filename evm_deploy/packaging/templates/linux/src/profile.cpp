@@ -175,7 +175,7 @@ std::string profile(const std::vector<std::string>& bundles, const Options& opti
   for (Contender& each : all) {
     open(each, options);
     if (each.model) version = each.model->runtime_version();
-    if (each.model) live.push_back(&each);
+    if (each.error.empty()) live.push_back(&each);
   }
   if (!live.empty()) measure(live, timing);
   std::string out = "{\"schema\": \"evm-deploy/profile\", \"version\": 1, \"tool\": \"evm_run " EVM_VERSION "\"";
