@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.errors import OptionError
-from evm_deploy.packaging.contents import Contents, Named, copy_bundle
+from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
 from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import copy_native_sources
@@ -48,7 +48,7 @@ _NOT_COMPILED = (
 )
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Contents:
+def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the Gradle project into `folder`. See `packaging.contents`.
 
     Raises OptionError: a name that cannot be a Kotlin package. MissingToolError: no sources of the operator library.

@@ -1,4 +1,4 @@
-"""What a platform's module gets, and what it gives back: `write(bundles, folder, options) -> Contents`.
+"""What a platform's module gets, and what it gives back: `write(bundles, folder, options, say) -> Contents`.
 
 `write` fills `folder`, an empty one that becomes the package: anything but the names in RESERVED. What it needs and
 does not find raises MissingToolError, before much is written; what it leaves out is a note. The same bundles and
@@ -8,12 +8,13 @@ options must give the same bytes: no times, no names of this machine. Files that
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from evm_deploy.bundle import MANIFEST, Bundle
 
+Say = Callable[[str], None]  # takes what is being done, where it takes long
 INDEX = "evm-package.json"
 SIGNATURE = INDEX + ".minisig"
 RESERVED = (INDEX, SIGNATURE, "README.md", "NOTICE", "LICENSES")  # written for every platform by package.py

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
-from evm_deploy.packaging.contents import Contents, Named, copy_bundle
+from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
 from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.packaging.reserved import SWIFT_MEMBERS, SWIFT_MODULES
 from evm_deploy.packaging.templates import fill
@@ -48,7 +48,7 @@ _NOT_COMPILED = (
 _ONE_SIZE = "{name}: the further image sizes of the network are in the package; its Swift takes the first, {h}x{w}."
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Contents:
+def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the Swift package into `folder`. See `packaging.contents`.
 
     Raises OptionError: a name that Swift has taken. BundleError: a deployment target that is not known here.

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.packaging import cross
-from evm_deploy.packaging.contents import Contents, Named, copy_bundle
+from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
 from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
@@ -61,7 +61,7 @@ that TensorRT takes ({scripts}). The loaders here run the ONNX files, on the pro
 """
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Contents:
+def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the loaders, the libraries, the models, and for a Jetson the scripts that build engines."""
     values = {
         "NAME": options.name,
@@ -74,7 +74,7 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Co
     for item in bundles:
         copy_bundle(item.bundle, folder / places[item.name])
     copy_native_sources(folder / "native")
-    notes, tools = _libraries(folder / "lib")
+    notes, tools = _libraries(folder / "lib", say)
     readme = _README.format(name=bundles[0].name, project=options.name)
     if options.platform == "jetson":
         scripts, more = _scripts(bundles, folder)
@@ -84,7 +84,7 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Co
     return Contents(places, readme, ("onnxruntime",), tuple(notes), tools)
 
 
-def _libraries(folder: Path) -> tuple[list[str], dict[str, str]]:
+def _libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]:
     """Writes `linux-<machine>/libevm_ops.so` where it can be had; returns notes on each, and what compiled it."""
     notes: list[str] = []
     tools: dict[str, str] = {}
@@ -103,6 +103,7 @@ def _libraries(folder: Path) -> tuple[list[str], dict[str, str]]:
         if here:
             shutil.copyfile(native.native_library(), out)
         elif compiler is not None:
+            say(f"compiling the operator library for {name}: minutes, the first time")
             cross.build(machine, out)
             tools["ziglang"] = compiler
         notes.append(f"The operator library for {name} needs glibc {_glibc(out)} or newer.")

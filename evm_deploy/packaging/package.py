@@ -6,7 +6,7 @@ import importlib
 import importlib.metadata
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
@@ -15,7 +15,7 @@ from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
 from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.folders import Kind, files_below, write_folder
 from evm_deploy.packaging import archive, sign
-from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, Named
+from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, Named, Say
 from evm_deploy.packaging.index import LARGEST, FileRecord, Index, ModelRecord
 from evm_deploy.packaging.licences import write_licences
 from evm_deploy.packaging.options import PLATFORMS, PackageOptions
@@ -37,14 +37,14 @@ class Package:
 
 
 class _Platform(Protocol):
-    def write(self, bundles: Sequence[Named], folder: Path, options: PackageOptions) -> Contents: ...
+    def write(self, bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents: ...
 
 
 def package(
     bundles: Sequence[str | os.PathLike[str]],
     out: str | os.PathLike[str],
     options: PackageOptions,
-    say: Callable[[str], None],
+    say: Say,
 ) -> Package:
     """Writes the package `out` of the bundles, and OUT.zip beside it where wanted; nothing is left when anything fails.
 
@@ -64,7 +64,7 @@ def package(
     ):
         say(f"writing the package for {options.platform}")
         platform = cast(_Platform, importlib.import_module(PLATFORMS[options.platform].module))
-        index = _finish(folder, named, platform.write(named, folder, options), options)
+        index = _finish(folder, named, platform.write(named, folder, options, say), options)
         if key:
             sign.sign_file(folder / INDEX, folder / SIGNATURE, key, INDEX)
         if zipped:

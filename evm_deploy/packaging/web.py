@@ -5,12 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.bundle import sha256_file
 from evm_deploy.jsontext import dumps
-from evm_deploy.packaging.contents import Contents, Named, copy_bundle
+from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
 from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.web import page_files, runtime, worker_file
 from evm_deploy.web.config import Method, Model, config
@@ -30,9 +30,7 @@ one level of 255; of files other than PNG, pixels that are not opaque lose colou
 """
 
 
-def write(
-    bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Callable[[str], None] = lambda stage: None
-) -> Contents:
+def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the page, the runtime and the bundles into `folder`. See `packaging.contents`.
 
     Raises OptionError: a bundle that browsers cannot run. MissingToolError, InputError: no onnxruntime-web.

@@ -73,15 +73,8 @@ _ROWS = {
         "Pixel 7 (Tensor G2), its 2 large processor cores",
         _arm(2, 4, 2.85),
         51.2,
-        "Google Tensor G2: 2 Cortex-X1 at 2.85 GHz, 64-bit LPDDR5-6400; Arm Cortex-X1 Core Software Optimization "
-        "Guide: 4 vector FMLA a cycle",
-    ),
-    "pixel-8": Peak(
-        "Pixel 8 (Tensor G3), its large processor core",
-        _arm(1, 4, 2.91),
-        51.2,
-        "Google Tensor G3 as the device reports it: 1 Cortex-X3 at 2.91 GHz; 64-bit LPDDR5-6400; vector FMLA as "
-        "Cortex-X1, 4 a cycle",
+        "Google Tensor G2: 2 Cortex-X1 at 2.85 GHz; Arm Cortex-X1 Core Software Optimization Guide: 4 vector FMLA a "
+        "cycle; memory assumed to be 64-bit LPDDR5-6400, which its maker does not publish",
     ),
 }
 DEVICES = dict(sorted(_ROWS.items()))

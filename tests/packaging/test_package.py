@@ -231,7 +231,7 @@ def test_a_platform_that_forgets_a_model_is_noticed(
 ) -> None:
     from evm_deploy.packaging.contents import Contents
 
-    monkeypatch.setattr(linux, "write", lambda bundles, folder, options: Contents({}, ""))
+    monkeypatch.setattr(linux, "write", lambda bundles, folder, options, say: Contents({}, ""))
     with pytest.raises(RuntimeError, match="left out a model"):
         pack(tmp_path / "out")
     assert not (tmp_path / "out").exists()

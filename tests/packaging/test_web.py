@@ -35,7 +35,7 @@ def without_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def written(folder: Path, *bundles: Bundle) -> Contents:
     folder.mkdir()
-    return web.write([Named(f"m{at}", bundle) for at, bundle in enumerate(bundles)], folder, OPTIONS)
+    return web.write([Named(f"m{at}", bundle) for at, bundle in enumerate(bundles)], folder, OPTIONS, print)
 
 
 def names(folder: Path) -> set[str]:

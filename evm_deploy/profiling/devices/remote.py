@@ -133,7 +133,7 @@ def run(folder: Path, command: list[str], source: BinaryIO, sink: BinaryIO) -> N
         tail = watch(agent, source.fileno(), sink)
     finally:
         with contextlib.suppress(OSError):  # with everything that it has started
-            pass
+            os.killpg(agent.pid, signal.SIGKILL)
         agent.wait()
     if agent.returncode != 0:
         raise Failure("agent", "\n".join(tail) or f"it ended with {agent.returncode}")

@@ -36,38 +36,38 @@ def written(folder: Path) -> dict[str, str]:
 
 
 def test_a_bundle_lies_whole_among_the_assets(make_named: MakeNamed, tmp_path: Path) -> None:
-    contents = android.write(make_named("cats", "dogs"), tmp_path, OPTIONS)
+    contents = android.write(make_named("cats", "dogs"), tmp_path, OPTIONS, print)
     assert contents.models == {name: f"model/src/main/assets/evm/{name}" for name in ("cats", "dogs")}
     for place in contents.models.values():
         assert Bundle.open(tmp_path / place).labels() == ("cat", "dog", "eel")
 
 
 def test_every_kotlin_file_parses(make_named: MakeNamed, mistakes: Mistakes, tmp_path: Path) -> None:
-    android.write(make_named("cats", "object", "val", "name"), tmp_path, OPTIONS)
+    android.write(make_named("cats", "object", "val", "name"), tmp_path, OPTIONS, print)
     texts = {name: text for name, text in written(tmp_path).items() if name.endswith((".kt", ".kts"))}
     assert len(texts) > 15
     assert {name: mistakes("kotlin", text) for name, text in texts.items()} == {name: [] for name in texts}
 
 
 def test_a_broken_file_would_be_found(make_named: MakeNamed, mistakes: Mistakes, tmp_path: Path) -> None:
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     text = (tmp_path / "model/src/main/kotlin/Model.kt").read_text()
     assert mistakes("kotlin", text.replace("enum class Model(", "enum class Model"))
 
 
 def test_no_place_of_a_template_is_left_open(make_named: MakeNamed, tmp_path: Path) -> None:
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     assert not [name for name, text in written(tmp_path).items() if re.search("@[A-Z][A-Z0-9_]*@", text)]
 
 
 def test_the_enumeration_names_every_model_with_its_tolerance(make_named: MakeNamed, tmp_path: Path) -> None:
-    android.write(make_named("cats", "class"), tmp_path, OPTIONS)
+    android.write(make_named("cats", "class"), tmp_path, OPTIONS, print)
     text = (tmp_path / "model/src/main/kotlin/Model.kt").read_text()
     assert '    CATS("cats", 0.0001),\n    CLASS("class", 0.0001),\n' in text
 
 
 def test_the_manifests_are_xml_and_the_app_can_be_started_from_outside(make_named: MakeNamed, tmp_path: Path) -> None:
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     assert ElementTree.parse(tmp_path / "model/src/main/AndroidManifest.xml").getroot().tag == "manifest"
     activities = ElementTree.parse(tmp_path / "benchmark/src/main/AndroidManifest.xml").findall("application/activity")
     (activity,) = activities
@@ -80,7 +80,7 @@ def test_the_manifests_are_xml_and_the_app_can_be_started_from_outside(make_name
 def test_the_catalogue_has_what_the_build_files_name(make_named: MakeNamed, tmp_path: Path) -> None:
     import tomllib
 
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     catalogue = tomllib.loads((tmp_path / "gradle/libs.versions.toml").read_text())
     assert catalogue["versions"]["onnxruntime"] == android.VERSIONS["onnxruntime-android"]
     rows = [*catalogue["libraries"].values(), *catalogue["plugins"].values()]
@@ -93,7 +93,7 @@ def test_the_catalogue_has_what_the_build_files_name(make_named: MakeNamed, tmp_
 
 
 def test_the_sources_of_the_operators_are_all_there(make_named: MakeNamed, tmp_path: Path) -> None:
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     copied = tmp_path / "model/src/main/cpp"
     names = {path.name for path in native_sources().iterdir() if path.suffix != ".cu"}
     assert {path.name for path in copied.iterdir()} == names
@@ -102,7 +102,7 @@ def test_the_sources_of_the_operators_are_all_there(make_named: MakeNamed, tmp_p
 
 @pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
 def test_cmake_reads_them_as_gradle_calls_it(make_named: MakeNamed, tmp_path: Path) -> None:
-    android.write(make_named("cats"), tmp_path, OPTIONS)
+    android.write(make_named("cats"), tmp_path, OPTIONS, print)
     source, build = tmp_path / "model/src/main/cpp", tmp_path / "build"
     done = subprocess.run(["cmake", "-S", source, "-B", build], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
@@ -112,8 +112,8 @@ def test_cmake_reads_them_as_gradle_calls_it(make_named: MakeNamed, tmp_path: Pa
 
 
 def test_labels_are_data_and_nothing_else(make_named: MakeNamed, tmp_path: Path, hostile: tuple[str, ...]) -> None:
-    android.write(make_named("cats"), tmp_path / "plain", OPTIONS)
-    contents = android.write(make_named("cats", labels=hostile), tmp_path / "hostile", OPTIONS)
+    android.write(make_named("cats"), tmp_path / "plain", OPTIONS, print)
+    contents = android.write(make_named("cats", labels=hostile), tmp_path / "hostile", OPTIONS, print)
     assert written(tmp_path / "plain") == written(tmp_path / "hostile")
     assert Bundle.open(tmp_path / "hostile" / contents.models["cats"]).labels() == hostile
 
@@ -121,7 +121,7 @@ def test_labels_are_data_and_nothing_else(make_named: MakeNamed, tmp_path: Path,
 def test_the_same_bundles_give_the_same_bytes(make_named: MakeNamed, tmp_path: Path) -> None:
     found = []
     for place in (tmp_path / "a", tmp_path / "b"):
-        android.write(make_named("cats"), place, OPTIONS)
+        android.write(make_named("cats"), place, OPTIONS, print)
         files = sorted(path for path in place.rglob("*") if path.is_file())
         found.append({path.relative_to(place): path.read_bytes() for path in files})
     assert found[0] == found[1]
@@ -130,7 +130,7 @@ def test_the_same_bundles_give_the_same_bytes(make_named: MakeNamed, tmp_path: P
 @pytest.mark.parametrize("name", ["class", "In", "benchmark", "Object"])
 def test_a_name_that_is_no_kotlin_package_is_refused(make_named: MakeNamed, tmp_path: Path, name: str) -> None:
     with pytest.raises(OptionError, match="Kotlin"):
-        android.write(make_named("cats"), tmp_path / "out", PackageOptions("android", name=name))
+        android.write(make_named("cats"), tmp_path / "out", PackageOptions("android", name=name), print)
     assert not (tmp_path / "out").exists()
 
 
@@ -142,7 +142,7 @@ def test_any_other_name_gives_kotlin_that_parses(make_named: MakeNamed, mistakes
     one = make_named("cats")[0]
     folder = one.bundle.path.parent.parent / "out"
     shutil.rmtree(folder, ignore_errors=True)
-    android.write([one], folder, PackageOptions("android", name=name))
+    android.write([one], folder, PackageOptions("android", name=name), print)
     text = (folder / "model/src/main/kotlin/Model.kt").read_text()
     assert text.startswith(f"package org.evmdeploy.{name.lower()}\n")
     assert mistakes("kotlin", text) == []
@@ -152,4 +152,4 @@ def test_any_other_name_gives_kotlin_that_parses(make_named: MakeNamed, mistakes
 
 def test_an_unknown_precision_is_refused(make_named: MakeNamed, tmp_path: Path) -> None:
     with pytest.raises(BundleError, match="precision"):
-        android.write(make_named("cats", precision="fp7"), tmp_path, OPTIONS)
+        android.write(make_named("cats", precision="fp7"), tmp_path, OPTIONS, print)

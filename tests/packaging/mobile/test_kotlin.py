@@ -57,7 +57,9 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 @pytest.fixture(scope="session")
 def package(digits: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("android")
-    android.write([Named("digits", digits), Named("object", digits)], folder, PackageOptions("android", name=NAME))
+    android.write(
+        [Named("digits", digits), Named("object", digits)], folder, PackageOptions("android", name=NAME), print
+    )
     return folder
 
 
