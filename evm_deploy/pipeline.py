@@ -279,6 +279,8 @@ def report(
 
     found = reporting.read(_paths(profiles))
     known = accuracy.read(Path(evaluation)) if evaluation is not None else ()
+    if html is not None:
+        reporting.check_page(html, overwrite, out)
     if out is not None:
         reporting.write(out, found, overwrite, known)
     if html is not None:

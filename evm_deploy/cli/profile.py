@@ -113,7 +113,8 @@ def parse_cores(text: str) -> tuple[int, ...]:
     for part in text.split(",") if text else []:
         first, dash, last = part.strip().partition("-")
         ends = (first, last if dash else first)
-        if not all(end.isascii() and end.isdigit() and len(end) < 5 for end in ends):
+        numbers = all(end.isascii() and end.isdigit() and len(end) < 5 for end in ends)
+        if not numbers or int(ends[0]) > int(ends[1]):
             raise OptionError(f"--affinity {text!r} is not a list of cores.", "write 0,1 or 4-7.")
         cores += range(int(ends[0]), int(ends[1]) + 1)
     return tuple(sorted(set(cores)))

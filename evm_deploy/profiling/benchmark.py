@@ -62,7 +62,7 @@ def _check(checkpoint: Path, options: BenchmarkOptions) -> None:
     if options.out is not None:
         benchmark_files.check_free(options.out, options.overwrite)
     if options.html is not None:
-        check_page(options.html, options.overwrite)
+        check_page(options.html, options.overwrite, options.out)
     read_checkpoint(checkpoint, key=options.key, scan=options.scan)
     for data in (options.data, options.calibration):
         if data is not None:

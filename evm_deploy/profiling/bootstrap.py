@@ -65,7 +65,7 @@ def draws(samples: Floats, quantiles: tuple[float, ...], rounds: int = 1, seed: 
     A series is never written out: how often it has each sample says the same.
     """
     n, random = len(samples), np.random.default_rng(seed)
-    length = 0 if rounds >= LEAST_ROUNDS else block_length(samples)
+    length = 0 if LEAST_ROUNDS <= rounds <= n else block_length(samples)
     order = np.argsort(samples, kind="stable")
     count = max(LEAST_DRAWS, min(DRAWS, WORK // n))
     found: list[Floats] = []

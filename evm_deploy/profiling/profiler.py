@@ -46,4 +46,4 @@ def _check(bundles: Sequence[Path], options: ProfileOptions) -> None:
     if options.out is not None:
         reporting.check_free(options.out, options.overwrite)
     if options.html is not None:
-        reporting.check_page(options.html, options.overwrite)
+        reporting.check_page(options.html, options.overwrite, options.out)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import json
-import math
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
@@ -17,8 +16,15 @@ from evm_deploy.jsontext import dumps
 
 SCHEMA, VERSION = "evm-deploy/profile", 1
 LARGEST = 64 << 20  # bytes of a profile that is read
+LONGEST = 1e9  # milliseconds of a run: eleven days
 
-_STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # pydantic reads this attribute of a stdlib dataclass
+
+
+def _check(what: str, *values: float | None, most: float = LONGEST) -> None:
+    """Raises ValueError for one that is not within 0 to `most`: charts and sums would not be of numbers any more."""
+    if not all(value is None or 0 <= value <= most for value in values):
+        raise ValueError(f"{what} is not within 0 to {most:g}")
 
 
 @dataclass(frozen=True)
@@ -131,6 +137,10 @@ class Operator:
     roofline_ms: float | None = None  # least time that this machine's roofline allows
     span_ms: tuple[float, float] | None = None  # start and end in the one run that a trace shows
 
+    def __post_init__(self) -> None:
+        _check("an operator's time", self.ms, self.roofline_ms, *(self.span_ms or ()))
+        _check("an operator's work", self.flops, self.bytes, most=2**63)
+
 
 @dataclass(frozen=True)
 class Roofline:
@@ -229,8 +239,10 @@ class Result:
     estimates: tuple[Estimate, ...] = ()
 
     def __post_init__(self) -> None:
-        if not all(math.isfinite(sample) and sample >= 0 for sample in self.samples_ms):
-            raise ValueError("a sample is not a time")
+        _check("a sample", *self.samples_ms)
+        _check("a time", self.load_ms, self.first_ms)
+        _check("a size", self.size_bytes, most=2**63)
+        _check("a share", self.accuracy, most=1)
         if not self.samples_ms and self.error is None:
             raise ValueError("a result has neither samples nor an error")
 

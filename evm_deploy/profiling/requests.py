@@ -2,6 +2,7 @@
 
 import hashlib
 import importlib.metadata
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,12 +39,17 @@ def opened(paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
     bundles = [Bundle.open(path) for path in paths]
     whole = [path.resolve() for path in paths]
     alike = [{other for other in whole if other.name == path.name} for path in whole]
-    names = [full.name if len(alike[i]) == 1 else str(paths[i]) for i, full in enumerate(whole)]
+    names = [_text(full.name if len(alike[i]) == 1 else paths[i]) for i, full in enumerate(whole)]
     seen: list[str] = []
     for name in names:
         again = names[: len(seen)].count(name)
         seen.append(f"{name} ({again + 1})" if again else name)
     return list(zip(seen, bundles, strict=True))
+
+
+def _text(name: str | Path) -> str:
+    """A file's name as text that every JSON reader takes: Linux allows any bytes."""
+    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def request(

@@ -67,12 +67,16 @@ def write(
         _text(draft / HTML, html.render(reports, known, notes))
 
 
-def check_page(out: str | os.PathLike[str], overwrite: bool = False) -> None:
+def check_page(
+    out: str | os.PathLike[str], overwrite: bool = False, beside: str | os.PathLike[str] | None = None
+) -> None:
     """Raises OutputError where a page cannot be put (its folder is missing, or something is there that may not go),
-    MissingToolError (jinja2) where it cannot be made.
+    MissingToolError (jinja2) where it cannot be made. beside: the folder that is written as well.
     """
     library("jinja2")
     path = Path(os.path.realpath(out))
+    if beside is not None and Path(os.path.realpath(beside)) in (path, *path.parents):
+        raise OutputError(f"{path} is in --out, which gets a page of its own.", "choose another --html.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
         raise OutputError(f"{path.parent} is no folder that you can write to.", "choose another --html.")
     if not os.path.lexists(path):

@@ -99,7 +99,7 @@ def _wait(phone: Adb, folder: str, patience: float) -> None:
         if "error.txt" in names.split():
             text = phone.read(f"{folder}/error.txt", adb_tool.LINE).decode("utf-8", "replace")
             raise DeviceError(f"the app on {phone.where} failed: {_line(text)}.", "see what it says.")
-        gone = 0
+        gone = 0 if process[:1].isdigit() else gone + 1
         if gone >= GONE:
             raise DeviceError(f"the app on {phone.where} has ended ({_crash(phone)}).", "see `adb logcat -b crash -d`.")
         if now != pulse:  # it has used the processor, or written something

@@ -20,6 +20,7 @@ from evm_deploy.profiling.requests import request
 
 # PyTorch's idle threads would spin on the cores that the others are timed on.
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
+CROWD = 16  # threads for each core: with more a run takes seconds, and says nothing
 
 
 def measure(
@@ -90,6 +91,10 @@ def _check(options: ProfileOptions) -> None:
     for name in ("lan", "runner", "app"):
         if getattr(options, name):
             raise OptionError(f"--{name} has no meaning for --device local.", "leave it out, or name the device.")
+    cores = os.cpu_count() or 1
+    if options.threads > CROWD * cores:
+        what = f"{options.threads} threads on {cores} cores would do nothing but wait for each other."
+        raise OptionError(what, f"choose --threads up to {CROWD * cores}; 0 leaves it to the runtime.")
     if not options.affinity:
         return
     affinity = getattr(os, "sched_getaffinity", None)

@@ -73,7 +73,10 @@ def test_every_way(phones: Make, one: Path) -> None:
 def test_a_phone_of_before_android_7(phones: Make, one: Path) -> None:
     """Its ends of lines are those of a terminal, and its exit codes are always zero."""
     phones(old=1).app()
-    assert profile([one]).results[0].error is None
+    report = profile([one])
+    assert report.results[0].error is None
+    assert report.conditions.after.temperatures_c == {"CPU0": 41.5, "skin": 33.25, "battery": 28.7}
+    assert report.device.name == "Stand In 5"
     phones("PHONE2", old=1)
     with pytest.raises(DeviceError, match="the benchmark app is not on"):
         profile([one], device="adb:PHONE2")

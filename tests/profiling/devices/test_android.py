@@ -23,6 +23,7 @@ IsStatusOverride: false
 Thermal Status: 2
 Cached temperatures:
 \tTemperature{mValue=99.0, mType=0, mName=CPU0, mStatus=0}
+\tTemperature{mValue=98.0, mType=0, mName=CPU9, mStatus=0}
 Current temperatures from HAL:
 \tTemperature{mValue=51.5, mType=0, mName=CPU0, mStatus=2}
 \tTemperature{mValue=-3.5, mType=3, mName=skin, mStatus=0}

@@ -1,5 +1,6 @@
 """The near side of a connection, with something else than our program at its other end."""
 
+import ast
 import hashlib
 import sys
 from collections.abc import Callable
@@ -87,9 +88,10 @@ def test_a_profile_that_is_none(start: Start, answer: bytes, cause: str) -> None
         there.run([], [], "out", lambda stage: None)
 
 
-def test_a_peer_that_never_begins(start: Start) -> None:
-    noisy = "import sys\nsys.stdout.write('motd\\n' * 400000)\n"
-    with start("", peer=noisy) as there, pytest.raises(DeviceError, match="connection to board is lost"):
+def test_a_peer_that_never_begins(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "FAREWELL", 0.2)
+    noisy = "import sys\nwhile True:\n    sys.stdout.write('message of the day\\n')\n"
+    with start("", patience=60, peer=noisy) as there, pytest.raises(DeviceError, match="connection to board is lost"):
         there.facts()
 
 
@@ -129,3 +131,10 @@ def test_files_that_are_on_their_way_are_a_sign_of_life(start: Start) -> None:
 )
 def test_what_ssh_says_at_its_end(code: int, text: str, cause: str) -> None:
     assert cause in refusals.ended(code, text, "board").cause
+
+
+def test_the_program_needs_python_3_8_and_its_library_only() -> None:
+    tree = ast.parse(connection._PROGRAM.read_bytes(), feature_version=(3, 8))
+    imported = {each.name for node in ast.walk(tree) if isinstance(node, ast.Import) for each in node.names}
+    imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
+    assert imported <= set(sys.stdlib_module_names)

@@ -18,6 +18,7 @@ import pytest
 
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.profiling.devices import connection, device, ssh
+from evm_deploy.profiling.devices.connection import Connection
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
@@ -149,8 +150,12 @@ def test_the_connection_is_killed_while_files_are_sent(
         profile([small_bundle(tmp_path / "one").path])
 
 
-def test_ctrl_c_ends_the_other_side_too(place: Place, small_bundle: Make, tmp_path: Path) -> None:
+def test_ctrl_c_ends_the_other_side_too(
+    place: Place, small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     place.pretend()
+    made: list[Connection] = []
+    monkeypatch.setattr(ssh, "Connection", lambda *arguments: made.append(Connection(*arguments)) or made[-1])
 
     def interrupt(stage: str) -> None:
         if stage.startswith("timing"):
@@ -158,6 +163,7 @@ def test_ctrl_c_ends_the_other_side_too(place: Place, small_bundle: Make, tmp_pa
 
     with pytest.raises(KeyboardInterrupt):
         profile([small_bundle(tmp_path / "one").path], interrupt, seconds=600)
+    assert made[0]._process.returncode == 1  # it has heard of it, and did not have to be killed
 
 
 def test_the_agent_is_killed_there(place: Place, sshd: ModuleType, small_bundle: Make, tmp_path: Path) -> None:
