@@ -92,4 +92,5 @@ def _print_package(report: PackageReport) -> None:
         print_report(parity)
     signature = {"none": "not signed", "not checked": "signature not checked: name --public-key"}
     said = signature.get(package.signature, f"signature valid ({console.clean(package.trusted_comment or '')})")
-    print(f"{package.platform} package {package.name}: {package.files} files as they were packaged, {said}")
+    what = console.clean(f"{package.platform} package {package.name}")
+    print(f"{what}: {package.files} files as they were packaged, {said}")

@@ -50,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:  # a file that may not be read, a name too long, a full disk under stdout
-        where = f"{error.filename}: " if error.filename is not None else ""
+        where = f"{str(error.filename)[:300]}: " if error.filename is not None else ""
         return _failed(f"{where}{error.strerror or error}.", "check the path, its permissions and the space there.", 2)
     except MemoryError:
         return _failed("there is not enough memory for this.", "use a smaller --image-size, or a larger machine.", 2)

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
 
 PASSWORD_VARIABLE = "EVM_DEPLOY_SIGN_PASSWORD"
+_LONGEST_PATH = 4096  # characters; no system has files with longer names
 _LARGEST = 1 << 16  # bytes of a key or a signature that is read
 _LARGEST_MEMORY = (1 << 31) - 1  # bytes that a key may demand to be opened; minisign's own demand 1 GiB
 _KEY_FIX = "name a secret key that `minisign -G` wrote."
@@ -71,7 +72,8 @@ def read_public_key(text: str) -> PublicKey:
     """
     ed25519 = library("cryptography.hazmat.primitives.asymmetric.ed25519")
     fix = "name the .pub file that `minisign -G` wrote, or give its second line."
-    content = _text(Path(text), "public key", fix) if Path(text).is_file() else text
+    named = len(text) < _LONGEST_PATH and Path(text).is_file()
+    content = _text(Path(text), "public key", fix) if named else text
     data = _payload(content, f"{text[:80]!r} is no minisign public key, and no file that has one.", 42, fix)
     algorithm, number, public = _split(data, 2, 8, 32)
     if algorithm != b"Ed":

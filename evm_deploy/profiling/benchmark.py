@@ -45,7 +45,7 @@ def benchmark(checkpoint: Path, options: BenchmarkOptions, say: Say) -> Benchmar
         known, notes = _evaluated(checkpoint, timed, options, say)
         profile = _measured(checkpoint, timed, options, say)
         rows = (*_pytorch(profile, known), *(row for one in attempts for row in _rows(one, profile, known)))
-        report = BenchmarkReport(checkpoint.name, rows, profile, (*notes, *_calibrated(attempts, options)))
+        report = BenchmarkReport(checkpoint.name, rows, profile, (*notes, *_calibrated(attempts, known, options)))
         if options.out is not None:
             benchmark_files.write(folder, report, known)
         if options.html is not None and profile is not None:
@@ -207,7 +207,12 @@ def _size(bundle: Bundle) -> int:
     return sum(path.stat().st_size for path in files)
 
 
-def _calibrated(attempts: Sequence[Attempt], options: BenchmarkOptions) -> list[str]:
-    if options.calibration is not None or not any(one.bundle and one.variant.precision == INT8 for one in attempts):
+def _calibrated(attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions) -> list[str]:
+    """What has to be said of a top-1 of int8."""
+    if (
+        options.calibration is not None
+        or not known
+        or not any(one.bundle and one.variant.precision == INT8 for one in attempts)
+    ):
         return []
     return ["int8 was calibrated on images of the data that top-1 is of: give --calibration for a fair figure"]

@@ -29,8 +29,9 @@ KIND = folders.Kind("benchmark", JSON, _files)
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raises OutputError where a benchmark cannot be put."""
+    """Raises OutputError where a benchmark cannot be put, MissingToolError where its profile cannot be drawn."""
     folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
+    reporting.files.check_drawing()
 
 
 def draft(out: Path, overwrite: bool) -> AbstractContextManager[Path]:

@@ -18,7 +18,8 @@ SCHEMA, VERSION = "evm-deploy/profile", 1
 LARGEST = 64 << 20  # bytes of a profile that is read
 LONGEST = 1e9  # milliseconds of a run: eleven days
 
-_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}  # pydantic reads this attribute of a stdlib dataclass
+# pydantic reads this attribute of a stdlib dataclass
+_STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 def _check(what: str, *values: float | None, most: float = LONGEST) -> None:

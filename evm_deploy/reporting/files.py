@@ -40,6 +40,11 @@ def check_free(out: str | os.PathLike[str], overwrite: bool = False) -> None:
     drawn: found before it is measured, not after.
     """
     folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
+    check_drawing()
+
+
+def check_drawing() -> None:
+    """Raises MissingToolError: jinja2 or matplotlib is not installed."""
     library("jinja2")
     library(FIGURES)
 
@@ -143,9 +148,7 @@ def _profiles(folder: Path) -> list[Path]:
 
 
 def _summarised(report: ProfileReport) -> ProfileReport:
-    """With the statistics that every device leaves to us."""
-    if all(result.summary is not None or not result.samples_ms for result in report.results):
-        return report
+    """With the statistics that every device leaves to us; what a file says of them is not believed."""
     from evm_deploy.profiling.summaries import summarised
 
     return summarised(report)

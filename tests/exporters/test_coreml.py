@@ -99,6 +99,7 @@ def test_goldens(
     assert largest_rank(bundle.model_path) == 5
 
 
+@pytest.mark.slow
 def test_goldens_at_every_size_from_one_package(golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = ExportOptions(
         target="coreml", deployment_target="iOS18", image_size=(192, 256), more_sizes=((250, 230),), verify=False

@@ -41,7 +41,9 @@ def relative(found: np.ndarray, expected: np.ndarray) -> float:
     return float(np.abs(found - expected).max() / max(1.0, np.abs(expected).max()))
 
 
-@pytest.mark.parametrize("name", ["micro", "tiny", pytest.param("small", marks=pytest.mark.slow), "base"])
+@pytest.mark.parametrize(
+    "name", ["micro", "tiny", *(pytest.param(name, marks=pytest.mark.slow) for name in ("small", "base"))]
+)
 def test_goldens_at_every_size_from_one_graph(golden: Any, name: str) -> None:
     proto = export(golden.model(name), ExportOptions(dynamic_size=True))
     for library in FORMS:

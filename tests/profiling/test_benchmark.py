@@ -20,7 +20,7 @@ from evm_deploy.profiling.benchmark_options import BenchmarkOptions
 from evm_deploy.profiling.devices import local
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
-from evm_deploy.reporting.accuracy import Share
+from evm_deploy.reporting.accuracy import Accuracy, Share
 from evm_deploy.reporting.quantities import number
 
 Say = Callable[[str], None]
@@ -130,6 +130,18 @@ def test_every_form_is_a_row(checkpoint: Path, images: Path) -> None:
     assert rows["coreml-int8"].status == benchmark_report.NOT_HERE
 
 
+@pytest.mark.usefixtures("made", "measured")
+def test_images_that_int8_was_calibrated_on_are_no_fair_test(
+    checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    known = (Accuracy("onnx-int8", "onnxruntime", "int8", Share(0.9, 0.8, 1.0)),)
+    monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: (known, []))
+    said = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), silent).notes
+    assert any("calibrated on images of the data" in note for note in said)
+    fair = BenchmarkOptions(data=images, calibration=images)
+    assert not any("calibrated on" in note for note in benchmark.benchmark(checkpoint, fair, silent).notes)
+
+
 @pytest.mark.parametrize(
     ("error", "status", "reason"),
     [
@@ -208,7 +220,7 @@ def test_the_table(checkpoint: Path, images: Path) -> None:
     heads, rows = benchmark_report.contenders(dataclasses.replace(report, rows=(top1, *report.rows)))
     assert [row[heads.index("top-1 %")] for row in rows][:2] == ["50.00 [40.0, 60.0]", None]
     assert all(len(row) == len(heads) for row in rows)
-    assert any("calibrated on images of the data" in note for note in report.notes)
+    assert not any("calibrated on images of the data" in note for note in report.notes)  # there is no top-1
     assert json.loads(report.to_json())["checkpoint"] == "micro.pth"
 
 

@@ -42,6 +42,13 @@ def test_one_sample_is_known_exactly(report: Callable[..., ProfileReport]) -> No
     assert (found.std, found.p99.low, found.p99.high) == (0.0, 3.0, 3.0)
 
 
+@pytest.mark.parametrize("rounds", [-1, 0, 5, 10**12])
+def test_rounds_that_a_device_made_up_change_no_figure(report: Callable[..., ProfileReport], rounds: int) -> None:
+    found = summarised(report([3.0, 1.0, 2.0], rounds=rounds)).results[0].summary
+    assert found
+    assert (found.p50.value, found.count) == (2.0, 3)
+
+
 def test_a_result_without_times_has_no_figures(report: Callable[..., ProfileReport]) -> None:
     found = summarised(report([], [1.0, 2.0], [2.0, 4.0]))
     assert found.results[0].summary is None

@@ -11,6 +11,7 @@ import pytest
 from evm_deploy import reporting
 from evm_deploy.errors import InputError, MissingToolError, OutputError
 from evm_deploy.profiling.report import ProfileReport
+from evm_deploy.profiling.summaries import summarised
 from evm_deploy.reporting import figures, files
 
 
@@ -53,7 +54,7 @@ def test_an_existing_folder_stays(report: ProfileReport, tmp_path: Path) -> None
         reporting.write(tmp_path / "p", [report])
     one = dataclasses.replace(report, results=report.results[1:3], ratios=())
     reporting.write(tmp_path / "p", [one], overwrite=True)
-    assert reporting.read([tmp_path / "p"]) == [one]
+    assert reporting.read([tmp_path / "p"]) == [summarised(one)]
     assert not (tmp_path / "p/traces").exists()
 
 
@@ -149,3 +150,37 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
         stream.truncate(1 << 40)
     with pytest.raises(InputError, match="more than"):
         reporting.read([tmp_path / "huge.json"])
+
+
+def test_a_page_is_not_put_into_the_folder_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "p").mkdir()
+    for page in ("p", "p/page.html"):
+        with pytest.raises(OutputError, match="in --out"):
+            reporting.check_page(tmp_path / page, overwrite=True, beside=tmp_path / "p")
+    reporting.check_page(tmp_path / "page.html", beside=tmp_path / "p")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"load_ms": -1.0},
+        {"load_ms": float("nan")},
+        {"first_ms": float("inf")},
+        {"samples_ms": [1e300]},
+        {"size_bytes": -1},
+        {"accuracy": 5.0},
+    ],
+)
+def test_figures_that_cannot_be_are_refused(report: ProfileReport, tmp_path: Path, changed: dict[str, object]) -> None:
+    value = json.loads(report.to_json())
+    value["results"][0].update(changed)
+    (tmp_path / "p.json").write_text(json.dumps(value))
+    with pytest.raises(InputError, match="not valid"):
+        reporting.read([tmp_path / "p.json"])
+
+
+def test_statistics_in_a_file_are_not_believed(report: ProfileReport, tmp_path: Path) -> None:
+    flattered = dataclasses.replace(report.results[0], summary=report.results[1].summary)
+    told = dataclasses.replace(report, results=(flattered, *report.results[1:]))
+    (tmp_path / "p.json").write_text(told.to_json())
+    assert reporting.read([tmp_path / "p.json"]) == [report]

@@ -26,6 +26,7 @@ LINE, NOISE = 1 << 16, 1 << 20  # bytes of a line, and of what a login shell may
 BLOCK = 1 << 18
 BEAT = 10.0  # seconds between our signs of life
 FAREWELL = 20.0  # seconds that the other side has for cleaning up
+GLANCE = 1.0  # seconds for a connection that was not made yet: nothing is to be cleaned up there
 _PROGRAM = Path(__file__).with_name("remote.py")
 _START = (
     "import sys; sys.version_info < (3, 8) and sys.exit({old}); "
@@ -56,7 +57,7 @@ class Connection:
         self._answers: queue.Queue[dict[str, Any] | bytes | None] = queue.Queue(1024)
         self._speech: queue.Queue[Iterable[bytes] | None] = queue.Queue()
         self._speech.put([source])
-        self._over = threading.Event()
+        self._over, self._there = threading.Event(), threading.Event()
         self._threads = [threading.Thread(target=each, daemon=True) for each in (self._listen, self._speak)]
         for thread in self._threads:
             thread.start()
@@ -95,7 +96,7 @@ class Connection:
             while True:
                 self._answers.get_nowait()
         try:
-            self._process.wait(FAREWELL)
+            self._process.wait(FAREWELL if self._there.is_set() else GLANCE)
         except subprocess.TimeoutExpired:
             self._process.kill()
             self._process.wait()
@@ -152,6 +153,7 @@ class Connection:
         noise = 0
         while noise <= NOISE and (text := pipe.readline(LINE)):
             if text.strip() == self._mark.encode():
+                self._there.set()
                 return True
             noise += len(text)
         return False

@@ -178,6 +178,11 @@ def test_a_checkpoint_that_no_bundle_was_made_from(small_bundle: Make, tmp_path:
         ({"lan": True}, "--lan"),
         ({"app": Path("x.apk")}, "--app"),
         ({"affinity": (4095,)}, "core 4095"),
+        pytest.param(
+            {"threads": 1024},
+            "1024 threads",
+            marks=pytest.mark.skipif((os.cpu_count() or 1) >= 64, reason="there are cores for as many threads"),
+        ),
         ({"provider": "cuda9"}, "no execution provider 'cuda9'"),
     ],
 )
