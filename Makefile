@@ -14,6 +14,10 @@ demo: .venv/installed
 	$(BIN)/python examples/random_tiny.py $(OUT)
 	$(BIN)/evm-deploy export $(OUT)/tiny_random.safetensors --images $(OUT)/china.png --out $(OUT)/tiny --overwrite
 	$(BIN)/evm-deploy predict $(OUT)/tiny $(OUT)/china.png --top 3
+	$(BIN)/evm-deploy profile $(OUT)/tiny --every-way --threads 1 --iterations 50 --operators \
+		--out $(OUT)/tiny-profile --overwrite
+	$(BIN)/evm-deploy package $(OUT)/digits --for linux --out $(OUT)/digits-linux --archive --overwrite
+	$(BIN)/evm-deploy verify $(OUT)/digits-linux.zip
 	$(BIN)/python $(CALLS)/data.py $(OUT)/calls-calibration --count 256
 	$(BIN)/python $(CALLS)/data.py $(OUT)/calls-held-out --count 1000 --split held-out
 	$(BIN)/evm-deploy export $(CALLS)/calls.safetensors --image-size 96 --labels $(CALLS)/labels.txt \

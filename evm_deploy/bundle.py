@@ -75,6 +75,13 @@ class Bundle:
         """The model's file, or its folder for targets whose model is one."""
         return self.path / self.manifest.model_file
 
+    @property
+    def size(self) -> int:
+        """Bytes of the model."""
+        model = self.manifest.model_file
+        names = [name for name in self.manifest.files if name == model or name.startswith(model + "/")]
+        return sum((self.path / name).stat().st_size for name in names)
+
     def labels(self) -> tuple[str, ...] | None:
         """The class names in order, or None where the bundle has none. Raises BundleError: not one for each class."""
         if self.manifest.labels is None:

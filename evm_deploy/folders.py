@@ -7,11 +7,11 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from evm_deploy.errors import EvmDeployError, OutputError
+from evm_deploy.errors import EvmDeployError, OptionError, OutputError
 
 _ASIDE = {".DS_Store"}  # put into folders by a system, not by their user
 
@@ -53,6 +53,14 @@ def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = Fals
         if isinstance(error, OSError) and (reason := _cannot_write(error, draft, target)):
             raise reason from error
         raise
+
+
+def check_outside(out: str | os.PathLike[str], bundles: Iterable[Path]) -> None:
+    """Raises OptionError for an `out` that is one of the bundles, or in it: a bundle holds what its manifest lists."""
+    target = Path(os.path.realpath(out))
+    for bundle in bundles:
+        if Path(os.path.realpath(bundle)) in (target, *target.parents):
+            raise OptionError(f"{out} is the bundle {bundle}, or in it.", "choose a place of its own for the result.")
 
 
 def files_below(root: Path) -> Iterator[Path]:

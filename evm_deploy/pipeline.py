@@ -16,6 +16,7 @@ from evm_deploy.calib.options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.options import EvaluateOptions
 from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.folders import check_outside
 from evm_deploy.labels import read_labels
 from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.profiling.benchmark_options import BenchmarkOptions
@@ -337,8 +338,7 @@ def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
     float bundle, which alone can be quantised again, would be replaced or added to.
     """
     target = out.resolve()
-    if bundle.resolve() in (target, *target.parents):
-        raise OptionError(f"--out {out} is the float bundle, or in it.", "choose a folder of its own for the result.")
+    check_outside(out, [bundle])
     for name, folder in (("cache", options.cache), ("plots", options.plots)):
         if folder is not None and target in (Path(folder).resolve(), *Path(folder).resolve().parents):
             raise OptionError(f"--{name} {folder} is in --out.", "choose another: --out is for the bundle alone.")

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from evm_deploy.errors import OutputError
-from evm_deploy.folders import Kind, write_folder
+from evm_deploy.errors import OptionError, OutputError
+from evm_deploy.folders import Kind, check_outside, write_folder
 
 NOTES = Kind("book", "index.txt", lambda root: {*(root / "index.txt").read_text().split(), "index.txt"})
 
@@ -58,3 +58,14 @@ def test_a_kind_that_cannot_read_a_folder_leaves_it(tmp_path: Path, error: type[
     with pytest.raises(OutputError, match="not a book"), write_folder(tmp_path / "out", Kind("book", "i", fail), True):
         pass
     assert (tmp_path / "out/mine.txt").read_text() == "mine"
+
+
+def test_a_place_in_a_bundle(tmp_path: Path) -> None:
+    bundle = tmp_path / "bundle"
+    bundle.mkdir()
+    (tmp_path / "link").symlink_to(bundle)
+    for place in (bundle, bundle / "sub/out", tmp_path / "link/out"):
+        with pytest.raises(OptionError, match="or in it"):
+            check_outside(place, [tmp_path / "other", bundle])
+    for place in (tmp_path / "bundle-out", tmp_path, tmp_path / "bundle/../out"):
+        check_outside(place, [bundle])

@@ -120,7 +120,7 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
         path=path.resolve(),
         sha256=digest(manifest),
         precision=manifest.precision,
-        size=_size(bundle),
+        size=bundle.size,
         preprocessing=manifest.preprocessing,
         classes=_classes(path, manifest.outputs[0]),
         checkpoint=manifest.checkpoint.sha256,
@@ -189,9 +189,3 @@ def _classes(path: Path, spec: IOSpec) -> int:
     if not isinstance(classes, int):
         raise BundleError(f"{path} does not say how many classes it has.", "export it again.")
     return classes
-
-
-def _size(bundle: Bundle) -> int:
-    model = bundle.manifest.model_file
-    names = [name for name in bundle.manifest.files if name == model or name.startswith(model + "/")]
-    return sum((bundle.path / name).stat().st_size for name in names)

@@ -13,7 +13,7 @@ from typing import Protocol, cast
 
 from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
 from evm_deploy.errors import BundleError, InputError, OptionError
-from evm_deploy.folders import Kind, check_free, files_below, write_folder
+from evm_deploy.folders import Kind, check_free, check_outside, files_below, write_folder
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, Named, Say
 from evm_deploy.packaging.index import LARGEST, FileRecord, Index, ModelRecord
@@ -55,6 +55,7 @@ def package(
     key = sign.read_secret_key(options.sign) if options.sign is not None else None
     named = _named([_taken(Path(path), options.platform) for path in bundles])
     target = Path(os.path.realpath(out))
+    check_outside(target, [item.bundle.path for item in named])
     check_free(target, KIND, options.overwrite)
     zipped = target.with_name(target.name + ".zip") if options.archive else None
     signature = zipped.with_name(zipped.name + ".minisig") if zipped and key else None
@@ -130,9 +131,8 @@ def _finish(folder: Path, named: Sequence[Named], contents: Contents, options: P
 
 
 def _record(bundle: Bundle, place: str) -> ModelRecord:
-    manifest, model = bundle.manifest, bundle.model_path
-    size = sum(file.stat().st_size for file in ([model] if model.is_file() else files_below(model)))
-    return ModelRecord(place, manifest.target, manifest.precision, sha256_file(bundle.path / MANIFEST), size)
+    manifest = bundle.manifest
+    return ModelRecord(place, manifest.target, manifest.precision, sha256_file(bundle.path / MANIFEST), bundle.size)
 
 
 def _set_modes(folder: Path) -> None:

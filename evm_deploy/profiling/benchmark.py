@@ -163,7 +163,7 @@ def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accur
     mine = [result for result in results if result.bundle == variant.name]
     if not mine:
         reason = HERE[variant.target].timed() or "it was not measured"
-        size = _size(bundle)
+        size = bundle.size
         return [BenchmarkRow(variant.target, variant.precision, None, VERIFIED, reason, size, parity=parity)]
     return [_row(variant.target, result, match(known, result), parity) for result in mine]
 
@@ -198,13 +198,6 @@ def _parity(bundle: Bundle) -> float | None:
     """The largest error of the report that let the bundle through."""
     rows = (bundle.manifest.parity or {}).get("rows", ())
     return max((row["relative"] for row in rows if row["relative"] is not None), default=None)
-
-
-def _size(bundle: Bundle) -> int:
-    """Bytes of the model, which is a file or a folder."""
-    model = bundle.model_path
-    files = [model] if model.is_file() else [path for path in model.rglob("*") if path.is_file()]
-    return sum(path.stat().st_size for path in files)
 
 
 def _calibrated(attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions) -> list[str]:

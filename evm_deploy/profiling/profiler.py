@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evm_deploy.errors import OptionError
+from evm_deploy.folders import check_outside
 from evm_deploy.profiling.devices import device
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
@@ -43,6 +44,9 @@ def _check(bundles: Sequence[Path], options: ProfileOptions) -> None:
         raise OptionError(f"PyTorch is not measured on {options.device}.", "leave --checkpoint out.")
     for name in options.estimates:
         peak(name)
+    for place in (options.out, options.html):
+        if place is not None:
+            check_outside(place, bundles)
     if options.out is not None:
         reporting.check_free(options.out, options.overwrite)
     if options.html is not None:

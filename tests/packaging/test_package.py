@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import shutil
 import stat
 import zipfile
 from collections.abc import Callable
@@ -188,9 +189,14 @@ def test_overwrite_replaces_a_package(pack: Maker, tmp_path: Path) -> None:
 
 
 def test_a_bundle_is_no_package_to_replace(pack: Maker, tmp_path: Path, bundle: Path) -> None:
+    other = Path(shutil.copytree(bundle, tmp_path / "other"))
     with pytest.raises(OutputError, match="it is not a package"):
-        pack(bundle, overwrite=True)
+        pack(other, overwrite=True)
+    with pytest.raises(OptionError, match="or in it"):
+        pack(bundle / "package")
     assert Bundle.open(bundle)
+    assert Bundle.open(other)
+    assert not (bundle / "package").exists()
 
 
 def test_every_licence_has_its_text(tmp_path: Path) -> None:
