@@ -77,9 +77,9 @@ def profile(
 
         report = pipeline.profile(bundles, options, progress=progress)
     _print(report, json)
-    failed = [f"{result.name}: {result.error}" for result in report.results if result.error is not None]
+    failed = [f"{result.name}: {result.error.rstrip('.')}" for result in report.results if result.error is not None]
     if failed:
-        raise CheckFailed(f"not measured: {'; '.join(failed)}", "see `evm-deploy verify` and `evm-deploy doctor`.")
+        raise CheckFailed(f"not measured: {'; '.join(failed)}.", "see `evm-deploy verify` and `evm-deploy doctor`.")
 
 
 @app.command()
