@@ -26,6 +26,8 @@ INSTALL = 'pip install "evm-deploy[browser]"'
 PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU where the browser has it; webgpu: that alone
 NOT_HERE: dict[str, Callable[[ProfileOptions], bool]] = {  # options that a page cannot follow
     "--affinity": lambda options: bool(options.affinity),
+    "--every-way": lambda options: options.every_way,  # it always takes every way that the browser has
+    "--no-library": lambda options: not options.library,  # no page has our operators
     "--operators": lambda options: options.operators,
     "--checkpoint": lambda options: options.checkpoint is not None,
     "--runner": lambda options: options.runner is not None,

@@ -388,6 +388,8 @@ def test_the_terminal_shows_a_code_for_phones(monkeypatch: pytest.MonkeyPatch) -
     "options",
     [
         {"affinity": (0,)},
+        {"every_way": True},
+        {"library": False},
         {"operators": True},
         {"checkpoint": Path("x.pth")},
         {"app": Path("x.apk")},
