@@ -19,9 +19,15 @@ def dumps(value: Any) -> str:
     return json.dumps(_plain(value), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
-def utf8_name(name: str) -> str:
+def utf8_name(name: str | Path) -> str:
     """A file's name as JSON can hold it: names on Linux are bytes, of any encoding or none."""
     return os.fsencode(name).decode("utf-8", "replace")
+
+
+def first_problem(error: Any) -> tuple[str, str]:
+    """Where in a document pydantic's ValidationError found the first fault ("": all of it), and which."""
+    first = error.errors(include_url=False, include_input=False)[0]
+    return ".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")[:200]
 
 
 def _plain(value: Any) -> Any:

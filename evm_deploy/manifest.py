@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import BundleError
-from evm_deploy.jsontext import dumps
+from evm_deploy.jsontext import dumps, first_problem
 
 SCHEMA_VERSION = 1
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
@@ -163,9 +163,8 @@ class Manifest:
         try:
             manifest: Manifest = _adapter().validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            reason = ": ".join((".".join(map(str, first["loc"])), first["msg"].removeprefix("Value error, ")))
-            raise BundleError(f"manifest.json is not valid: {reason.removeprefix(': ')}.", fix) from None
+            reason = ": ".join(filter(None, first_problem(error)))
+            raise BundleError(f"manifest.json is not valid: {reason}.", fix) from None
         return manifest
 
 

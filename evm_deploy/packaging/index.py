@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from evm_deploy.errors import BundleError
-from evm_deploy.jsontext import dumps
+from evm_deploy.jsontext import dumps, first_problem
 from evm_deploy.manifest import check_relative
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 
@@ -97,9 +97,8 @@ class Index:
         try:
             index: Index = _adapter().validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            reason = ": ".join((".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")))
-            raise BundleError(f"{INDEX} is not valid: {reason.removeprefix(': ')[:400]}.", _FIX) from None
+            reason = ": ".join(filter(None, first_problem(error)))
+            raise BundleError(f"{INDEX} is not valid: {reason}.", _FIX) from None
         return index
 
 

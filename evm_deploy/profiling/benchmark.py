@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, first_line
+from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.profiling import benchmark_files
 from evm_deploy.profiling.benchmark_options import BenchmarkOptions
 from evm_deploy.profiling.benchmark_report import FAILED, NOT_HERE, OK, VERIFIED, BenchmarkReport, BenchmarkRow, remarks
@@ -19,7 +20,6 @@ from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, Share, match, of
 
 Say = Callable[[str], None]
-PYTORCH = "PyTorch"  # what an evaluation calls the checkpoint
 
 
 @dataclass(frozen=True)
@@ -145,14 +145,9 @@ def _evaluated(
 
 
 def _measured(checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say) -> ProfileReport | None:
-    from evm_deploy.profiling.devices import device
-    from evm_deploy.profiling.summaries import summarised
+    from evm_deploy.profiling.profiler import run
 
-    if not timed:
-        return None
-    local, address = device("local")
-    chosen = options.profile(checkpoint)
-    return summarised(local.measure(address, [bundle.path for bundle in timed], chosen, say))
+    return run([bundle.path for bundle in timed], options.profile(checkpoint), say) if timed else None
 
 
 def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:

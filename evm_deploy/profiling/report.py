@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import InputError
-from evm_deploy.jsontext import dumps
+from evm_deploy.jsontext import dumps, first_problem
 
 SCHEMA, VERSION = "evm-deploy/profile", 1
 LARGEST = 64 << 20  # bytes of a profile that is read
@@ -308,9 +308,8 @@ class ProfileReport:
         try:
             report: ProfileReport = _adapter().validate_json(text)
         except ValidationError as error:
-            first = error.errors(include_url=False, include_input=False)[0]
-            at = ".".join(map(str, first["loc"]))[:200]
-            raise InputError(f"{where} is not valid: {at}: {first['msg'][:200]}.", fix) from None
+            reason = ": ".join(filter(None, first_problem(error)))
+            raise InputError(f"{where} is not valid: {reason}.", fix) from None
         return report
 
 

@@ -1,15 +1,13 @@
 """What an agent is asked: bundles as contenders, in words that `agent/request.py` reads."""
 
-import hashlib
 import importlib.metadata
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evm_deploy.bundle import MANIFEST, Bundle
-from evm_deploy.jsontext import dumps
+from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
+from evm_deploy.jsontext import dumps, utf8_name
 from evm_deploy.profiling.options import ProfileOptions
 from evm_deploy.verification.tolerances import allowed
 
@@ -39,17 +37,12 @@ def opened(paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
     bundles = [Bundle.open(path) for path in paths]
     whole = [path.resolve() for path in paths]
     alike = [{other for other in whole if other.name == path.name} for path in whole]
-    names = [_text(full.name if len(alike[i]) == 1 else paths[i]) for i, full in enumerate(whole)]
+    names = [utf8_name(full.name if len(alike[i]) == 1 else paths[i]) for i, full in enumerate(whole)]
     seen: list[str] = []
     for name in names:
         again = names[: len(seen)].count(name)
         seen.append(f"{name} ({again + 1})" if again else name)
     return list(zip(seen, bundles, strict=True))
-
-
-def _text(name: str | Path) -> str:
-    """A file's name as text that every JSON reader takes: Linux allows any bytes."""
-    return os.fsencode(name).decode("utf-8", "replace")
 
 
 def request(
@@ -64,7 +57,7 @@ def request(
             "name": one.name,
             "bundle": one.label,
             "folder": place(one.bundle),
-            "sha256": hashlib.sha256((one.bundle.path / MANIFEST).read_bytes()).hexdigest(),
+            "sha256": sha256_file(one.bundle.path / MANIFEST),
             "runner": one.runner,
             "provider": one.provider,
             "library": one.library,

@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from evm_deploy.errors import InputError
+from evm_deploy.jsontext import first_problem
 from evm_deploy.profiling.report import Result
 
 if TYPE_CHECKING:
@@ -86,9 +87,8 @@ def read(path: Path) -> tuple[Accuracy, ...]:
     try:
         evaluation = _adapter().validate_json(content)
     except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        at = ".".join(map(str, first["loc"]))[:200]
-        raise InputError(f"{file} is not an evaluation: {at or 'the file'}: {first['msg'][:200]}.", FIX) from None
+        at, problem = first_problem(error)
+        raise InputError(f"{file} is not an evaluation: {at or 'the file'}: {problem}.", FIX) from None
     return tuple(row for row in evaluation.rows if row.top1 is not None)
 
 
