@@ -159,6 +159,27 @@ def test_estimates_stand_beside_what_was_measured(bundle: Bundle, portable: Oper
     assert found.samples_ms == (1.0,)
 
 
+def test_operators_that_were_not_timed_are_timed_in_the_way_that_was(
+    bundle: Bundle, portable: Operators, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ways, rooflines = list[bool](), list[int]()
+
+    def measure(bundle: Bundle, *, library: bool, threads: int, roofline: Roofline) -> Operators:
+        ways.append(library)
+        return portable
+
+    monkeypatch.setattr("evm_deploy.profiling.estimates.operators.measure", measure)
+    monkeypatch.setattr(
+        "evm_deploy.profiling.estimates.roofline.measure",
+        lambda threads: rooflines.append(threads) or portable.roofline,
+    )
+    stock, ours = result(bundle), result(bundle, name="b", runtime="onnxruntime + evm_ops")
+    found = with_estimates(report(stock, ours), [bundle.path], ["raspberry-pi-5"]).results
+    assert all(each.estimates for each in found)
+    assert ways == [False, native.available()]
+    assert rooflines == [1]
+
+
 def test_a_result_that_allows_no_estimate_says_why(bundle: Bundle, portable: Operators) -> None:
     failed, strange = (
         result(bundle, name="failed", error="it broke", samples_ms=()),
