@@ -19,7 +19,7 @@ from safetensors.torch import save_file
 import evm_deploy
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.bundle import Bundle
-from evm_deploy.model import EfficientVMamba
+from evm_deploy.models import EfficientVMamba
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.verification.metrics import compare
 

@@ -19,10 +19,10 @@ from torch import Tensor
 from evm_deploy.cuda import driver, launch
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan
-from evm_deploy.model import VARIANTS
+from evm_deploy.models import VARIANTS
 from evm_deploy.profiling.agent.timing import quartiles
 from evm_deploy.scan import reference
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 N, STEP, CALLS = 16, 2, 10
 TOLERANCES = {torch.float32: KERNEL_RELATIVE, torch.float16: FP16_IO_RELATIVE}

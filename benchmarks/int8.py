@@ -27,8 +27,8 @@ from evm_deploy.images import preprocess
 from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.verification.integers import model_report
-from evm_deploy.verification.tolerances import INT8_COSINE
+from evm_deploy.tolerances import INT8_COSINE
+from evm_deploy.verification.integer_report import model_report
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PREPROCESSING = Preprocessing((224, 224))

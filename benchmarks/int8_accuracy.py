@@ -29,7 +29,7 @@ from rows import save, table
 
 import evm_deploy
 from evm_deploy import ExportOptions
-from evm_deploy.calib.options import METHODS, QuantizeOptions
+from evm_deploy.calib.quantize_options import METHODS, QuantizeOptions
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 
 HERE = Path(__file__).resolve().parent

@@ -20,11 +20,11 @@ from unroll import unroll
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.manifest import Preprocessing
-from evm_deploy.model import VARIANTS, EfficientVMamba
+from evm_deploy.models import VARIANTS, EfficientVMamba
 from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import PARITY
+from evm_deploy.tolerances import PARITY
 
 PEERS = ("regnety_008", "pvt_v2_b0", "mobilevit_xs", "deit_tiny_patch16_224")
 SIZE = (224, 224)

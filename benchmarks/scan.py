@@ -18,7 +18,7 @@ from rows import save, table
 
 from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.scan import chunked, native, reference
-from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+from evm_deploy.tolerances import KERNEL_RELATIVE
 
 STAGES = {1: (4, 784, 96, 16), 2: (4, 196, 192, 16)}  # K, L, D, N of T at 224
 

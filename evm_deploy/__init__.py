@@ -4,16 +4,17 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions as BenchmarkOptions
     from evm_deploy.bundle import Bundle as Bundle
-    from evm_deploy.calib.options import QuantizeOptions as QuantizeOptions
+    from evm_deploy.calib.quantize_options import QuantizeOptions as QuantizeOptions
     from evm_deploy.diagnosis import doctor as doctor
-    from evm_deploy.evaluation.options import EvaluateOptions as EvaluateOptions
-    from evm_deploy.exporters.options import ExportOptions as ExportOptions
+    from evm_deploy.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
+    from evm_deploy.exporters.export_options import ExportOptions as ExportOptions
     from evm_deploy.inspection import inspect as inspect
-    from evm_deploy.model import EfficientVMamba as EfficientVMamba
-    from evm_deploy.model import ModelConfig as ModelConfig
-    from evm_deploy.model.checkpoint import load as load
-    from evm_deploy.packaging.options import PackageOptions as PackageOptions
+    from evm_deploy.models import EfficientVMamba as EfficientVMamba
+    from evm_deploy.models import ModelConfig as ModelConfig
+    from evm_deploy.models.checkpoint import load as load
+    from evm_deploy.packaging.package_options import PackageOptions as PackageOptions
     from evm_deploy.pipeline import benchmark as benchmark
     from evm_deploy.pipeline import evaluate as evaluate
     from evm_deploy.pipeline import export as export
@@ -23,28 +24,27 @@ if TYPE_CHECKING:
     from evm_deploy.pipeline import quantize as quantize
     from evm_deploy.pipeline import report as report
     from evm_deploy.pipeline import verify as verify
-    from evm_deploy.profiling.benchmark_options import BenchmarkOptions as BenchmarkOptions
-    from evm_deploy.profiling.options import ProfileOptions as ProfileOptions
+    from evm_deploy.profiling.profile_options import ProfileOptions as ProfileOptions
     from evm_deploy.scan import selective_scan_fn as selective_scan_fn
     from evm_deploy.scan.native import native_library as native_library
 
 # Loaded on first use: importing the package must not import torch.
 _HOMES = {
-    "BenchmarkOptions": "profiling.benchmark_options",
+    "BenchmarkOptions": "benchmarking.benchmark_options",
     "Bundle": "bundle",
-    "EfficientVMamba": "model",
-    "EvaluateOptions": "evaluation.options",
-    "ExportOptions": "exporters.options",
-    "ModelConfig": "model",
-    "PackageOptions": "packaging.options",
-    "ProfileOptions": "profiling.options",
-    "QuantizeOptions": "calib.options",
+    "EfficientVMamba": "models",
+    "EvaluateOptions": "evaluation.evaluate_options",
+    "ExportOptions": "exporters.export_options",
+    "ModelConfig": "models",
+    "PackageOptions": "packaging.package_options",
+    "ProfileOptions": "profiling.profile_options",
+    "QuantizeOptions": "calib.quantize_options",
     "benchmark": "pipeline",
     "doctor": "diagnosis",
     "evaluate": "pipeline",
     "export": "pipeline",
     "inspect": "inspection",
-    "load": "model.checkpoint",
+    "load": "models.checkpoint",
     "native_library": "scan.native",
     "package": "pipeline",
     "predict": "pipeline",

@@ -105,7 +105,7 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from evm_deploy.model import VARIANTS, count_parameters, read_checkpoint
+    from evm_deploy.models import VARIANTS, count_parameters, read_checkpoint
 
     checkpoint = read_checkpoint(path)
     config, shapes = checkpoint.config, ("dims", "depths")

@@ -11,24 +11,24 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.bundle import Bundle, Sample, write_bundle
-from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
-from evm_deploy.evaluation.options import EvaluateOptions
-from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions
+from evm_deploy.exporters.export_options import TARGETS, ExportOptions
 from evm_deploy.folders import check_outside
 from evm_deploy.labels import read_labels
-from evm_deploy.packaging.options import PackageOptions
-from evm_deploy.profiling.benchmark_options import BenchmarkOptions
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.packaging.package_options import PackageOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 
 if TYPE_CHECKING:
+    from evm_deploy.benchmarking.benchmark_report import BenchmarkReport
     from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
     from evm_deploy.packaging.package import Package
     from evm_deploy.packaging.verify import PackageReport
     from evm_deploy.prediction import Prediction
-    from evm_deploy.profiling.benchmark_report import BenchmarkReport
     from evm_deploy.profiling.report import ProfileReport
     from evm_deploy.verification.parity import ParityReport
 
@@ -62,7 +62,7 @@ def export(
 
         from evm_deploy.exporters.deployed import Source
         from evm_deploy.exporters.record import check_float16, first_manifest, golden_pair
-        from evm_deploy.model.checkpoint import read_checkpoint
+        from evm_deploy.models.checkpoint import read_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.images import verification_images
 
@@ -189,7 +189,7 @@ def verify(
     Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's); of a package
     CheckFailed too.
     """
-    from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.models.checkpoint import read_checkpoint
     from evm_deploy.packaging.verify import is_package
     from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
     from evm_deploy.verification.images import verification_images
@@ -296,7 +296,7 @@ def benchmark(
 
     An export that fails is a row that says why. Raises CheckpointError, InputError, OptionError, OutputError.
     """
-    from evm_deploy.profiling.benchmark import benchmark as run
+    from evm_deploy.benchmarking.benchmark import benchmark as run
 
     return run(Path(checkpoint), options or BenchmarkOptions(), progress or (lambda stage: None))
 

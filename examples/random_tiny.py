@@ -9,7 +9,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from sklearn.datasets import load_sample_image
 
-from evm_deploy.model import EfficientVMamba, ModelConfig
+from evm_deploy.models import EfficientVMamba, ModelConfig
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
-from evm_deploy.model import VARIANTS, EfficientVMamba, ModelConfig
+from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, reference
 
 FOLDER = Path(__file__).parent / "golden"

@@ -18,8 +18,8 @@ import torch
 from evm_deploy import cli, console
 from evm_deploy.diagnosis import Check
 from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
-from evm_deploy.exporters.options import ExportOptions
-from evm_deploy.model import EfficientVMamba, ModelConfig
+from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.models import EfficientVMamba, ModelConfig
 from evm_deploy.pipeline import ExportResult
 from evm_deploy.prediction import Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow

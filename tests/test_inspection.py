@@ -13,7 +13,7 @@ from evm_deploy.bundle import Bundle, sha256_file
 from evm_deploy.cli import main
 from evm_deploy.errors import InputError
 from evm_deploy.inspection import inspect
-from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
 
 
 def model(domain: str = "evm", *, body: bool = True) -> onnx.ModelProto:

@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.calib.options import QuantizeOptions
-from evm_deploy.calib.scheme import TENSORRT
+from evm_deploy.calib.onnx.scheme import TENSORRT
+from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Samples
-from evm_deploy.exporters.tensorrt import Wishes, write_graph
+from evm_deploy.exporters.tensorrt.export import Wishes, write_graph
 
 
 def quantize(
@@ -20,7 +20,7 @@ def quantize(
     CheckFailed where a product that the graph has on integers is not so in the engine; MissingToolError where the
     bundle was exported with a plugin, and there is no library here.
     """
-    from evm_deploy.calib.onnx import quantized_graph
+    from evm_deploy.calib.onnx.quantize import quantized_graph
 
     proto, facts = quantized_graph(bundle, samples, options, TENSORRT, progress)
     return write_graph(proto, bundle.manifest, wishes(bundle), path, progress) | {"calibration": facts}

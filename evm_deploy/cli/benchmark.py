@@ -8,9 +8,9 @@ from typing import Annotated
 import typer
 
 from evm_deploy import console
+from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.cli.app import Json, app, parse_image_size
-from evm_deploy.exporters.options import TARGETS
-from evm_deploy.profiling.benchmark_options import BenchmarkOptions
+from evm_deploy.exporters.export_options import TARGETS
 
 DEFAULTS = BenchmarkOptions()
 
@@ -69,7 +69,7 @@ def benchmark(
     )
     with console.progress() as progress:
         from evm_deploy import pipeline
-        from evm_deploy.profiling import benchmark_report
+        from evm_deploy.benchmarking import benchmark_report
 
         report = pipeline.benchmark(checkpoint, options, progress=progress)
     if json:

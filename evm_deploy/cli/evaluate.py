@@ -10,7 +10,7 @@ import typer
 from evm_deploy import console
 from evm_deploy.cli.app import Json, app, print_json
 from evm_deploy.errors import CheckFailed
-from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 
 if TYPE_CHECKING:
     from evm_deploy.evaluation.report import EvaluationReport

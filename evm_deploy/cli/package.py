@@ -9,7 +9,7 @@ import typer
 
 from evm_deploy import console
 from evm_deploy.cli.app import Json, app, print_json
-from evm_deploy.packaging.options import PLATFORMS, PackageOptions
+from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 
 
 @app.command()

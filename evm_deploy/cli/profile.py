@@ -11,7 +11,7 @@ from evm_deploy import console
 from evm_deploy.cli.app import Json, app, print_json
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.profiling.devices import DEVICES
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 
 if TYPE_CHECKING:
     from evm_deploy.profiling.report import ProfileReport

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from evm_deploy import console
-from evm_deploy.calib.options import METHODS, QuantizeOptions
+from evm_deploy.calib.quantize_options import METHODS, QuantizeOptions
 from evm_deploy.cli.app import BundleArgument, Json, app, print_json, print_result
 
 DEFAULTS = QuantizeOptions()

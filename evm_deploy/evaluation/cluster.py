@@ -20,7 +20,7 @@ from evm_deploy import errors, optional
 from evm_deploy.data.samples import Samples, Seen
 from evm_deploy.errors import ClusterError, EvmDeployError
 from evm_deploy.evaluation.contenders import Contender
-from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.evaluation.running import Answers, answer, merge
 from evm_deploy.manifest import Preprocessing
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError, OptionError
-from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import IOSpec, Manifest, Preprocessing
 from evm_deploy.runtimes import Runner, runtime_of
 
@@ -56,7 +56,7 @@ class Contender:
 
     def _pytorch(self) -> Any:
         from evm_deploy.exporters.deployed import reference
-        from evm_deploy.model.checkpoint import read_checkpoint
+        from evm_deploy.models.checkpoint import read_checkpoint
         from evm_deploy.runtimes.pytorch import TorchRunner
 
         key, scan = self.source or (None, "es2d")
@@ -137,7 +137,7 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
 def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
     """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
     from evm_deploy.bundle import sha256_file
-    from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.models.checkpoint import read_checkpoint
 
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")

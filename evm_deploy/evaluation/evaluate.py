@@ -5,8 +5,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evm_deploy.data.samples import Data, read_samples
-from evm_deploy.evaluation import cluster, contenders, files, latency, report, running
-from evm_deploy.evaluation.options import EvaluateOptions
+from evm_deploy.evaluation import cluster, contenders, latency, report, report_folder, running
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 
 
 def evaluate(
@@ -15,7 +15,7 @@ def evaluate(
     """`pipeline.evaluate`, which says what it raises."""
     out = None if options.out is None else Path(options.out)
     if out is not None:
-        files.check_free(out)
+        report_folder.check_free(out)
     say("reading the bundles")
     field = contenders.field(bundles, options)
     held = options.floor is not None or options.max_drop is not None
@@ -37,5 +37,5 @@ def evaluate(
         times = latency.measure(field.contenders, samples, options.latency_runs)
     found = report.build(field, answers, times, first, options, latency.conditions())
     if out is not None:
-        files.write(found, out)
+        report_folder.write(found, out)
     return found

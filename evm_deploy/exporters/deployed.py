@@ -8,9 +8,9 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import IOSpec, Manifest, Preprocessing
-from evm_deploy.model import EfficientVMamba, ModelConfig
+from evm_deploy.models import EfficientVMamba, ModelConfig
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}

@@ -12,13 +12,13 @@ import onnx.inliner
 import torch
 
 from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source, output_names
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.graph import functions
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import SMALLEST_IMAGE, Preprocessing
-from evm_deploy.model import EfficientVMamba
-from evm_deploy.model.fold import fold, fold_preprocessing
+from evm_deploy.models import EfficientVMamba
+from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 

@@ -9,10 +9,10 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import CheckpointRecord, Manifest, Preprocessing, Sample
 from evm_deploy.errors import CheckpointError
-from evm_deploy.exporters.options import TARGETS, ExportOptions
+from evm_deploy.exporters.export_options import TARGETS, ExportOptions
 from evm_deploy.jsontext import utf8_name
-from evm_deploy.model import EfficientVMamba
-from evm_deploy.model.checkpoint import Checkpoint
+from evm_deploy.models import EfficientVMamba
+from evm_deploy.models.checkpoint import Checkpoint
 
 TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
@@ -55,7 +55,7 @@ def check_float16(model: EfficientVMamba, checkpoint: object) -> None:
     """Raises CheckpointError for a weight that float16 cannot hold, once folded; a scan's own may stay float32."""
     import torch
 
-    from evm_deploy.model.fold import SCAN_PARAMETERS, fold
+    from evm_deploy.models.efficientvmamba.fold import SCAN_PARAMETERS, fold
 
     largest = torch.finfo(torch.float16).max
     for name, tensor in fold(model).state_dict().items():

@@ -8,12 +8,12 @@ from pathlib import Path
 
 from evm_deploy.errors import OptionError
 from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
 from evm_deploy.packaging.vectors import write_vectors
-from evm_deploy.verification.tolerances import allowed
+from evm_deploy.tolerances import allowed
 
 VERSIONS = {"onnxruntime-android": "1.24.3", "Android Gradle plugin": "8.7.3", "Kotlin": "2.0.21"}
 MIN_SDK, COMPILE_SDK = 24, 35

@@ -10,11 +10,11 @@ from pathlib import Path
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import SWIFT_MEMBERS, SWIFT_MODULES
 from evm_deploy.packaging.templates import fill
 from evm_deploy.packaging.vectors import write_vectors
-from evm_deploy.verification.tolerances import PARITY, allowed
+from evm_deploy.tolerances import PARITY, allowed
 
 TOOLS = "5.9"  # the version of Swift's package manager that it is written for
 LEAST_IOS = 16  # the first with everything that the sources use

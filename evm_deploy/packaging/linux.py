@@ -11,15 +11,15 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evm_deploy.exporters.tensorrt.script import SCRIPT, write_script
+from evm_deploy.exporters.tensorrt.shapes import profile
 from evm_deploy.packaging import cross
 from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
 from evm_deploy.scan import native
-from evm_deploy.trt.script import SCRIPT, write_script
-from evm_deploy.trt.shapes import profile
-from evm_deploy.verification.tolerances import PARITY, ROUNDED
+from evm_deploy.tolerances import PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _ENGINES = "engines"

@@ -18,7 +18,7 @@ from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, Named, Say
 from evm_deploy.packaging.index import LARGEST, FileRecord, Index, ModelRecord
 from evm_deploy.packaging.licences import write_licences
-from evm_deploy.packaging.options import PLATFORMS, PackageOptions
+from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 from evm_deploy.packaging.readme import readme
 
 LONGEST_NAME = 40

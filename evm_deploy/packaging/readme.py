@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from evm_deploy.packaging.index import FileRecord, ModelRecord
-from evm_deploy.packaging.options import PLATFORMS, PackageOptions
+from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 
 _VERIFY = """\
 ## Is it whole?

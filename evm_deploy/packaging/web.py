@@ -11,7 +11,7 @@ from pathlib import Path
 from evm_deploy.bundle import sha256_file
 from evm_deploy.jsontext import dumps
 from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.web import page_files, runtime, worker_file
 from evm_deploy.web.config import Method, Model, config
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import onnx
 
 from evm_deploy.profiling.kinds import BY_OPERATOR, LAYOUT
-from evm_deploy.verification.integers import PRODUCTS
+from evm_deploy.verification.integer_report import PRODUCTS
 
 Shape = tuple[int, ...]
 

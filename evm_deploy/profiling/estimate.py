@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.profiling.peaks import FP16, FP32, INT8, Peak
 from evm_deploy.profiling.report import Estimate, Operator, Operators
-from evm_deploy.verification.integers import PRODUCTS
+from evm_deploy.verification.integer_report import PRODUCTS
 
 NOTE = "estimated, not measured: reaches of its peaks what is reached here; starting operators is not counted"
 

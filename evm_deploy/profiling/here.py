@@ -10,12 +10,12 @@ import sys
 from typing import TYPE_CHECKING
 
 from evm_deploy.errors import EvmDeployError
-from evm_deploy.profiling.agent.files import Refused
+from evm_deploy.profiling.agent.bundle_files import Refused
 from evm_deploy.profiling.agent.program import main
 from evm_deploy.profiling.agent.runners import ROWS, Row, Runner
 
 if TYPE_CHECKING:
-    from evm_deploy.profiling.agent.files import Checked
+    from evm_deploy.profiling.agent.bundle_files import Checked
     from evm_deploy.profiling.agent.request import Contender, Request
 
 BUNDLE, CHECKPOINT = "bundle", "checkpoint"
@@ -48,7 +48,7 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
 
     from evm_deploy.bundle import Bundle
     from evm_deploy.exporters.deployed import reference
-    from evm_deploy.model.checkpoint import read_checkpoint
+    from evm_deploy.models.checkpoint import read_checkpoint
     from evm_deploy.runtimes.pytorch import TorchRunner
 
     threads = request.threads or len(request.affinity)

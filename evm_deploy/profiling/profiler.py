@@ -6,7 +6,7 @@ from pathlib import Path
 from evm_deploy.errors import OptionError
 from evm_deploy.folders import check_outside
 from evm_deploy.profiling.devices import device
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
 from evm_deploy.jsontext import dumps, utf8_name
-from evm_deploy.profiling.options import ProfileOptions
-from evm_deploy.verification.tolerances import allowed
+from evm_deploy.profiling.profile_options import ProfileOptions
+from evm_deploy.tolerances import allowed
 
 VERSION = 1
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
-from evm_deploy.exporters.options import TARGETS
+from evm_deploy.exporters.export_options import TARGETS
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):

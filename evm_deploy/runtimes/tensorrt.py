@@ -10,12 +10,12 @@ import torch
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, MissingToolError
+from evm_deploy.exporters.tensorrt import engines, libraries
+from evm_deploy.exporters.tensorrt.build import Request, collector
+from evm_deploy.exporters.tensorrt.plugins import registered
+from evm_deploy.exporters.tensorrt.precision import RULES
+from evm_deploy.exporters.tensorrt.shapes import profile
 from evm_deploy.runtimes import Runner, Ways, onnxruntime
-from evm_deploy.trt import engines, libraries
-from evm_deploy.trt.build import Request, collector
-from evm_deploy.trt.plugins import registered
-from evm_deploy.trt.precision import RULES
-from evm_deploy.trt.shapes import profile
 
 NO_GPU = "an engine runs only on an NVIDIA GPU, and there is none here"
 

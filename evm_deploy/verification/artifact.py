@@ -8,13 +8,13 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import reference
-from evm_deploy.model import EfficientVMamba
+from evm_deploy.models import EfficientVMamba
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
+from evm_deploy.tolerances import allowed
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
-from evm_deploy.verification.tolerances import allowed
 
 
 def verify_against_model(

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import OptionError
-from evm_deploy.verification.tolerances import allowed
+from evm_deploy.tolerances import allowed
 from evm_deploy.web.runtime import VERSION
 
 

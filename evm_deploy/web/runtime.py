@@ -13,7 +13,7 @@ from pathlib import Path
 
 from evm_deploy.bundle import sha256_file
 from evm_deploy.errors import InputError, MissingToolError
-from evm_deploy.trt import cache
+from evm_deploy.exporters.tensorrt import cache
 
 VARIABLE = "EVM_DEPLOY_ORT_WEB"
 VERSION = "1.30.0"

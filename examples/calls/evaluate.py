@@ -7,7 +7,7 @@ from pathlib import Path
 from data import HELD_OUT, PREPROCESSING, draw, model_inputs
 
 from evm_deploy.bundle import Bundle, Preprocessing
-from evm_deploy.model import checkpoint
+from evm_deploy.models import checkpoint
 from evm_deploy.runtimes import Runner, runtime_of
 from evm_deploy.runtimes.pytorch import TorchRunner
 

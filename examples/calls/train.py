@@ -12,7 +12,7 @@ from evaluate import report
 from PIL import Image
 from safetensors.torch import save_file
 
-from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 # Four states a channel train five times as fast as sixteen, on a CPU and without a kernel for the gradient.

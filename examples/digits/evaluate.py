@@ -8,7 +8,7 @@ import numpy as np
 from data import PREPROCESSING, held_out, model_inputs
 
 from evm_deploy.bundle import Bundle, Preprocessing
-from evm_deploy.model import checkpoint
+from evm_deploy.models import checkpoint
 from evm_deploy.runtimes import Runner, runtime_of
 from evm_deploy.runtimes.pytorch import TorchRunner
 

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
-from evm_deploy.model import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 CONFIG = ModelConfig(dims=(16, 32, 64, 128), depths=(1, 1, 1, 1), num_classes=CLASSES)

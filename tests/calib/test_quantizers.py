@@ -5,7 +5,7 @@ import inspect
 
 import pytest
 
-from evm_deploy.exporters.options import TARGETS
+from evm_deploy.exporters.export_options import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from evm_deploy.calib.grid import Grid, divergence, squared_error
-from evm_deploy.calib.options import METHODS as NAMES
+from evm_deploy.calib.quantize_options import METHODS as NAMES
 from evm_deploy.calib.ranges import BINS, METHODS, SMALLEST, Range, choose
 from evm_deploy.calib.statistics import HALF, TensorStatistics
 from evm_deploy.errors import OptionError

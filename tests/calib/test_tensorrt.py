@@ -14,10 +14,10 @@ import evm_deploy
 from evm_deploy import ExportOptions, export
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib import tensorrt
-from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import read_samples
-from evm_deploy.exporters.tensorrt import Wishes
-from evm_deploy.trt import cache, libraries
+from evm_deploy.exporters.tensorrt import cache, libraries
+from evm_deploy.exporters.tensorrt.export import Wishes
 
 
 @pytest.fixture(autouse=True)

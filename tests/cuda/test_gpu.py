@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from evm_deploy.cuda import launch
-from evm_deploy.model import VARIANTS
+from evm_deploy.models import VARIANTS
 from evm_deploy.scan import reference
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
 

@@ -14,9 +14,9 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evm_deploy.cuda.plan import LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
-from evm_deploy.model import VARIANTS
+from evm_deploy.models import VARIANTS
 from evm_deploy.scan import reference
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., list[Tensor]]
 Error = Callable[[Tensor, Tensor], float]

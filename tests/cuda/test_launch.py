@@ -12,7 +12,7 @@ from torch import Tensor
 from evm_deploy.cuda import driver, launch
 from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import reference
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., list[Tensor]]
 Error = Callable[[Tensor, Tensor], float]

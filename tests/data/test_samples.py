@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
-from evm_deploy.calib.options import QuantizeOptions
+from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data import archive
 from evm_deploy.data import kinds as data
 from evm_deploy.data.samples import Samples, read_samples

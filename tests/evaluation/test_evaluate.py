@@ -17,7 +17,7 @@ import evm_deploy
 from evm_deploy import EvaluateOptions, ExportOptions, cli
 from evm_deploy.bundle import IOSpec, Preprocessing
 from evm_deploy.errors import BundleError, EvmDeployError, InputError, OptionError, OutputError
-from evm_deploy.evaluation import files
+from evm_deploy.evaluation import report_folder
 from evm_deploy.evaluation.report import EvaluationReport
 
 Colours = Callable[..., Path]
@@ -238,10 +238,10 @@ def test_the_command(right: Path, blind: Path, pictures: Path, capsys: pytest.Ca
 def test_the_report_as_a_folder(right: Path, blind: Path, pictures: Path, tmp_path: Path) -> None:
     out = tmp_path / "made" / "report"
     report = evm_deploy.evaluate([right, blind], pictures, EvaluateOptions(out=out, latency_runs=0))
-    assert json.loads((out / files.JSON).read_text())["images"] == 9
+    assert json.loads((out / report_folder.JSON).read_text())["images"] == 9
     with (out / "confusion_1.csv").open(newline="") as file:
         assert list(csv.reader(file))[3] == ["blue", "0", "2", "0"]
-    with (out / files.CLASSES).open(newline="") as file:
+    with (out / report_folder.CLASSES).open(newline="") as file:
         assert list(csv.reader(file))[3] == ["blue", "2", "1.000000", "0.000000"]
     assert [path.name for path in out.parent.iterdir()] == ["report"]
     assert report.rows[0].confusion is not None
@@ -251,7 +251,7 @@ def test_a_report_that_cannot_be_written(
     right: Path, pictures: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (small_disk / "ballast").write_bytes(bytes(900_000))
-    monkeypatch.setattr(files, "dumps", lambda value: "x" * 500_000)
+    monkeypatch.setattr(report_folder, "dumps", lambda value: "x" * 500_000)
     with pytest.raises(OutputError, match="cannot be written"):
         evm_deploy.evaluate(right, pictures, EvaluateOptions(out=small_disk / "report", latency_runs=0))
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]

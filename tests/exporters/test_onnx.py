@@ -16,10 +16,10 @@ from evm_deploy.exporters.deployed import reference
 from evm_deploy.graph import functions
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Preprocessing
-from evm_deploy.model import EfficientVMamba
+from evm_deploy.models import EfficientVMamba
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import GOLDEN_LOGITS, PARITY
+from evm_deploy.tolerances import GOLDEN_LOGITS, PARITY
 
 SIZES = ((224, 224), (192, 256), (250, 230))
 FORMS = [False, True] if native.available() else [False]  # whether our operator library is loaded

@@ -11,10 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from evm_deploy.exporters.options import OPSETS
+from evm_deploy.exporters.export_options import OPSETS
 from evm_deploy.graph import functions
 from evm_deploy.scan import reference
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Error = Callable[..., float]
 Inputs = dict[str, np.ndarray]

@@ -18,7 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
 KERNELS = ["run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from evm_deploy.graph import functions
 from evm_deploy.scan import native, reference
-from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]

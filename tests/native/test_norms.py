@@ -13,7 +13,7 @@ from onnx import helper
 
 from evm_deploy.graph.norm_functions import gated_norm, mean_of_norm
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 BODIES = {"GatedNorm": gated_norm(20), "MeanOfNorm": mean_of_norm(20)}
 EPSILON = 1e-5

@@ -15,7 +15,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
+from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no native library")
 

@@ -10,8 +10,8 @@ import pytest
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.packaging import cross
-from evm_deploy.packaging.options import PackageOptions
 from evm_deploy.packaging.package import Package, package
+from evm_deploy.packaging.package_options import PackageOptions
 
 Maker = Callable[..., Package]
 

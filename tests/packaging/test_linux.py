@@ -16,13 +16,13 @@ from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
 from evm_deploy.bundle import Bundle, IOSpec, Sample, write_bundle
+from evm_deploy.exporters.tensorrt.script import SCRIPT
 from evm_deploy.images import preprocess
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.packaging import cross, linux
 from evm_deploy.packaging.package import Package
 from evm_deploy.scan import native
-from evm_deploy.trt.script import SCRIPT
-from evm_deploy.verification.tolerances import PARITY, ROUNDED
+from evm_deploy.tolerances import PARITY, ROUNDED
 
 Maker = Callable[..., Package]
 COLOURS = ("red", "green", "blue")

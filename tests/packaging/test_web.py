@@ -13,10 +13,10 @@ import pytest
 
 from evm_deploy.bundle import Bundle, sha256_file
 from evm_deploy.errors import EvmDeployError, OptionError
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.packaging import web
 from evm_deploy.packaging.contents import RESERVED, Contents, Named
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.pipeline import export
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import runtime

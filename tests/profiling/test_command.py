@@ -8,11 +8,11 @@ from typing import Any
 import pytest
 
 from evm_deploy import cli
+from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
+from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, BenchmarkRow
 from evm_deploy.cli.profile import parse_cores
 from evm_deploy.errors import OptionError
-from evm_deploy.profiling.benchmark_options import BenchmarkOptions
-from evm_deploy.profiling.benchmark_report import BenchmarkReport, BenchmarkRow
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
 from evm_deploy.profiling.summaries import summarised
 

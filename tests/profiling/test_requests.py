@@ -15,7 +15,7 @@ import evm_deploy.profiling.agent
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling.agent import request as agents
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender, opened, request
 from evm_deploy.profiling.zipped import archive
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from evm_deploy.bundle import Bundle, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.runtimes import apple, coreml
-from evm_deploy.verification.tolerances import MIL_FP32
+from evm_deploy.tolerances import MIL_FP32
 
 IMAGE = IOSpec("image", (1, 3, 32, 32), "float32", "NCHW", "image")
 BAKED = IOSpec("image", (1, 32, 32, 3), "uint8", "NHWC", "image", (0, 255))

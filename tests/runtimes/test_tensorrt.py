@@ -13,8 +13,8 @@ from onnx import TensorProto, helper
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, MissingToolError
+from evm_deploy.exporters.tensorrt import libraries
 from evm_deploy.runtimes import tensorrt as runtime
-from evm_deploy.trt import libraries
 
 BUILT: dict[str, Any] = {
     "plugin": False,

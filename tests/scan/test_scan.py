@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 import evm_deploy.scan as scan
 from evm_deploy.scan import atrous, chunked, reference, static
-from evm_deploy.verification.tolerances import KERNEL_RELATIVE
+from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Error = Callable[..., float]
 FORMS = (chunked.selective_scan, static.selective_scan, scan.selective_scan)

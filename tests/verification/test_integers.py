@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.errors import BundleError
-from evm_deploy.verification.integers import model_report
+from evm_deploy.verification.integer_report import model_report
 
 RNG = np.random.default_rng(0)
 

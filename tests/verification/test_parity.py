@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from evm_deploy.tolerances import PARITY
 from evm_deploy.verification.metrics import compare
 from evm_deploy.verification.parity import ParityReport, compare_runners
-from evm_deploy.verification.tolerances import PARITY
 
 
 class Fixed:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import memory
-from .files import Refused, check, relative_error
+from .bundle_files import Refused, check, relative_error
 from .runners import line
 
 if TYPE_CHECKING:

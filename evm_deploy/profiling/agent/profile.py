@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import conditions, energy, machine, rounds
-from .files import Refused, check
+from .bundle_files import Refused, check
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from . import energy, timing
 from .alone import passed
-from .files import Checked, check, relative_error
+from .bundle_files import Checked, check, relative_error
 from .runners import line
 
 if TYPE_CHECKING:

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from . import trtexec
-from .files import Refused
+from .bundle_files import Refused
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from .files import Checked
+    from .bundle_files import Checked
     from .request import Contender, Request
 
     Rows = Mapping[str, "Row"]

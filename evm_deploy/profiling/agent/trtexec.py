@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from .files import Refused, relative_error
+from .bundle_files import Refused, relative_error
 from .timing import AGREE, WINDOW
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from .files import Checked
+    from .bundle_files import Checked
     from .request import Contender, Request
 
 # The graph says every type; TF32 would round the operands of float32 products to 11 bits.

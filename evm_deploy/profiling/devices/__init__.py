@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Protocol, cast
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 

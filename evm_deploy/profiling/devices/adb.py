@@ -14,7 +14,7 @@ from evm_deploy.profiling.devices import android, answers, app, battery, runner
 from evm_deploy.profiling.devices.adb_tool import Adb
 from evm_deploy.profiling.devices.android import State
 from evm_deploy.profiling.devices.answers import refuse
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport, Result, Snapshot
 
 

@@ -6,7 +6,7 @@ from typing import Literal
 
 from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
 from evm_deploy.errors import DeviceError, InputError, OptionError
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 Kind = Literal["ssh", "adb"]

@@ -13,7 +13,7 @@ from evm_deploy.errors import DeviceError
 from evm_deploy.profiling import requests
 from evm_deploy.profiling.devices import adb_tool, sent
 from evm_deploy.profiling.devices.adb_tool import Adb
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import LARGEST
 from evm_deploy.profiling.requests import Contender
 

@@ -14,7 +14,7 @@ from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.jsontext import dumps
 from evm_deploy.profiling import report, requests
 from evm_deploy.profiling.devices.posted import Expected, accepted
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import page_files, runtime
 from evm_deploy.web.config import Method, Model, config

@@ -9,12 +9,12 @@ from pathlib import Path
 from evm_deploy.bundle import Bundle, sha256_file
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.evaluation.contenders import PYTORCH
-from evm_deploy.exporters.options import TARGETS
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.exporters.export_options import TARGETS
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender, opened
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.scan import native
-from evm_deploy.verification.tolerances import PARITY
+from evm_deploy.tolerances import PARITY
 
 ONNXRUNTIME, BUNDLE, CHECKPOINT = "onnxruntime", "bundle", "checkpoint"
 CPU = "CPUExecutionProvider"

@@ -14,7 +14,7 @@ from pathlib import Path
 from evm_deploy.errors import DeviceError, OptionError
 from evm_deploy.profiling.devices.by_operator import filled
 from evm_deploy.profiling.devices.contenders import contenders
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 from evm_deploy.profiling.requests import request
 

@@ -16,7 +16,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import DeviceError, InputError
 from evm_deploy.profiling.devices import adb_tool, sent
 from evm_deploy.profiling.devices.adb_tool import Adb
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import LARGEST
 
 PLACE = "/data/local/tmp/evm-deploy-"  # what the folders of runs begin with

@@ -20,7 +20,7 @@ from evm_deploy.profiling.devices.answers import accepted, refuse
 from evm_deploy.profiling.devices.connection import Connection
 from evm_deploy.profiling.devices.sent import Sent
 from evm_deploy.profiling.devices.ways import Ways
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 COMMAND, PYTHON = "EVM_DEPLOY_SSH", "EVM_DEPLOY_REMOTE_PYTHON"  # environment variables

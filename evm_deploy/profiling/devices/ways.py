@@ -11,7 +11,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, DeviceError
 from evm_deploy.profiling.devices import library
 from evm_deploy.profiling.devices.contenders import CPU, ON_THE_CPU
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender
 
 ONNXRUNTIME, TRTEXEC = "onnxruntime", "trtexec"

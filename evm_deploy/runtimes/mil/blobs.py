@@ -8,7 +8,7 @@ import numpy.typing as npt
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.dtypes import DType, unpack
-from evm_deploy.runtimes.mil.files import inside
+from evm_deploy.runtimes.mil.package_files import inside
 from evm_deploy.runtimes.mil.problems import damaged, shown
 
 ROOT = "@model_path/"  # the folder of the program's own file

@@ -9,7 +9,7 @@ from typing import Any
 from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil.dtypes import NUMBERED, DType
 from evm_deploy.runtimes.mil.features import Feature, read_features
-from evm_deploy.runtimes.mil.files import model_file
+from evm_deploy.runtimes.mil.package_files import model_file
 from evm_deploy.runtimes.mil.problems import damaged, line, shown
 
 LARGEST_TENSOR = 1 << 28  # elements: one gigabyte of float32

@@ -18,7 +18,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.packaging import android
 from evm_deploy.packaging.contents import Named
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import native_sources
 

@@ -20,13 +20,13 @@ import pytest
 
 import evm_deploy
 from evm_deploy.bundle import Bundle, sha256_file
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.images import load_image
 from evm_deploy.packaging import android
 from evm_deploy.packaging.contents import Named
-from evm_deploy.packaging.options import PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.prediction import best_classes
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.requests import Contender, request
 from evm_deploy.scan import native

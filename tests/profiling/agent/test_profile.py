@@ -10,11 +10,11 @@ import pytest
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.profiling.agent import alone, energy, rounds
-from evm_deploy.profiling.agent.files import Refused
+from evm_deploy.profiling.agent.bundle_files import Refused
 from evm_deploy.profiling.agent.profile import profile
 from evm_deploy.profiling.agent.request import Request
 from evm_deploy.profiling.agent.runners import Row, Runner
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.requests import Contender, request
 

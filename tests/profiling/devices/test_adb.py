@@ -12,7 +12,7 @@ import pytest
 
 from evm_deploy.errors import BundleError, DeviceError, InputError, MissingToolError, OptionError
 from evm_deploy.profiling.devices import adb_tool, app, battery, device
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 OPTIONS = ProfileOptions(device="adb", iterations=6, warm_up=1, timeout=20)

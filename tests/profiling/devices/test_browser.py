@@ -23,10 +23,10 @@ from safetensors.torch import save_file
 
 from evm_deploy.bundle import Bundle, IOSpec, Manifest, Sample, sha256_file, write_bundle
 from evm_deploy.errors import DeviceError, EvmDeployError, MissingToolError, OptionError
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.pipeline import export
 from evm_deploy.profiling.devices import browser, page_server
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import runtime
 

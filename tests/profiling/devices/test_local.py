@@ -13,13 +13,13 @@ import torch
 import evm_deploy
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, DeviceError, InputError, OptionError
-from evm_deploy.exporters.options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.profiling import here
 from evm_deploy.profiling.agent import request
-from evm_deploy.profiling.agent.files import Refused, check
+from evm_deploy.profiling.agent.bundle_files import Refused, check
 from evm_deploy.profiling.devices import local
 from evm_deploy.profiling.devices.contenders import NOT_BUILT, contenders
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.summaries import summarised
 from evm_deploy.scan import native
@@ -35,7 +35,7 @@ def measured(*paths: Path, **options: Any) -> ProfileReport:
 @pytest.fixture(scope="module")
 def micro_bundle(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """A bundle of a small network, and its checkpoint."""
-    from evm_deploy.model import EfficientVMamba, ModelConfig
+    from evm_deploy.models import EfficientVMamba, ModelConfig
 
     folder = tmp_path_factory.mktemp("micro")
     torch.manual_seed(0)

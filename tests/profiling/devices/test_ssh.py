@@ -19,7 +19,7 @@ import pytest
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.profiling.devices import connection, device, ssh
 from evm_deploy.profiling.devices.connection import Connection
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
 # An agent that is at work for as long as one lets it, and the libraries that it would need.

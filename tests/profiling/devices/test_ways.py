@@ -11,7 +11,7 @@ from evm_deploy.profiling.devices import library
 from evm_deploy.profiling.devices.contenders import ON_THE_CPU
 from evm_deploy.profiling.devices.library import Library
 from evm_deploy.profiling.devices.ways import Ways
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 SERVER = {"numpy": "2.0", "onnxruntime": "1.20", "providers": [CUDA, CPU], "trtexec": None}

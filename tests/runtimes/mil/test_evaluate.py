@@ -18,7 +18,7 @@ from evm_deploy.runtimes.mil.evaluate import Evaluator
 from evm_deploy.runtimes.mil.ops import OPERATIONS
 from evm_deploy.runtimes.mil.plan import Step
 from evm_deploy.runtimes.mil.program import read_model
-from evm_deploy.verification.tolerances import MIL_FP16, MIL_FP32
+from evm_deploy.tolerances import MIL_FP16, MIL_FP32
 
 SaveProgram = Callable[..., Path]
 Evaluate = Callable[..., dict[str, Tensor]]

@@ -19,7 +19,7 @@ from evm_deploy.runtimes.mil import plan
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.describe import describe
 from evm_deploy.runtimes.mil.evaluate import Evaluator
-from evm_deploy.runtimes.mil.files import MODEL_BYTES
+from evm_deploy.runtimes.mil.package_files import MODEL_BYTES
 from evm_deploy.runtimes.mil.program import read_model
 
 MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"

@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.ops import OPERATIONS
-from evm_deploy.verification.tolerances import MIL_OPERATION
+from evm_deploy.tolerances import MIL_OPERATION
 
 Case = tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]
 

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from evm_deploy.errors import BundleError
 from evm_deploy.runtimes.mil.ops import OPERATIONS
-from evm_deploy.verification.tolerances import MIL_FP32
+from evm_deploy.tolerances import MIL_FP32
 
 shapes = st.lists(st.integers(1, 4), min_size=1, max_size=4).map(tuple)
 

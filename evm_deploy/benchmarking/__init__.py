@@ -1,0 +1,1 @@
+"""Every form of one checkpoint that this machine can make, beside each other."""

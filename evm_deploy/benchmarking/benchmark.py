@@ -1,0 +1,214 @@
+"""A checkpoint in every form that this machine can make and run, side by side."""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from evm_deploy.benchmarking import benchmark_folder
+from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
+from evm_deploy.benchmarking.benchmark_report import (
+    FAILED,
+    NOT_HERE,
+    OK,
+    VERIFIED,
+    BenchmarkReport,
+    BenchmarkRow,
+    remarks,
+)
+from evm_deploy.benchmarking.variants import HERE, INT8, Variant, hindrance, variants
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, first_line
+from evm_deploy.evaluation.contenders import PYTORCH
+from evm_deploy.profiling.report import ProfileReport, Result
+from evm_deploy.reporting import check_page, write_page
+from evm_deploy.reporting.accuracy import Accuracy, Share, match, of
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """A form, and what became of it: a bundle, or the status and the reason why there is none."""
+
+    variant: Variant
+    bundle: Bundle | None
+    status: str = OK
+    reason: str | None = None
+
+
+def benchmark(checkpoint: Path, options: BenchmarkOptions, say: Say) -> BenchmarkReport:
+    """Exports the checkpoint to every target in every precision, then measures what runs here, taking turns.
+
+    A form that fails is a row of the table, and no error. Raises CheckpointError, InputError (no such data),
+    OutputError, and what the measuring of all raises.
+    """
+    _check(checkpoint, options)
+    with _folder(options) as folder:
+        attempts = list(_attempts(checkpoint, folder / benchmark_folder.BUNDLES, options, say))
+        timed = [one.bundle for one in attempts if one.bundle and HERE[one.variant.target].timed() is None]
+        known, notes = _evaluated(checkpoint, timed, options, say)
+        profile = _measured(checkpoint, timed, options, say)
+        rows = (*_pytorch(profile, known), *(row for one in attempts for row in _rows(one, profile, known)))
+        report = BenchmarkReport(checkpoint.name, rows, profile, (*notes, *_calibrated(attempts, known, options)))
+        if options.out is not None:
+            benchmark_folder.write(folder, report, known)
+        if options.html is not None and profile is not None:
+            write_page(options.html, [profile], options.overwrite, known, remarks(report))
+    return report
+
+
+def _check(checkpoint: Path, options: BenchmarkOptions) -> None:
+    """Whatever can be wrong is found before minutes of exporting."""
+    from evm_deploy.data.samples import read_samples
+    from evm_deploy.manifest import Preprocessing
+    from evm_deploy.models.checkpoint import read_checkpoint
+
+    if options.out is not None:
+        benchmark_folder.check_free(options.out, options.overwrite)
+    if options.html is not None:
+        check_page(options.html, options.overwrite, options.out)
+    read_checkpoint(checkpoint, key=options.key, scan=options.scan)
+    for data in (options.data, options.calibration):
+        if data is not None:
+            read_samples(str(data), Preprocessing(options.image_size), count=1, need_labels=False)
+
+
+@contextlib.contextmanager
+def _folder(options: BenchmarkOptions) -> Iterator[Path]:
+    """Where everything is written: a draft of --out, or a place that is gone afterwards."""
+    if options.out is None:
+        with tempfile.TemporaryDirectory(prefix="evm-benchmark-") as folder:
+            yield Path(folder)
+    else:
+        with benchmark_folder.draft(options.out, options.overwrite) as folder:
+            yield folder
+
+
+def _attempts(checkpoint: Path, folder: Path, options: BenchmarkOptions, say: Say) -> Iterator[Attempt]:
+    made: dict[Variant, Bundle] = {}
+    for variant in variants(options.targets):
+        attempt = _attempt(checkpoint, variant, made, folder / variant.name, options, say)
+        if attempt.bundle is not None:
+            made[variant] = attempt.bundle
+        yield attempt
+
+
+def _attempt(
+    checkpoint: Path, variant: Variant, made: dict[Variant, Bundle], out: Path, options: BenchmarkOptions, say: Say
+) -> Attempt:
+    """One form. Whatever goes wrong with it concerns it alone."""
+    if reason := hindrance(variant, options.data is not None):
+        return Attempt(variant, None, NOT_HERE, reason)
+    say(f"{variant.target} {variant.precision}")
+    try:
+        return Attempt(variant, _made(checkpoint, variant, made, out, options, say))
+    except MissingToolError as error:
+        return Attempt(variant, None, NOT_HERE, error.cause.rstrip("."))
+    except EvmDeployError as error:
+        return Attempt(variant, None, FAILED, error.cause.rstrip("."))
+    except Exception as error:  # a converter's own failure, which must not cost the other forms
+        return Attempt(variant, None, FAILED, f"{type(error).__name__}: {first_line(error)}")
+
+
+def _made(
+    checkpoint: Path, variant: Variant, made: dict[Variant, Bundle], out: Path, options: BenchmarkOptions, say: Say
+) -> Bundle:
+    from evm_deploy import pipeline
+    from evm_deploy.calib.quantize_options import QuantizeOptions
+
+    def stage(words: str) -> None:
+        say(f"{variant.target} {variant.precision}: {words}")
+
+    if variant.precision != INT8:
+        chosen = options.export(variant.target, variant.precision)
+        return pipeline.export(checkpoint, out, chosen, progress=stage).bundle
+    source = made.get(Variant(variant.target, "fp32"))
+    if source is None:
+        raise InputError("int8 is made of the fp32 bundle, which there is not.", "see what became of that.")
+    data = options.calibration if options.calibration is not None else options.data
+    quantized = pipeline.quantize(source.path, str(data), out, QuantizeOptions(samples=options.samples), progress=stage)
+    return quantized.bundle
+
+
+def _evaluated(
+    checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say
+) -> tuple[tuple[Accuracy, ...], list[str]]:
+    """Top-1 of what runs here, where the images have classes, and what must be said of it."""
+    from evm_deploy import pipeline
+    from evm_deploy.evaluation.evaluate_options import EvaluateOptions
+
+    if options.data is None or not timed:
+        return (), []
+    if timed[0].manifest.task != "classification":
+        return (), ["a backbone gives feature maps, not classes: its accuracy is not measured"]
+    say("evaluating")
+    chosen = EvaluateOptions(checkpoint=checkpoint, count=options.count, latency_runs=0)
+    report = pipeline.evaluate([bundle.path for bundle in timed], str(options.data), chosen, progress=say)
+    of_images = f"top-1 of {report.labelled} images" if report.labelled else "the images have no classes: no top-1"
+    return of(report), [of_images]
+
+
+def _measured(checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say) -> ProfileReport | None:
+    from evm_deploy.profiling.profiler import run
+
+    return run([bundle.path for bundle in timed], options.profile(checkpoint), say) if timed else None
+
+
+def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
+    variant, bundle = attempt.variant, attempt.bundle
+    if bundle is None:
+        return [BenchmarkRow(variant.target, variant.precision, None, attempt.status, attempt.reason)]
+    parity, results = _parity(bundle), profile.results if profile else ()
+    mine = [result for result in results if result.bundle == variant.name]
+    if not mine:
+        reason = HERE[variant.target].timed() or "it was not measured"
+        size = bundle.size
+        return [BenchmarkRow(variant.target, variant.precision, None, VERIFIED, reason, size, parity=parity)]
+    return [_row(variant.target, result, match(known, result), parity) for result in mine]
+
+
+def _pytorch(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
+    """The results that are of no bundle."""
+    names = {variant.name for variant in variants(())}
+    top1 = next((one.top1 for one in known if one.name == PYTORCH), None)
+    others = [result for result in (profile.results if profile else ()) if result.bundle not in names]
+    return [_row("pytorch", result, top1, None) for result in others]
+
+
+def _row(target: str, result: Result, top1: Share | None, parity: float | None) -> BenchmarkRow:
+    summary = result.summary
+    return BenchmarkRow(
+        target,
+        result.precision,
+        result.runtime,
+        OK if result.error is None else FAILED,
+        result.error,
+        size_bytes=result.size_bytes,
+        load_ms=result.load_ms,
+        p50=summary.p50 if summary else None,
+        p99=summary.p99 if summary else None,
+        memory_bytes=result.memory.peak_bytes if result.memory else None,
+        top1=top1,
+        parity=parity,
+    )
+
+
+def _parity(bundle: Bundle) -> float | None:
+    """The largest error of the report that let the bundle through."""
+    rows = (bundle.manifest.parity or {}).get("rows", ())
+    return max((row["relative"] for row in rows if row["relative"] is not None), default=None)
+
+
+def _calibrated(attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions) -> list[str]:
+    """What has to be said of a top-1 of int8."""
+    if (
+        options.calibration is not None
+        or not known
+        or not any(one.bundle and one.variant.precision == INT8 for one in attempts)
+    ):
+        return []
+    return ["int8 was calibrated on images of the data that top-1 is of: give --calibration for a fair figure"]

@@ -1,0 +1,47 @@
+"""The folder that `benchmark --out` writes: the table, the bundles, and the profile that the times are from."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from evm_deploy import folders, reporting
+from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, remarks
+from evm_deploy.bundle import MANIFEST, Bundle
+from evm_deploy.reporting import profile_folder
+from evm_deploy.reporting.accuracy import Accuracy
+
+JSON, BUNDLES, PROFILE = "benchmark.json", "bundles", "profile"
+
+
+def _files(folder: Path) -> set[str]:
+    """The files of a benchmark's folder. Raises BundleError or InputError where it is not one."""
+    found = {JSON}
+    for path in (folder / BUNDLES).iterdir() if (folder / BUNDLES).is_dir() else ():
+        found |= {f"{BUNDLES}/{path.name}/{name}" for name in (MANIFEST, *Bundle.open(path).manifest.files)}
+    if (folder / PROFILE).is_dir():
+        found |= {f"{PROFILE}/{name}" for name in profile_folder.KIND.files(folder / PROFILE)}
+    return found
+
+
+KIND = folders.Kind("benchmark", JSON, _files)
+
+
+def check_free(out: Path, overwrite: bool) -> None:
+    """Raises OutputError where a benchmark cannot be put, MissingToolError where its profile cannot be drawn."""
+    folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
+    profile_folder.check_drawing()
+
+
+def draft(out: Path, overwrite: bool) -> AbstractContextManager[Path]:
+    """A folder that becomes `out` when all is written, or is gone. Raises OutputError."""
+    return folders.write_folder(out, KIND, overwrite)
+
+
+def write(folder: Path, report: BenchmarkReport, known: Sequence[Accuracy]) -> None:
+    """Writes table and profile into the draft, which holds the bundles. Raises OutputError, MissingToolError."""
+    if report.profile is not None:
+        reporting.write(folder / PROFILE, [report.profile], known=known, notes=remarks(report))
+    (folder / JSON).write_text(report.to_json(), encoding="utf-8", newline="\n")

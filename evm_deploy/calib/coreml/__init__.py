@@ -1,0 +1,1 @@
+"""INT8 for Core ML programs."""

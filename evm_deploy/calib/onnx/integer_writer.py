@@ -1,0 +1,160 @@
+"""Writes the integers into a graph: conversions of values, weights and biases, and the scan's own operator."""
+
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+import numpy.typing as npt
+from onnxscript import ir
+
+from evm_deploy.calib.onnx.layers import SCAN, Layer, array
+from evm_deploy.calib.onnx.lookups import write_lookups
+from evm_deploy.calib.onnx.placement import Conversion, conversions
+from evm_deploy.calib.onnx.rewrites import constant, replace
+from evm_deploy.calib.onnx.scheme import Scheme, quantise_weights
+from evm_deploy.calib.ranges import Range
+from evm_deploy.graph.functions import DOMAIN
+
+QUANTISED_SCAN = "QuantizedEfficientScan2D"
+Parameters = tuple[np.float32, np.integer]  # scale and zero point
+
+
+def write_integers(
+    model: ir.Model, chosen: Iterable[Layer], ranges: Mapping[str, Range], scheme: Scheme
+) -> dict[str, Parameters]:
+    """Turns the chosen layers to integers, in place. Returns the scale and zero point of each converted value."""
+    graph, chosen = model.graph, list(chosen)
+    writer = _Writer(graph, scheme)
+    parameters = {}
+    for conversion in conversions(chosen, scheme):
+        name = str(conversion.value.name)
+        parameters[name] = scheme.parameters(ranges[name])
+        writer.convert(conversion, parameters[name])
+    for layer in chosen:
+        if layer.node.op_type == SCAN:
+            parameters[str(layer.input.name)] = scheme.parameters(ranges[str(layer.input.name)])
+            writer.scan(layer, parameters[str(layer.input.name)])
+        else:
+            writer.weigh(layer)
+    if scheme.lookups:
+        write_lookups(graph)
+    graph.sort()
+    return parameters
+
+
+def converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
+    """The names of the values whose ranges `write_integers` asks for."""
+    chosen = list(chosen)
+    names = [str(conversion.value.name) for conversion in conversions(chosen, scheme)]
+    scans = [str(layer.input.name) for layer in chosen if layer.node.op_type == SCAN and scheme.has(layer)]
+    return list(dict.fromkeys(names + scans))
+
+
+class _Writer:
+    """Adds nodes and constants to one graph; equal ones once."""
+
+    def __init__(self, graph: ir.Graph, scheme: Scheme) -> None:
+        self.graph, self.scheme = graph, scheme
+
+    def constant(self, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
+        there = self.graph.initializers.get(name)
+        return constant(self.graph, name, numbers) if there is None else there
+
+    def convert(self, conversion: Conversion, parameters: Parameters) -> None:
+        """value -> QuantizeLinear -> DequantizeLinear -> its uses that take integers."""
+        value = conversion.value
+        if self._is_pixels(value):
+            self._take_pixels(value)
+            return
+        given = [self.constant(f"{value.name}.{part}", number) for part, number in _named(parameters)]
+        integer = ir.node("QuantizeLinear", [value, *given], name=f"{value.name}.quantize")
+        float_ = ir.node("DequantizeLinear", [integer.outputs[0], *given], name=f"{value.name}.dequantize")
+        integer.outputs[0].name, float_.outputs[0].name = f"{value.name}.quantized", f"{value.name}.dequantized"
+        float_.outputs[0].shape, float_.outputs[0].type = value.shape, value.type
+        producer = value.producer()
+        for node, index in conversion.uses:
+            node.replace_input_with(index, float_.outputs[0])
+        if producer is None:
+            self.graph.insert_before(self.graph[0], [integer, float_])
+        else:
+            self.graph.insert_after(producer, [integer, float_])
+
+    def _is_pixels(self, value: ir.Value) -> bool:
+        """Whether the value is a cast of the uint8 image, and the scheme has such integers."""
+        node = value.producer()
+        image = node.inputs[0] if node is not None and node.op_type == "Cast" else None
+        return image is not None and image.dtype == ir.DataType.UINT8 and self.scheme.activations == np.uint8
+
+    def _take_pixels(self, value: ir.Value) -> None:
+        """Pixels are integers already, and exact: a scale of 1 in the place of the cast."""
+        cast = value.producer()
+        assert cast is not None
+        given = [self.constant("pixel.scale", np.float32(1)), self.constant("pixel.zero_point", np.uint8(0))]
+        replace(
+            self.graph, cast, ir.node("DequantizeLinear", [cast.inputs[0], *given], name=f"{value.name}.dequantize")
+        )
+
+    def weigh(self, layer: Layer) -> None:
+        """The weight, and the bias, as integers with a scale for each output channel."""
+        node, axis = layer.node, layer.kind.out_axis
+        use, bias = layer.bias_use, layer.bias if self.scheme.integer_bias else None
+        scale_in = _scale_of(layer.input)
+        # a channel with next to no weights would need a bias beyond int32
+        least = np.abs(array(bias)) / (np.float32(2**30) * scale_in) if bias is not None else np.float32(0)
+        integers, scales = quantise_weights(layer.weights, axis, least)
+        node.replace_input_with(1, self._dequantise(layer.weight, integers, scales, axis, node))
+        if use is not None and bias is not None:
+            unit = (scales * scale_in).astype(np.float32)
+            numbers = np.round(array(bias) / unit).astype(np.int32)
+            use[0].replace_input_with(use[1], self._dequantise(bias, numbers, unit, 0, use[0]))
+
+    def scan(self, layer: Layer, parameters: Parameters) -> None:
+        """The scan with its first projection on integers: input, scale, zero point, integer weight and its scales."""
+        node, name = layer.node, str(layer.weight.name)
+        integers, scales = quantise_weights(layer.weights, (0, 2))
+        given = [self.constant(f"{layer.input.name}.{part}", n) for part, n in _named(parameters)]
+        inputs = [
+            layer.input,
+            *given,
+            self.constant(f"{name}.quantized", integers),
+            self.constant(f"{name}.scale", scales),
+            *node.inputs[2:],
+        ]
+        made = ir.node(QUANTISED_SCAN, inputs, node.attributes, domain=DOMAIN, name=node.name)
+        replace(self.graph, node, made)
+
+    def _dequantise(
+        self,
+        value: ir.Value,
+        integers: npt.NDArray[np.generic],
+        scales: npt.NDArray[np.float32],
+        axis: int,
+        node: ir.Node,
+    ) -> ir.Value:
+        """A constant as integers, and as floats again for `node`."""
+        name = str(value.name) if len(list(value.uses())) == 1 else f"{value.name}.of.{node.name}"
+        given = [
+            self.constant(f"{name}.quantized", integers),
+            self.constant(f"{name}.scale", scales),
+            self.constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
+        ]
+        made = ir.node("DequantizeLinear", given, {"axis": axis}, name=f"{name}.dequantize")
+        made.outputs[0].name = f"{name}.dequantized"
+        self.graph.insert_before(node, made)
+        return made.outputs[0]
+
+
+def _named(parameters: Parameters) -> list[tuple[str, np.generic]]:
+    return [("scale", parameters[0]), ("zero_point", parameters[1])]
+
+
+def _scale_of(value: ir.Value) -> float:
+    """The scale of the integers that the value was made of."""
+    node = value.producer()
+    while node is not None and node.op_type != "DequantizeLinear":
+        before = node.inputs[0]
+        assert before is not None
+        node = before.producer()
+    assert node is not None
+    scale = node.inputs[1]
+    assert scale is not None
+    return float(array(scale))

@@ -1,0 +1,44 @@
+"""A picture of a search: what each mix loses and how long it takes, and which of them no other one beats."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from evm_deploy.calib.onnx.search import Mix, Search
+from evm_deploy.calib.plots import FIGURES, save
+from evm_deploy.optional import library
+
+FLOAT = Mix((), 0.0, 0.0, 1.0)
+
+
+def front(mixes: Sequence[Mix]) -> list[Mix]:
+    """Those of which no other one is both faster and loses less, fastest first."""
+    found: list[Mix] = []
+    for mix in sorted(mixes, key=lambda mix: (mix.ratio, mix.drop)):
+        if not found or mix.drop < found[-1].drop:
+            found.append(mix)
+    return found
+
+
+def plot_search(search: Search, folder: Path) -> Path:
+    """Writes `search.png` into `folder`. Raises MissingToolError (matplotlib), OutputError."""
+    figure = library(FIGURES).Figure(figsize=(9, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for mixes, color, label in (
+        (search.alone, "tab:gray", "one part alone"),
+        (search.mixes, "tab:blue", "several parts"),
+        ((FLOAT,), "black", "float"),
+        ((search.best,), "tab:green", "taken"),
+    ):
+        axes.scatter([mix.ratio for mix in mixes], [mix.drop for mix in mixes], s=24, color=color, label=label)
+    line = front((*search.alone, *search.mixes, FLOAT))
+    axes.step([mix.ratio for mix in line], [mix.drop for mix in line], where="post", linewidth=0.8, color="tab:blue")
+    axes.axhline(search.max_drop, color="tab:red", linewidth=0.8, linestyle="dashed", label="most that may be lost")
+    for mix in search.alone:
+        axes.annotate(mix.parts[0], (mix.ratio, mix.drop), fontsize=5, parse_math=False)
+    axes.set_xlabel("latency, of the float model's")
+    axes.set_ylabel("points lost")
+    axes.set_title(f"{search.images} images")
+    axes.legend(fontsize=7)
+    path = folder / "search.png"
+    save(figure, path)
+    return path

@@ -1,0 +1,95 @@
+"""A float ONNX bundle to a graph with integers in it, for onnxruntime; and what of it really runs on integers."""
+
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from evm_deploy.bundle import Bundle
+from evm_deploy.calib.onnx.measure import Measured, measure, written
+from evm_deploy.calib.onnx.pareto import plot_search
+from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, Scheme
+from evm_deploy.calib.onnx.search import parts_of, search
+from evm_deploy.calib.onnx.speed import compare_speed
+from evm_deploy.calib.quantize_options import QuantizeOptions
+from evm_deploy.data.samples import Samples
+from evm_deploy.errors import CheckFailed, OptionError
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.scan import native
+from evm_deploy.verification.integer_report import integer_report
+
+Progress = Callable[[str], None]
+
+
+def quantize(
+    bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Progress
+) -> dict[str, Any]:
+    """Writes the quantised graph at `path`. Returns, under "calibration", what `quantized_graph` has to say."""
+    if options.search and bundle.manifest.task != "classification":
+        raise OptionError("a backbone has no classes to search by.", "leave --search out.")
+    measured = measure(bundle, samples, options, ONNXRUNTIME, progress)
+    chosen, found = measured.chosen, dict[str, Any]()
+    if options.search:
+        chosen, found = _searched(measured, samples, options, progress)
+    progress("writing integers")
+    proto, facts = written(measured, chosen, ONNXRUNTIME)
+    path.write_bytes(proto.SerializeToString())
+    return {"calibration": facts | found}
+
+
+def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
+    """What runs on integers in every way that this machine runs the bundle, and how fast, against the float one.
+
+    Raises CheckFailed when a layer that was to be on integers is not.
+    """
+    reports = [integer_report(bundle, library=library) for library in {False, native.available()}]
+    wanted = len((bundle.manifest.calibration or {}).get("layers", ()))
+    for report in reports:
+        found = sum(product.integer for product in report.products)
+        if found < wanted:
+            raise CheckFailed(
+                f"{report.runtime} runs {found} of {wanted} layers on integers; in float: {', '.join(report.floats)}.",
+                "use the onnxruntime that pyproject.toml names, or --exclude these layers.",
+            )
+    image = bundle.sample().input
+    with OnnxRunner(source.model_path, library=native.available(), threads=1) as float_:
+        with OnnxRunner(bundle.model_path, library=native.available(), threads=1) as integer:
+            speed = compare_speed(float_, integer, image)
+    notes = [report.line() for report in reports] + [speed.line()]
+    return {"integers": [report.to_dict() for report in reports], "speed": asdict(speed), "notes": notes}
+
+
+def quantized_graph(
+    bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: Scheme, progress: Progress
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
+    """The graph with integers, and what was done: method, layers, equalisation, ranges.
+
+    Raises InputError: the bundle is not float32, or has the scan written out; OptionError: an unknown name to exclude;
+    CheckFailed: the equalised graph is not the same function.
+    """
+    measured = measure(bundle, samples, options, scheme, progress)
+    progress("writing integers")
+    return written(measured, measured.chosen, scheme)
+
+
+def _searched(
+    measured: Measured, samples: Samples, options: QuantizeOptions, progress: Progress
+) -> tuple[list[str], dict[str, Any]]:
+    """The layers of the best mix, and the record of the search."""
+    parts = parts_of((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
+    found = search(
+        parts,
+        lambda names: written(measured, names, ONNXRUNTIME)[0].SerializeToString(),
+        samples,
+        options.max_drop,
+        cache=None if options.cache is None else Path(options.cache) / "search.json",
+        progress=progress,
+    )
+    if options.plots is not None:
+        plot_search(found, Path(options.plots))
+    return [name for part in found.best.parts for name in parts[part]], {
+        "search": found.to_dict(),
+        "notes": [*measured.facts["notes"], *found.notes()],
+    }

@@ -1,0 +1,97 @@
+"""How a runtime wants its integers: one row a flavour of graph. Weights are int8 around 0 for all of them."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from evm_deploy.calib.onnx.layers import SCAN, Layer
+from evm_deploy.calib.ranges import Range
+
+
+@dataclass(frozen=True)
+class Scheme:
+    """What differs between the graphs for two runtimes."""
+
+    activations: type[np.integer]  # uint8, or int8
+    symmetric: bool  # activations: whether the zero point is 0
+    integer_bias: bool  # the bias is int32 as well, in units of input scale times weight scale
+    integer_outputs: bool  # a convolution gives integers too, or the runtime computes it in float
+    elementwise: frozenset[str]  # operators without weights that it has on integers
+    integer_scan: bool  # the scan's first projection on integers, as an operator of ours
+    lookups: bool  # activations of what is integers anyway as tables, an operator of ours
+
+    def has(self, layer: Layer) -> bool:
+        """Whether the runtime has such a layer on integers."""
+        return self.integer_scan or layer.node.op_type != SCAN
+
+    @property
+    def pixel_zero(self) -> int:
+        """What is taken from a pixel so that it is one of these integers."""
+        return -int(np.iinfo(self.activations).min)
+
+    def parameters(self, found: Range) -> tuple[np.float32, np.integer]:
+        """Scale and zero point for what spans `found`."""
+        info = np.iinfo(self.activations)
+        if self.symmetric:
+            if found == Range(info.min, info.max):  # pixels: their lowest has no counterpart above
+                return np.float32(1), self.activations(0)
+            return np.float32(max(abs(found.low), abs(found.high)) / info.max), self.activations(0)
+        low, high = min(found.low, 0.0), max(found.high, 0.0)
+        scale = np.float32((high - low) / (info.max - info.min))
+        zero = np.clip(np.round(info.min - low / np.float64(scale)), info.min, info.max)
+        return scale, self.activations(zero)
+
+
+# onnxruntime on x86 and ARM.
+ONNXRUNTIME = Scheme(
+    np.uint8,
+    symmetric=False,
+    integer_bias=True,
+    integer_outputs=True,
+    elementwise=frozenset({"Mul", "Sigmoid", "GlobalAveragePool"}),
+    integer_scan=True,
+    lookups=True,
+)
+# TensorRT takes symmetric int8 only, and float biases.
+TENSORRT = Scheme(
+    np.int8,
+    symmetric=True,
+    integer_bias=False,
+    integer_outputs=False,
+    elementwise=frozenset(),
+    integer_scan=False,
+    lookups=False,
+)
+LARGEST = 127  # of a weight: -128 has no counterpart
+# Without VNNI, x86 adds two neighbouring products of a uint8 and an int8 in 16 bits: 255 * 128 still fits.
+LARGEST_PAIR = 128
+
+
+def quantise_weights(
+    weights: npt.NDArray[np.float32], axis: int | tuple[int, ...], least: npt.NDArray[np.float32] | float = 0.0
+) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
+    """Integers of the same shape, symmetric, and their scales, one for each index along `axis` and at least `least`.
+
+    The scales are such that no two neighbours that a kernel adds first exceed LARGEST_PAIR together, so that every
+    processor gives the same sums. It costs a tenth of a bit.
+    """
+    axes = (axis,) if isinstance(axis, int) else axis
+    others = tuple(i for i in range(weights.ndim) if i not in axes)
+    rows = weights.transpose(*axes, *_as_multiplied(others)).reshape(*(weights.shape[i] for i in axes), -1)
+    pairs = np.add.reduce(_padded(rows).reshape(*rows.shape[:-1], -1, 2), -1)
+    # half a step of rounding for each of the two
+    largest = np.maximum(np.abs(rows).max(-1) / LARGEST, np.abs(pairs).max(-1) / (LARGEST_PAIR - 1))
+    scales = np.maximum(np.where(largest > 0, largest, 1), least).astype(np.float32)
+    along = scales.reshape([weights.shape[i] if i in axes else 1 for i in range(weights.ndim)])
+    return np.clip(np.round(weights / along), -LARGEST, LARGEST).astype(np.int8), scales
+
+
+def _as_multiplied(axes: tuple[int, ...]) -> tuple[int, ...]:
+    """The order in which a kernel runs over the inputs of one output: of a convolution, channels within pixels."""
+    return axes if len(axes) < 3 else (*axes[1:], axes[0])
+
+
+def _padded(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
+    """To an even number of columns."""
+    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, rows.shape[-1] % 2)])

@@ -1,0 +1,219 @@
+"""PyTorch to Core ML: an ML Program of standard operations, none above rank 5, with the scan written out in chunks."""
+
+import contextlib
+import io
+import logging
+import shutil
+import tempfile
+import unicodedata
+import warnings
+from collections import Counter
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from evm_deploy.errors import CheckFailed, InputError, OutputError
+from evm_deploy.exporters.coreml.recurrence import FORMS, measure
+from evm_deploy.exporters.coreml.weights import compress
+from evm_deploy.exporters.deployed import INPUT, Deployed, Source, output_names, reference
+from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
+from evm_deploy.optional import coremltools
+from evm_deploy.tolerances import RECURRENCE_FP16
+
+KEPT = "kept_float32_"  # begins the names of the operations of such a scan
+FLOAT32_OPERATIONS = ("softmax",)  # of a thousand classes most are below what float16 resolves
+
+
+def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
+    """Writes the package at `path`. Returns what float16 costs each scan, which stay float32, and the program's size.
+
+    Raises MissingToolError: no coremltools; InputError: a label is there twice; CheckFailed: the program has not the
+    precision that was asked for.
+    """
+    coremltools()
+    _check_labels(source.labels or ())
+    losses: dict[str, float] = {}
+    if source.options.precision == "fp16":
+        progress("measuring what float16 costs the recurrence")
+        exact = reference(source.model, source.manifest.preprocessing, softmax=False)
+        losses = measure(exact, map(torch.from_numpy, source.images.values()))
+    kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
+
+    progress("converting to Core ML")
+    sizes = (source.options.image_size, *source.options.more_sizes)
+    models = [convert(source, size, kept) for size in sizes]
+    with quiet():
+        compressed = [compress(model, source.options) for model in models]
+        for model in compressed:
+            _describe(model, source)
+        _save(compressed, sizes, path)
+    return {
+        "deployment_target": source.options.deployment_target,
+        "weights": source.options.weights,
+        "functions": _function_names(sizes),
+        "operations": sum(_operations(models[0]).values()),
+        "recurrence_float16_error": losses,
+        "recurrence_float32": kept,
+        "notes": _notes(losses, kept),
+    }
+
+
+def _notes(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
+    """What a parity report should say of the recurrence."""
+    if not losses:
+        return []
+    worst = max(losses, key=lambda name: losses[name])
+    said = f"float16 changes the recurrence by at most {losses[worst]:.1e} ({worst.removeprefix('model.')})"
+    names = ", ".join(name.removeprefix("model.") for name in kept)
+    return [f"{said}; more than {RECURRENCE_FP16:.0e}, so float32 is kept in {names}" if kept else said]
+
+
+def _check_labels(labels: Sequence[str]) -> None:
+    """A Core ML classifier gives its probabilities by label, each once."""
+    first: dict[str, int] = {}
+    for number, label in enumerate((unicodedata.normalize("NFC", label) for label in labels), 1):  # as Swift compares
+        if label in first:
+            raise InputError(
+                f"the label {label!r} is on line {first[label]} and again on line {number}.",
+                "tell the two apart: a Core ML classifier knows its classes by their labels.",
+            )
+        first[label] = number
+
+
+def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -> Any:
+    """The coremltools model at (h, w), the weights as they are; the scans of the modules `kept` stay float32."""
+    ct, options = coremltools(), source.options
+    fp16 = options.precision == "fp16"
+    baked = source.manifest.preprocessing.baked
+    with quiet():
+        model = ct.convert(
+            _program(source, size, kept),
+            convert_to="mlprogram",
+            minimum_deployment_target=getattr(ct.target, options.deployment_target),
+            compute_precision=ct.transform.FP16ComputePrecision(_may_be_float16) if fp16 else ct.precision.FLOAT32,
+            inputs=[_input(size, image=baked)],
+            outputs=[ct.TensorType(name, dtype=float) for name in output_names(source.model.config, options)],
+            classifier_config=ct.ClassifierConfig(list(source.labels)) if source.labels else None,
+            skip_model_load=True,
+        )
+    _check_precision(model, options.precision, len(kept))
+    return model
+
+
+def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> torch.export.ExportedProgram:
+    """The folded network in float32, its scans in standard operations."""
+    preprocessing = source.manifest.preprocessing
+    model = fold(source.model)
+    if preprocessing.baked:
+        model = fold_preprocessing(model, preprocessing.mean, preprocessing.std)
+    deployed = Deployed(model, softmax=source.options.gives_probabilities).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        program: torch.export.ExportedProgram = torch.export.export(deployed, (torch.zeros(1, 3, *size),))
+        program = program.run_decompositions({operator: form.run for operator, form in FORMS.items()})
+    for node in list(program.graph.nodes):
+        if node.target is torch.ops.aten.alias.default:  # coremltools does not know it
+            node.replace_all_uses_with(node.args[0])
+            program.graph.erase_node(node)
+        elif str(node.meta.get("original_aten")).startswith("evm.") and _module(node) in kept:
+            node._rename(KEPT + node.name)
+    return program
+
+
+def _module(node: torch.fx.Node) -> str:
+    """The name of the innermost module that the node is in."""
+    *_, (name, _) = node.meta["nn_module_stack"].values()
+    return str(name)
+
+
+def _may_be_float16(operation: Any) -> bool:
+    return operation.op_type not in FLOAT32_OPERATIONS and not operation.name.startswith(KEPT)
+
+
+def _input(size: tuple[int, int], *, image: bool) -> Any:
+    ct = coremltools()
+    shape = (1, 3, *size)
+    return ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB) if image else ct.TensorType(INPUT, shape, float)
+
+
+def _operations(model: Any) -> Counter[tuple[str, str]]:
+    """How often the program has each (operation, type of its first output), constants left out."""
+    (function,) = model.get_spec().mlProgram.functions.values()
+    types = coremltools().proto.MIL_pb2.DataType
+    return Counter(
+        (operation.type, types.Name(operation.outputs[0].type.tensorType.dataType))
+        for block in function.block_specializations.values()
+        for operation in block.operations
+        if operation.type != "const"
+    )
+
+
+def _check_precision(model: Any, precision: str, kept: int) -> None:
+    """Raises CheckFailed unless every scan, convolution and product computes in the type that it should."""
+    found = _operations(model)
+    wanted = "FLOAT16" if precision == "fp16" else "FLOAT32"
+    exps = 2 * kept  # each scan has two
+    wrong = {
+        f"{count} {kind} in {dtype}"
+        for (kind, dtype), count in found.items()
+        if kind in ("conv", "linear", "exp") and dtype != wanted and (kind, count) != ("exp", exps)
+    }
+    if wrong or (precision == "fp16" and found["exp", "FLOAT32"] != exps):
+        raise CheckFailed(
+            f"the Core ML program is not {precision} throughout: {', '.join(sorted(wrong)) or 'no float32 scan'}.",
+            "this is a fault of evm-deploy or of this coremltools: report it with the output of `evm-deploy doctor`.",
+        )
+
+
+def _describe(model: Any, source: Source) -> None:
+    """What Xcode shows of a model."""
+    options, checkpoint = source.options, source.manifest.checkpoint
+    model.author, model.license, model.version = options.author, options.licence, options.version
+    model.short_description = options.description or f"EfficientVMamba from {checkpoint.file}"
+    model.user_defined_metadata["evm-deploy.checkpoint.sha256"] = checkpoint.sha256
+    model.user_defined_metadata["evm-deploy.version"] = source.manifest.tools["evm-deploy"]
+
+
+def _function_names(sizes: Collection[tuple[int, int]]) -> list[str]:
+    return ["main"] if len(sizes) == 1 else [f"size_{h}x{w}" for h, w in sizes]
+
+
+def _save(models: Collection[Any], sizes: Collection[tuple[int, int]], path: Path) -> None:
+    """One package: of several sizes each is a function of its own, on the same weights."""
+    if len(models) == 1:
+        next(iter(models)).save(str(path))
+        return
+    ct = coremltools()
+    functions = ct.utils.MultiFunctionDescriptor()
+    parts = []
+    try:
+        for model, name in zip(models, _function_names(sizes), strict=True):
+            parts.append(path.with_name(f"{name}.mlpackage"))
+            model.save(str(parts[-1]))
+            functions.add_function(str(parts[-1]), "main", name)
+        functions.default_function_name = _function_names(sizes)[0]
+        ct.utils.save_multifunction(functions, str(path))
+    finally:
+        for part in parts:
+            shutil.rmtree(part, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """coremltools draws progress bars, and remarks on names and types that it changes."""
+    logger = logging.getLogger("coremltools")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings(), contextlib.redirect_stderr(io.StringIO()):
+            warnings.simplefilter("ignore")
+            yield
+    except RuntimeError as error:
+        if "FileWriter" not in str(error):
+            raise
+        folder = tempfile.gettempdir()
+        raise OutputError(f"coremltools cannot write to {folder}.", "free some space there, or set TMPDIR.") from error
+    finally:
+        logger.setLevel(level)

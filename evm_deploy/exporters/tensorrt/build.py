@@ -1,0 +1,156 @@
+"""From an ONNX graph to an engine: parsed, built, and its layers held against the precision asked for."""
+
+import threading
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evm_deploy.errors import EvmDeployError, InputError
+from evm_deploy.exporters.tensorrt import integer_products, layers, libraries, plugins, precision
+from evm_deploy.exporters.tensorrt.interrupt import interruptible, monitor
+from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.shapes import Profile
+
+INSPECTOR, REPORT = "engine inspector", "builder's report of the engine"
+
+
+@dataclass(frozen=True)
+class Request:
+    """An engine to build. `scans` is the number of the graph's nodes that scan."""
+
+    graph: bytes  # ONNX
+    precision: str
+    profile: Profile
+    capabilities: tuple[str, ...]
+    scans: int
+    plugin: bool = False
+
+
+@dataclass(frozen=True)
+class Engine:
+    """An engine, its layers, how they were found out, and the log of the build."""
+
+    data: bytes
+    layers: tuple[Layer, ...]
+    inspected: str
+    log: str
+
+
+def build(trt: Any, request: Request, failed_log: Path | None = None) -> Engine:
+    """Builds the engine, twice checked: the network before it is built, and the engine's own layers after.
+
+    Raises InputError when the library cannot parse the graph or build it (the log is then left at `failed_log`), and
+    CheckFailed when a layer is not of the precision asked for. May be interrupted.
+    """
+    logger = collector(trt)
+    try:
+        return interruptible(lambda stop: _build(trt, logger, request, stop))
+    except EvmDeployError as error:
+        raise _with_log(error, failed_log, logger.text()) from error
+
+
+def _build(trt: Any, logger: Any, request: Request, stop: threading.Event) -> Engine:
+    with plugins.registered(trt, request) as graph:
+        builder, network = parse(trt, logger, graph)
+        parsed = layers.of_network(network)
+        asked = request.precision
+        products = integer_products.asked(request.graph) if asked in precision.INTEGERS else ()
+        precision.hold_complete(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
+        config = _config(trt, builder, request)
+        config.progress_monitor = stops = monitor(trt, stop)
+        data = builder.build_serialized_network(network, config)
+        del stops  # the library only borrows it
+        if data is None:
+            raise _refusal(trt, "cannot build the engine", logger.errors())
+        found, inspected = _inspect(trt, logger, bytes(data))
+        where = f"the engine (by the {inspected})"
+        precision.hold(found, asked, where=where)
+        if products:
+            precision.hold_integers(found, products, where=where)
+    return Engine(bytes(data), found, inspected, logger.text())
+
+
+def parse(trt: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
+    """A builder and the network of a graph, strongly typed. Raises InputError, which names the node it fails at."""
+    builder = trt.Builder(logger)
+    network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
+    parser = trt.OnnxParser(network, logger)
+    if not parser.parse(graph):
+        raise _refusal(trt, "cannot read the graph", [_worded(parser.get_error(i)) for i in range(parser.num_errors)])
+    if not network.num_outputs:
+        raise _refusal(trt, "cannot read the graph", ["it has no outputs"])
+    return builder, network
+
+
+def _worded(error: Any) -> str:
+    """What the parser says, and of which node."""
+    reason = (error.desc().splitlines() or ["no reason is given"])[0].rstrip(". ")
+    named = error.node_name() or (f"number {error.node()}" if error.node() >= 0 else "")
+    return f"{reason}, at the node {named} ({error.node_operator()})" if named else reason
+
+
+def _refusal(trt: Any, what: str, reasons: list[str]) -> InputError:
+    reason = (reasons or ["no reason is given"])[0].splitlines()[0].rstrip(". ")
+    return InputError(f"{libraries.name_of(trt)} {what}: {reason}.", "use another version of TensorRT, or report this.")
+
+
+def _with_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployError:
+    """The error, saying where the whole log is; as it was where there is none, or it cannot be kept."""
+    if path is None or not text:
+        return error
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8")
+    except OSError:
+        return error
+    return type(error)(error.cause, f"{error.fix.rstrip('.')}; the whole log is in {path}.")
+
+
+def _config(trt: Any, builder: Any, request: Request) -> Any:
+    config = builder.create_builder_config()
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what makes the layers' types known
+    config.clear_flag(trt.BuilderFlag.TF32)
+    if request.profile.least != request.profile.most:
+        shapes, wanted = builder.create_optimization_profile(), request.profile
+        shapes.set_shape(wanted.input, wanted.least, wanted.best, wanted.most)
+        config.add_optimization_profile(shapes)
+    if hasattr(config, "set_compute_capability"):
+        config.num_compute_capabilities = len(request.capabilities)
+        for i, name in enumerate(request.capabilities):
+            config.set_compute_capability(trt.ComputeCapability.__members__[libraries.shorthand(name).upper()], i)
+    return config
+
+
+def _inspect(trt: Any, logger: Any, data: bytes) -> tuple[tuple[Layer, ...], str]:
+    """By the inspector where a GPU can load the engine, else by what the builder logged of it."""
+    if libraries.gpu():
+        engine = trt.Runtime(logger).deserialize_cuda_engine(data)
+        if engine is not None:  # None: it is for another GPU
+            return layers.of_engine(engine, trt), INSPECTOR
+    return layers.of_report(logger.report()), REPORT
+
+
+def collector(trt: Any) -> Any:
+    """A logger of the library that keeps what it is told."""
+
+    class Collector(trt.ILogger):  # type: ignore[misc]
+        """Keeps what the library says, of its own chatter only the report of an engine's layers."""
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.records: list[tuple[str, str]] = []
+
+        def log(self, severity: Any, message: str) -> None:
+            if severity.name != "VERBOSE" or "LayerType:" in message:
+                self.records.append((severity.name, message))
+
+        def errors(self) -> list[str]:
+            return [message for severity, message in self.records if severity in ("ERROR", "INTERNAL_ERROR")]
+
+        def report(self) -> list[str]:
+            return [line for _, message in self.records if "LayerType:" in message for line in message.splitlines()]
+
+        def text(self) -> str:
+            return "".join(f"[{severity}] {message.rstrip()}\n" for severity, message in self.records)
+
+    return Collector()

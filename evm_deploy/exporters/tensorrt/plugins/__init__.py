@@ -1,0 +1,49 @@
+"""Our CUDA kernels as TensorRT plugins. Loading them is a choice of the build; the graph is the same with and without.
+
+How the parser maps a node to a plugin: by the node's type, and its attributes `plugin_namespace` and `plugin_version`.
+A plugin that is registered so wins over the local function of the same name; without one the function is inlined. Of
+a plugin of the newer kind, `aot` asks for the compiled kernel inside of the engine.
+"""
+
+import contextlib
+import re
+from collections.abc import Callable, Iterator
+from typing import Any, Protocol
+
+from evm_deploy.exporters.tensorrt.plugins import operators
+
+
+class Request(Protocol):
+    """What of `build.Request` concerns plugins."""
+
+    @property
+    def graph(self) -> bytes: ...
+    @property
+    def plugin(self) -> bool: ...
+
+
+@contextlib.contextmanager
+def registered(trt: Any, request: Request) -> Iterator[bytes]:
+    """The graph to parse while our plugins are registered, where the request wants them.
+
+    The bodies of the operators that have a plugin are left out: older parsers know them before any plugin.
+    Raises MissingToolError where the library cannot have plugins.
+    """
+    if not request.plugin:
+        yield request.graph
+        return
+    with route(trt)(trt):
+        yield operators.without_bodies(request.graph)
+
+
+def route(trt: Any) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
+    """With the kernel inside of the engine from TensorRT 10.9 on; before, and for TensorRT-RTX, called from Python."""
+    from evm_deploy.exporters.tensorrt.plugins import aot, v3
+
+    return aot.registered if has_aot(trt) else v3.registered
+
+
+def has_aot(trt: Any) -> bool:
+    """Whether a plugin's compiled kernel can be part of the engine."""
+    version = tuple(map(int, re.findall(r"\d+", trt.__version__)[:2]))
+    return bool(trt.__name__ == "tensorrt" and version >= (10, 9))

@@ -1,0 +1,139 @@
+"""The precision of a network's or an engine's layers, held against what was asked for."""
+
+from collections.abc import Callable, Collection, Iterable
+from dataclasses import dataclass
+
+from evm_deploy.errors import CheckFailed
+from evm_deploy.exporters.tensorrt.layers import Layer
+
+# Convolutions and matrix products, in a network and as builders name them in an engine; ours are the plugin's kinds.
+PRODUCTS = {
+    "CONVOLUTION",
+    "MATRIX_MULTIPLY",
+    "correlation",
+    "gemm",
+    "runtime_fusion",
+    "Convolution",
+    "CaskConvolution",
+    "CaskGemm",
+}
+# A product on integers is one of these; a `runtime_fusion` may take integers, and then makes floats of them first.
+INTEGER_PRODUCTS = PRODUCTS - {"runtime_fusion"} | {"CaskGemmConvolution", "CaskGemmMatrixMultiply", "MatrixMultiply"}
+INTEGERS = ("int8",)  # the precisions that have such products, and of what type
+PLUGINS = {"PLUGIN_V3", "PLUGIN", "custom_layer", "PluginV3"}
+SCANS = ("(EfficientScan2D)", "(SelectiveScan)")
+CASTS = ("node_of_cast", "node_of_y")  # y, the result of an operator, is cast to the type of its input
+
+
+def _product(layer: Layer) -> bool:
+    return layer.kind in PRODUCTS and not _scan(layer)
+
+
+def _recurrence(layer: Layer) -> bool:
+    """Wholly inside of the recurrence, and no cast: those are what lets it be float32 among float16."""
+    inside = all("(SelectiveScan)" in node and not node.startswith(CASTS) for node in layer.nodes)
+    return inside and bool(layer.nodes) and layer.kind != "CAST"
+
+
+def _scan_product(layer: Layer) -> bool:
+    return layer.kind in PRODUCTS and _scan(layer)
+
+
+def _scan(layer: Layer) -> bool:
+    return any(scan in node for node in layer.nodes for scan in SCANS)
+
+
+def _any(layer: Layer) -> bool:
+    return True
+
+
+def _takes(layer: Layer) -> tuple[str, ...]:
+    return layer.inputs
+
+
+def _touches(layer: Layer) -> tuple[str, ...]:
+    return (*layer.inputs, *layer.outputs)
+
+
+@dataclass(frozen=True)
+class Rule:
+    """The floating-point tensors that some layers take, or take and give, are of one type.
+
+    needed: every network has such layers.
+    """
+
+    what: str
+    of: Callable[[Layer], bool]
+    side: Callable[[Layer], tuple[str, ...]]
+    type: str
+    needed: bool = False
+
+
+# A fused layer may give another type than it computes in, where a cast was fused into it: products are held by what
+# they take. The projections inside of EfficientScan2D are float32 in every precision, like the recurrence.
+RULES = {
+    "fp32": (Rule("every layer", _any, _touches, "float32"),),
+    "fp16": (
+        Rule("every convolution and matrix product", _product, _takes, "float16", needed=True),
+        Rule("every matrix product of the scan", _scan_product, _takes, "float32"),
+        Rule("the recurrence", _recurrence, _touches, "float32"),
+    ),
+    "int8": (Rule("every layer that is not on integers", _any, _touches, "float32"),),
+}
+
+
+def hold(layers: Iterable[Layer], precision: str, *, where: str) -> None:
+    """Raises CheckFailed, which names the first offender, when a layer is not of the precision asked for.
+
+    Also when no layer is of it: then nothing is known of their types.
+    """
+    layers = tuple(layers)
+    for rule in RULES[precision]:
+        for layer in filter(rule.of, layers):
+            others = [kind for kind in rule.side(layer) if "float" in kind and kind != rule.type]
+            if others:
+                raise _failed(f"{rule.what} must be {rule.type}, but {layer.name} ({layer.kind}) is {others[0]}", where)
+    if not any(RULES[precision][0].type in _touches(layer) for layer in layers):
+        raise _failed(f"no layer is {RULES[precision][0].type}", where)
+
+
+def hold_complete(layers: Iterable[Layer], precision: str, *, scans: int, plugin: bool, where: str) -> None:
+    """The same of a parsed network, in which nothing is fused yet: all that the rules are about must be in it.
+
+    scans: the nodes of the graph that scan, each of which must be found, as a plugin or by the layers it became.
+    """
+    layers = tuple(layers)
+    hold(layers, precision, where=where)
+    for rule in RULES[precision]:
+        if rule.needed and not any(map(rule.of, layers)):
+            raise _failed(f"there is no layer to hold: {rule.what} must be {rule.type}", where)
+    if plugin:
+        found = sum(layer.kind in PLUGINS for layer in layers)
+    else:
+        found = len({node.split(" | ")[-1] for layer in layers for node in layer.nodes if node.endswith(SCANS)})
+    if found != scans:
+        raise _failed(f"{found} of {scans} scans were found", where)
+
+
+def hold_integers(layers: Iterable[Layer], products: Collection[str], *, where: str) -> None:
+    """Raises CheckFailed unless each of the ONNX nodes `products` is a product on int8 in the engine, and no scan is.
+
+    The network before it says nothing of this: there, products take what was dequantised.
+    """
+    layers = tuple(layers)
+    for layer in layers:
+        if (_recurrence(layer) or _scan_product(layer)) and "int8" in _touches(layer):
+            raise _failed(f"the scan must be float32, but {layer.name} ({layer.kind}) is int8", where)
+    on_integers = {
+        node for layer in layers if layer.kind in INTEGER_PRODUCTS and "int8" in layer.inputs for node in layer.nodes
+    }
+    if missing := sorted(set(products) - on_integers):
+        kinds = sorted({layer.kind for layer in layers if missing[0] in layer.nodes})
+        became = f" ({', '.join(kinds)})" if kinds else ""
+        raise _failed(
+            f"{len(missing)} of {len(products)} products are not on int8, the first is {missing[0]}{became}", where
+        )
+
+
+def _failed(what: str, where: str) -> CheckFailed:
+    return CheckFailed(f"{where} is not of the precision asked for: {what}.", "report it with `evm-deploy doctor`.")

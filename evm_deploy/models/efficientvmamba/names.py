@@ -1,0 +1,107 @@
+"""The names that a checkpoint's tensors have had, and what their shapes say about the network."""
+
+import dataclasses
+import math
+import re
+
+from torch import Tensor
+
+from evm_deploy.models.efficientvmamba.config import ModelConfig
+
+OLD_NAMES = (
+    (re.compile(r"^patch_embed\.proj\."), "patch_embed.0."),
+    (re.compile(r"^patch_embed\.norm\."), "patch_embed.2."),
+    (re.compile(r"^(layers\.\d+\.blocks\.\d+)\.ln_1\."), r"\1.norm."),
+    (re.compile(r"^(layers\.\d+\.blocks\.\d+)\.self_attention\."), r"\1.op."),
+    (re.compile(r"^norm\."), "classifier.norm."),
+    (re.compile(r"^head\."), "classifier.head."),
+)
+STEM = re.compile(r"^((?:.*\.)?)patch_embed\.(?:0|proj)\.weight$")
+
+
+def canonical(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    """The tensors under their released names, and the names of those that are not part of the network.
+
+    Whatever precedes the stem's name (`module.`, `backbone.`) is taken off; with such a prefix, tensors without it
+    belong to something else, such as the neck and the heads of a detector.
+    """
+    prefixes = [match[1] for name in tensors if (match := STEM.match(name))]
+    prefix = min(prefixes, key=len, default="")
+    renamed, ignored = {}, []
+    for name, tensor in tensors.items():
+        if name.startswith(prefix):
+            renamed[_renamed(name.removeprefix(prefix))] = tensor
+        else:
+            ignored.append(name)
+    return renamed, ignored
+
+
+def _renamed(name: str) -> str:
+    for pattern, replacement in OLD_NAMES:
+        name = pattern.sub(replacement, name)
+    return name
+
+
+def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | list[str]:
+    """The configuration that the shapes say, which may not fit every tensor; or what is missing to say any."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    found = {int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d{1,4})\.", name))}
+    stages = {i: _infer_stage(shapes, i) for i in sorted(found or {0})}
+    known = [stage for stage in stages.values() if stage is not None]
+    missing = [f"layers.{i}" for i, stage in stages.items() if stage is None]
+    if "patch_embed.0.weight" not in shapes or missing:
+        return ["patch_embed.0.weight", *missing] if "patch_embed.0.weight" not in shapes else missing
+    scanned = [stage for stage in known if stage.kind == "evss"]
+    outputs = tuple(i for i in range(len(known)) if f"outnorm{i}.weight" in shapes)
+    head = shapes.get("classifier.head.weight")
+    config = ModelConfig(
+        dims=tuple(stage.dim for stage in known),
+        depths=tuple(stage.depth for stage in known),
+        d_state=scanned[0].d_state if scanned else 16,
+        dt_rank=tuple(stage.rank for stage in known),
+        step=math.isqrt(scanned[0].directions) if scanned and scan != "ss2d" else 2,
+        num_classes=None if outputs and not head else (head and head[0]) or 1000,
+        blocks=tuple(stage.kind for stage in known),
+        scan=scan,
+        conv_branch=not scanned or any(".conv_branch." in name for name in shapes),
+        out_indices=outputs if outputs and not head else None,
+    )
+    return _without_defaults(config)
+
+
+def _without_defaults(config: ModelConfig) -> ModelConfig:
+    """`config` with the fields left out that say what their defaults say, so that equal networks compare equal."""
+    usual = dataclasses.replace(config, dt_rank=None)
+    if all(usual.rank(i) == config.rank(i) for i in range(len(config.dims))):
+        config = usual
+    if config.out_indices == tuple(range(len(config.dims))):
+        config = dataclasses.replace(config, out_indices=None)
+    return config
+
+
+@dataclasses.dataclass(frozen=True)
+class _Stage:
+    kind: str
+    dim: int
+    depth: int
+    rank: int
+    d_state: int = 16
+    directions: int = 4
+
+
+def _infer_stage(shapes: dict[str, tuple[int, ...]], i: int) -> _Stage | None:
+    def first(name: str, rank: int) -> tuple[int, ...] | None:
+        """The shape of `name` in the first block of stage i that has it with `rank` dimensions."""
+        pattern = re.compile(rf"layers\.{i}\.{name}$")
+        return next((s for key, s in shapes.items() if pattern.match(key) and len(s) == rank and min(s) > 0), None)
+
+    def depth(pattern: str) -> int:
+        return len({match[1] for key in shapes if (match := re.match(rf"layers\.{i}\.{pattern}", key))})
+
+    dt, A = first(r"blocks\.\d+\.op\.dt_projs_weight", 3), first(r"blocks\.\d+\.op\.A_logs", 2)
+    if dt and A:
+        return _Stage("evss", max(1, dt[1] // 2), depth(r"blocks\.(\d+)\."), dt[2], A[1], dt[0])
+    expand = first(r"\d+\.conv_pw\.0\.weight", 4)
+    if expand:
+        return _Stage("inres", expand[1], depth(r"(\d+)\.conv_pw\."), math.ceil(expand[1] / 16))
+    return None

@@ -1,0 +1,363 @@
+"""A network on integers: what the file holds, what the runtimes make of it, and how near to the float one it stays."""
+
+import dataclasses
+import shutil
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import onnx
+import onnxruntime.quantization as plain
+import pytest
+from onnx import numpy_helper
+from PIL import Image
+
+import evm_deploy
+from evm_deploy import QuantizeOptions
+from evm_deploy.bundle import Bundle, write_bundle
+from evm_deploy.calib.onnx import quantize as quantizer
+from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
+from evm_deploy.images import preprocess
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
+from evm_deploy.scan import native
+from evm_deploy.tolerances import INT8_COSINE
+from evm_deploy.verification.integer_report import integer_report, model_report
+
+Networks = Callable[..., Path]
+Photographs = list[npt.NDArray[np.uint8]]
+
+
+@pytest.fixture(scope="module")
+def quantized(
+    networks: Networks, photographs: Photographs, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Bundle]:
+    """quantized(options, **of_the_export): an int8 bundle of the micro network."""
+    folder = tmp_path_factory.mktemp("quantized")
+    made: dict[str, Bundle] = {}
+
+    def make(options: QuantizeOptions | None = None, **of_the_export: object) -> Bundle:
+        key = repr((options, of_the_export))
+        if key not in made:
+            float_ = networks(**of_the_export)
+            made[key] = evm_deploy.quantize(float_, photographs, folder / str(len(made)), options).bundle
+        return made[key]
+
+    return make
+
+
+def test_every_way_of_running_it_is_near_the_float_network(quantized: Callable[..., Bundle]) -> None:
+    bundle = quantized()
+    assert bundle.manifest.precision == "int8"
+    rows = bundle.manifest.parity["rows"] if bundle.manifest.parity else []
+    assert {row["runtime"] for row in rows} == {"onnxruntime"} | (
+        {"onnxruntime + evm_ops"} if native.available() else set()
+    )
+    assert min(row["cosine"] for row in rows) >= INT8_COSINE
+
+
+def test_the_golden_pair_is_a_sample_and_what_the_float_network_makes_of_it(
+    quantized: Callable[..., Bundle], networks: Networks
+) -> None:
+    sample = quantized().sample()
+    with OnnxRunner(networks() / "model.onnx", library=native.available()) as runner:
+        assert np.allclose(runner.run(sample.input)[0], sample.outputs[0])
+    assert not np.array_equal(sample.input, Bundle.open(networks()).sample().input)
+
+
+def test_what_really_runs_on_integers(quantized: Callable[..., Bundle], networks: Networks) -> None:
+    for library in {False, native.available()}:
+        float_ = integer_report(Bundle.open(networks()), library=library)
+        report = integer_report(quantized(), library=library)
+        assert float_.multiply_adds == float_.weights == float_.conversions == 0
+        assert report.multiply_adds > 0.95
+        assert report.weights > 0.95
+        assert sum(p.multiply_adds for p in report.products) == sum(p.multiply_adds for p in float_.products)
+
+
+def test_fewer_than_half_of_the_conversions_that_the_runtime_s_own_tool_leaves(
+    quantized: Callable[..., Bundle], networks: Networks, tmp_path: Path
+) -> None:
+    class Reader(plain.CalibrationDataReader):  # type: ignore[misc]
+        def __init__(self) -> None:
+            self.left = [{"image": Bundle.open(networks()).sample().input}]
+
+        def get_next(self) -> dict[str, npt.NDArray[np.float32]] | None:
+            return self.left.pop() if self.left else None
+
+    float_, model = Bundle.open(networks()), tmp_path / "plain.onnx"
+    kinds = {"activation_type": plain.QuantType.QUInt8, "weight_type": plain.QuantType.QInt8}
+    plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, **kinds)
+    theirs = model_report(model, float_.sample().input, library=False)
+    assert integer_report(quantized(), library=False).conversions < theirs.conversions / 2
+
+
+def test_the_recurrence_stays_float(quantized: Callable[..., Bundle]) -> None:
+    proto = onnx.load(quantized().model_path)
+    constants = {tensor.name: numpy_helper.to_array(tensor) for tensor in proto.graph.initializer}
+    scans = [node for node in proto.graph.node if node.op_type == "QuantizedEfficientScan2D"]
+    assert len(scans) == 2
+    for node in scans:
+        kinds = [constants[name].dtype.name for name in node.input[1:]]
+        assert kinds == ["float32", "uint8", "int8", "float32", "float32", "float32", "float32", "float32"]
+
+
+def test_integers_are_handed_on_where_the_next_layer_takes_them(quantized: Callable[..., Bundle]) -> None:
+    """An inverted residual block is one region: one conversion in, one out, in the runtime's own graph."""
+    proto = onnx.load(quantized().model_path)
+    kinds = Counter(node.op_type for node in proto.graph.node)
+    block = [node.name for node in proto.graph.node if node.op_type == "QuantizeLinear" and "layers.2" in node.input[0]]
+    assert len(block) == 1, block  # the block's input; the values inside are made integers by what makes them
+    assert kinds["GlobalAveragePool"] == 2
+
+
+def test_the_norm_is_converted_once_for_all_that_take_it(quantized: Callable[..., Bundle]) -> None:
+    proto = onnx.load(quantized().model_path)
+    norms = {node.output[0] for node in proto.graph.node if node.op_type == "LayerNormalization"}
+    users = Counter(name for node in proto.graph.node for name in node.input if name in norms)
+    converted = Counter(node.input[0] for node in proto.graph.node if node.op_type == "QuantizeLinear")
+    assert all(converted[name] <= 1 for name in norms)
+    assert sum(converted[name] == users[name] == 1 for name in norms) >= 2  # two EVSS blocks: x, z and the branch
+
+
+def test_pixels_are_taken_as_they_are(quantized: Callable[..., Bundle]) -> None:
+    bundle = quantized(bake_preprocessing=True)
+    proto = onnx.load(bundle.model_path)
+    first = proto.graph.node[0]
+    assert (first.op_type, first.input[0]) == ("DequantizeLinear", "image")
+    assert not any("image" in node.input for node in proto.graph.node[1:])
+    assert bundle.manifest.parity
+    assert min(row["cosine"] for row in bundle.manifest.parity["rows"]) >= INT8_COSINE
+
+
+@pytest.mark.parametrize("shape", [(3, 64, 64), (1, 80, 96)])
+def test_any_batch_and_size_still(quantized: Callable[..., Bundle], shape: tuple[int, int, int]) -> None:
+    batch, h, w = shape
+    bundle = quantized(dynamic_batch=True, dynamic_size=True)
+    image = np.random.default_rng(0).standard_normal((batch, 3, h, w), np.float32)
+    for library in {False, native.available()}:
+        with OnnxRunner(bundle.model_path, library=library) as runner:
+            assert np.isfinite(runner.run(image)[0]).all()
+
+
+def test_backbones_too(networks: Networks, photographs: Photographs, golden: object, tmp_path: Path) -> None:
+    from safetensors.torch import save_file
+
+    save_file(golden.state_dict("backbone_micro"), tmp_path / "b.safetensors")  # type: ignore[attr-defined]
+    float_ = evm_deploy.export(
+        tmp_path / "b.safetensors", tmp_path / "float", evm_deploy.ExportOptions(image_size=(64, 64), verify=False)
+    )
+    made = evm_deploy.quantize(float_.bundle.path, photographs, tmp_path / "int8").bundle
+    assert made.manifest.task == "backbone"
+    assert made.manifest.parity
+    with pytest.raises(OptionError, match="backbone has no classes to search by"):
+        evm_deploy.quantize(float_.bundle.path, photographs, tmp_path / "s", QuantizeOptions(search=True))
+
+
+def test_a_block_that_is_excluded_stays_float(quantized: Callable[..., Bundle]) -> None:
+    bundle = quantized(QuantizeOptions(exclude=("layers.3.1",)))
+    assert bundle.manifest.calibration
+    assert all(name.startswith("layers.3.1.") for name in bundle.manifest.calibration["float_layers"])
+    assert integer_report(bundle, library=False).weights < integer_report(quantized(), library=False).weights
+    float_ = {p.node for p in integer_report(bundle, library=False).products if not p.integer and p.weights > 1000}
+    assert len(float_) >= 4
+
+
+def test_the_defaults_lose_less_than_plain_rounding(
+    quantized: Callable[..., Bundle], networks: Networks, photographs: Photographs
+) -> None:
+    """Over all images, as a share of the scores' length: 0.021 and 0.026."""
+    preprocessing = quantized().manifest.preprocessing
+    images = [preprocess(photograph, preprocessing) for photograph in photographs]
+    expected = scores(networks() / "model.onnx", images)
+
+    def loss(bundle: Bundle) -> float:
+        return float(np.linalg.norm(scores(bundle.model_path, images) - expected) / np.linalg.norm(expected))
+
+    neither = quantized(QuantizeOptions(equalise=False, bias_correction=False, method="minmax"))
+    assert loss(quantized()) < 0.95 * loss(neither)
+
+
+def scores(model: Path, images: list[npt.NDArray[np.float32]]) -> npt.NDArray[np.float32]:
+    with OnnxRunner(model, library=native.available()) as runner:
+        return np.concatenate([runner.run(image)[0] for image in images])
+
+
+def test_what_was_done_is_written_down(quantized: Callable[..., Bundle], photographs: Photographs) -> None:
+    record = quantized().manifest.calibration
+    assert record
+    assert record["method"] == "mse"
+    assert record["data"]["count"] == len(photographs)
+    assert len(record["data"]["sha256"]) == 64
+    assert record["equalised"]
+    assert record["ranges"]["pixels"] == [0, 255]
+    assert record["integers"][0]["multiply_adds"] > 0.95
+    assert record["speed"]["ratio"] > 0
+    assert any("on integers" in note for note in record["notes"])
+
+
+def test_a_layer_that_is_not_on_integers_fails_the_check(quantized: Callable[..., Bundle], networks: Networks) -> None:
+    """The record of an int8 bundle over the graph of the float one."""
+    float_ = Bundle.open(networks())
+    liar = dataclasses.replace(
+        float_, manifest=dataclasses.replace(float_.manifest, calibration=quantized().manifest.calibration)
+    )
+    with pytest.raises(CheckFailed, match=r"runs 0 of \d+ layers on integers; in float: "):
+        quantizer.check(liar, float_)
+
+
+def test_a_full_temporary_disk_is_not_the_model_s_fault(
+    quantized: Callable[..., Bundle], small_disk: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (small_disk / "full").write_bytes(b"x" * (900 << 10))
+    bundle = quantized()
+    monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
+    with pytest.raises(OutputError, match="temporary folder"):
+        integer_report(bundle, library=False)
+    assert [path.name for path in small_disk.iterdir()] == ["full"]
+
+
+def test_what_cannot_be_quantised_says_what_can(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    for options, message in (
+        ({"precision": "fp16"}, "quantize the bundle that was exported with --precision fp32"),
+        ({"scan_form": "inlined"}, "--scan-form operator"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evm_deploy.quantize(networks(**options), photographs, tmp_path / "out")
+    with pytest.raises(OptionError, match=r"no layer or block 'layers\.3\.7' to exclude.*did you mean 'layers\.3\.1'"):
+        evm_deploy.quantize(networks(), photographs, tmp_path / "out", QuantizeOptions(exclude=("layers.3.7",)))
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda proto: b"no graph" * 100, "not a valid graph"),
+        (lambda proto: b"", "not a valid graph"),
+        (lambda proto: outside(proto), "points outside"),
+        (lambda proto: nameless(proto), "not a graph of evm-deploy"),
+    ],
+)
+def test_a_graph_that_export_did_not_write(
+    networks: Networks,
+    photographs: Photographs,
+    tmp_path: Path,
+    change: Callable[[onnx.ModelProto], bytes],
+    message: str,
+) -> None:
+    float_ = Bundle.open(networks())
+    with write_bundle(tmp_path / "strange") as draft:
+        (draft.path / "model.onnx").write_bytes(change(onnx.load(float_.model_path)))
+        draft.write_sample(float_.sample())
+        draft.seal(float_.manifest)
+    with pytest.raises(BundleError, match=message):
+        evm_deploy.quantize(tmp_path / "strange", photographs, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def outside(proto: onnx.ModelProto) -> bytes:
+    """Weights in a file that is not in the bundle."""
+    tensor = next(tensor for tensor in proto.graph.initializer if len(tensor.dims) == 4)
+    tensor.ClearField("raw_data")
+    tensor.data_location = onnx.TensorProto.EXTERNAL
+    tensor.external_data.add(key="location", value="../../etc/passwd")
+    return proto.SerializeToString()
+
+
+def nameless(proto: onnx.ModelProto) -> bytes:
+    for node in proto.graph.node:
+        node.name = ""
+    return proto.SerializeToString()
+
+
+def test_nothing_left_to_turn(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    blocks = ("patch_embed", *(f"layers.{i}.blocks.0" for i in (0, 1)), *(f"layers.{i}.downsample" for i in (0, 1)))
+    blocks = (*blocks, "layers.2.1", "layers.2.3", "layers.3.1")
+    with pytest.raises(OptionError, match="every layer is excluded"):
+        evm_deploy.quantize(networks(), photographs, tmp_path / "out", QuantizeOptions(exclude=blocks))
+    assert not (tmp_path / "out").exists()
+
+
+def test_places_within_each_other(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    source = tmp_path / "float"
+    shutil.copytree(networks(), source)
+    before = sorted(source.rglob("*"))
+    for out, options in (
+        (source, {"overwrite": True}),
+        (source / "int8", {}),
+        (tmp_path / "out", {"cache": tmp_path / "out" / "cache"}),
+        (tmp_path / "out", {"plots": tmp_path / "out"}),
+    ):
+        with pytest.raises(OptionError, match=r"is in --out|is the bundle .*, or in it"):
+            evm_deploy.quantize(source, photographs, out, QuantizeOptions(**options))
+    assert sorted(source.rglob("*")) == before
+    assert Bundle.open(source).manifest.precision == "fp32"
+    assert not (tmp_path / "out").exists()
+
+
+def test_plots_that_cannot_be_written_are_found_before_calibration(
+    networks: Networks, photographs: Photographs, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("mine")
+    said: list[str] = []
+    options = QuantizeOptions(plots=tmp_path / "file")
+    with pytest.raises((OutputError, MissingToolError)):
+        evm_deploy.quantize(networks(), photographs, tmp_path / "out", options, progress=said.append)
+    assert not [stage for stage in said if "calibrating" in stage]
+    assert (tmp_path / "file").read_text() == "mine"
+
+
+def test_files_that_were_left_out_are_remarked(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for index, photograph in enumerate(photographs[:4]):
+        Image.fromarray(photograph).save(tmp_path / "data" / f"{index}.png")
+    (tmp_path / "data" / "broken.png").write_bytes(b"no image")
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    bundle = evm_deploy.quantize(networks(), tmp_path / "data", tmp_path / "out", QuantizeOptions(verify=False)).bundle
+    notes = (bundle.manifest.calibration or {})["notes"]
+    assert notes[:2] == [
+        "1 files could not be read: broken.png",
+        "1 files are no images and were passed over: notes.txt",
+    ]
+
+
+def test_a_search_does_not_guess_which_class_is_which(
+    networks: Networks, photographs: Photographs, tmp_path: Path
+) -> None:
+    pairs = [(image, "cat" if index % 2 else "dog") for index, image in enumerate(photographs)]
+    with pytest.raises(InputError, match="names 2 classes; the model has 10"):
+        evm_deploy.quantize(networks(), pairs, tmp_path / "out", QuantizeOptions(search=True))
+
+
+def test_an_int8_bundle_is_not_quantised_again(
+    quantized: Callable[..., Bundle], photographs: Photographs, tmp_path: Path
+) -> None:
+    with pytest.raises(InputError, match="is int8: its values are rounded already"):
+        evm_deploy.quantize(quantized().path, photographs, tmp_path / "out")
+
+
+def test_images_of_one_colour_teach_nothing(networks: Networks, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="all calibration images are of one colour"):
+        evm_deploy.quantize(networks(), [np.zeros((64, 64, 3), np.uint8)] * 4, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+def test_one_image_works_and_is_remarked(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    result = evm_deploy.quantize(networks(), photographs[:1], tmp_path / "out")
+    assert result.bundle.manifest.calibration
+    assert "the ranges are those of only 1 images" in result.bundle.manifest.calibration["notes"][0]
+
+
+def test_weights_that_are_not_numbers_are_named(networks: Networks, photographs: Photographs, tmp_path: Path) -> None:
+    float_ = Bundle.open(networks())
+    proto = onnx.load(float_.model_path)
+    tensor = next(t for t in proto.graph.initializer if t.name.endswith("conv_pw.0.weight"))
+    tensor.CopyFrom(numpy_helper.from_array(numpy_helper.to_array(tensor) * np.float32(np.nan), tensor.name))
+    with write_bundle(tmp_path / "nan") as draft:
+        (draft.path / "model.onnx").write_bytes(proto.SerializeToString())
+        draft.write_sample(float_.sample())
+        draft.seal(float_.manifest)
+    with pytest.raises(BundleError, match="holds NaN or an infinity"):
+        evm_deploy.quantize(tmp_path / "nan", photographs, tmp_path / "out")

@@ -1,0 +1,173 @@
+"""The rules of precision, on layers made by hand, on reports, and on networks that were parsed."""
+
+from typing import Any
+
+import onnx
+import pytest
+from onnx import TensorProto, helper
+
+from evm_deploy.errors import CheckFailed, InputError, MissingToolError
+from evm_deploy.exporters.tensorrt import build, layers
+from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.precision import hold, hold_complete
+from evm_deploy.exporters.tensorrt.shapes import Profile
+
+CALL = "node_scan (EfficientScan2D)"
+INNER = f"node_selectivescan (SelectiveScan) | {CALL}"
+CONV = Layer("conv", "CONVOLUTION", ("float16",), ("float16",), ("node_conv",))
+PROJECTION = Layer("project", "MATRIX_MULTIPLY", ("float32", "float32"), ("float32",), (f"node_of_matmul | {CALL}",))
+CAST = Layer("cast", "CAST", ("float16",), ("float32",), (f"node_of_cast_0 | {INNER}",))
+STEP = Layer("step", "ELEMENTWISE", ("float32", "float32"), ("float32",), (f"node_of_mul | {INNER}",))
+SHAPE = Layer("shape", "SHAPE", ("float16",), ("int64",), ("node_shape",))
+PLUGIN = Layer("scan", "PLUGIN_V3", ("float16", "float32"), ("float16",), ("node_scan",))
+HALF = (CONV, PROJECTION, CAST, STEP, SHAPE)
+
+
+def changed(layer: Layer, kind: str) -> Layer:
+    return Layer(layer.name, layer.kind, (kind, *layer.inputs[1:]), layer.outputs, layer.nodes)
+
+
+def check(found: tuple[Layer, ...], precision: str, scans: int = 1, plugin: bool = False) -> None:
+    hold_complete(found, precision, scans=scans, plugin=plugin, where="the network")
+
+
+def test_half_outside_and_single_inside_passes() -> None:
+    check(HALF, "fp16")
+    check((CONV, PLUGIN), "fp16", plugin=True)
+
+
+@pytest.mark.parametrize(
+    ("found", "complaint"),
+    [
+        ((changed(CONV, "float32"), *HALF[1:]), "every convolution and matrix product must be float16, but conv"),
+        ((CONV, changed(PROJECTION, "float16"), *HALF[2:]), "every matrix product of the scan must be float32"),
+        ((*HALF[:3], changed(STEP, "float16"), SHAPE), r"the recurrence must be float32, but step \(ELEMENTWISE\)"),
+        ((*HALF[:3], changed(STEP, "bfloat16"), SHAPE), "but step .* is bfloat16"),
+        (HALF[1:], "there is no layer to hold: every convolution"),
+        ((CONV, SHAPE), "0 of 1 scans were found"),
+    ],
+)
+def test_what_is_not_fp16(found: tuple[Layer, ...], complaint: str) -> None:
+    with pytest.raises(CheckFailed, match=complaint) as error:
+        check(found, "fp16")
+    assert error.value.exit_code == 1
+
+
+def test_what_is_not_fp32() -> None:
+    single = tuple(changed(layer, "float32") for layer in (CONV, PROJECTION, STEP))
+    with pytest.raises(CheckFailed, match=r"every layer must be float32, but conv \(CONVOLUTION\) is float16"):
+        check(single, "fp32")  # what it gives is still float16
+    with pytest.raises(CheckFailed, match="no layer is float32"):
+        check((), "fp32", scans=0)
+    check((PROJECTION, STEP), "fp32")
+
+
+def test_a_kernel_with_a_cast_in_it_may_take_float16() -> None:
+    cast = Layer("__myl_CastMul", "kgen", ("float16",), ("float32",), (*CAST.nodes, *STEP.nodes))
+    back = Layer("__myl_AddCast", "kgen", ("float32",), ("float16",), (*STEP.nodes, f"node_of_y | {INNER}"))
+    hold((CONV, cast, back), "fp16", where="the engine")
+    with pytest.raises(CheckFailed, match="the recurrence must be float32, but __myl_Mul"):
+        hold((CONV, Layer("__myl_Mul", "kgen", ("float16",), ("float32",), STEP.nodes)), "fp16", where="the engine")
+
+
+def test_an_engine_may_have_fused_all_products() -> None:
+    fused = Layer("all", "kgen", ("float16",), ("float16",), ("node_conv",))
+    hold((fused,), "fp16", where="the engine")
+    with pytest.raises(CheckFailed, match="no layer is float16"):  # built without the types of its layers
+        hold((Layer("all", "", (), (), ()),), "fp16", where="the engine")
+
+
+def test_plugins_are_counted() -> None:
+    with pytest.raises(CheckFailed, match="1 of 2 scans were found"):
+        check((CONV, PLUGIN), "fp16", scans=2, plugin=True)
+    with pytest.raises(CheckFailed, match="0 of 1 scans were found"):
+        check(HALF, "fp16", plugin=True)
+
+
+REPORT = (
+    "Name: conv_1, LayerType: correlation, Inputs: [ { Name: a, Dimensions: [1,3], Datatype: Half, Format: (NHWC) }], "
+    "Constants: [ { Name: w, Dimensions: [1], Datatype: Float }], Outputs: [ { Name: b, Dimensions: [1], Datatype: "
+    "Half, Format: (Linear) }, { Name: c, Datatype: Float }], TacticName: x, StreamId: 0, Metadata: "
+    "[ONNX Layer: node_conv]"
+    "[ONNX Layer: node_of_mul | node_scan (EfficientScan2D)]"
+)
+INSPECTION = """{"Layers": [{"Name": "conv_1", "LayerType": "CaskConvolution",
+  "Inputs": [{"Name": "a", "Dimensions": [1, 3], "Format/Datatype": "Channel major FP16 format where C % 8 == 0"}],
+  "Outputs": [{"Name": "b", "Datatype": "Half", "Format": "NHWC"}, {"Name": "c", "Format/Datatype": "Int32"}],
+  "Metadata": "[ONNX Layer: node_conv]"}], "Bindings": ["image"]}"""
+
+
+def test_a_report_is_read() -> None:
+    found = layers.of_report(["Layers:", REPORT, "Bindings:"])
+    nodes = ("node_conv", "node_of_mul | node_scan (EfficientScan2D)")
+    assert found == (Layer("conv_1", "correlation", ("float16",), ("float16", "float32"), nodes),)
+    assert layers.summary(found) == {"correlation float16/float32": 1}
+
+
+def test_an_inspection_is_read() -> None:
+    found = layers.of_inspection(INSPECTION)
+    assert found == (Layer("conv_1", "CaskConvolution", ("float16",), ("float16", "int32"), ("node_conv",)),)
+
+
+def request(nodes: list[onnx.NodeProto], kind: int, precision: str) -> build.Request:
+    """A graph from x to y, both (1, 4, 8, 8), with a weight w (4, 4, 1, 1)."""
+    weight = helper.make_tensor("w", kind, [4, 4, 1, 1], [0.5] * 16)
+    ends = [helper.make_tensor_value_info(name, kind, [1, 4, 8, 8]) for name in "xy"]
+    proto = helper.make_model(
+        helper.make_graph(nodes, "g", ends[:1], ends[1:], [weight]),
+        opset_imports=[helper.make_opsetid("", 20)],
+        ir_version=10,
+    )
+    shape = (1, 4, 8, 8)
+    return build.Request(proto.SerializeToString(), precision, Profile("x", shape, shape, shape), ("8.6",), 0)
+
+
+CONVOLVE = helper.make_node("Conv", ["x", "w"], ["y"], name="the_conv")
+
+
+def test_a_float32_convolution_fails_a_request_for_fp16(tmp_path: Any) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    with pytest.raises(CheckFailed, match=r"the network.*must be float16, but the_conv \(CONVOLUTION\) is float32"):
+        build.build(trt, request([CONVOLVE], TensorProto.FLOAT, "fp16"))
+    with pytest.raises(CheckFailed, match="every layer must be float32, but the_conv"):
+        build.build(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp32"))
+    engine = build.build(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp16"))
+    assert any("float16" in layer.inputs for layer in engine.layers)
+
+
+def test_a_graph_that_cannot_be_parsed_names_the_node(tmp_path: Any) -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    unknown = helper.make_node("Nonsense", ["x"], ["y"], name="the_odd_one", domain="acme")
+    log = tmp_path / "failed.log"
+    with pytest.raises(
+        InputError, match=r"tensorrt_rtx .* cannot read the graph: .* the_odd_one \(Nonsense\)"
+    ) as error:
+        build.build(trt, request([unknown], TensorProto.FLOAT, "fp32"), log)
+    assert "\n" not in str(error.value)
+    assert str(log) in error.value.fix
+    assert "the_odd_one" in log.read_text()
+
+
+def test_an_empty_log_is_not_kept(tmp_path: Any) -> None:
+    error = MissingToolError("there is no plugin.", "install it.")
+    assert build._with_log(error, tmp_path / "failed.log", "") is error
+    assert not list(tmp_path.iterdir())
+
+
+def test_bytes_that_are_no_graph() -> None:
+    trt = pytest.importorskip("tensorrt_rtx")
+    shape = (1, 4, 8, 8)
+    for data in (b"", b"nothing of the kind" * 20):
+        with pytest.raises(InputError, match="cannot read the graph"):
+            build.build(trt, build.Request(data, "fp32", Profile("x", shape, shape, shape), ("8.6",), 0))
+
+
+def test_a_gpu_that_the_library_cannot_build_for_is_quoted() -> None:
+    """Why Turing is not in the offer: TensorRT-RTX has no float32 matrix product there."""
+    trt = pytest.importorskip("tensorrt_rtx")
+    shape = (1, 4, 8, 8)
+    multiply = helper.make_node("MatMul", ["x", "x"], ["y"], name="the_product")
+    graph = request([multiply], TensorProto.FLOAT, "fp32").graph
+    turing = build.Request(graph, "fp32", Profile("x", shape, shape, shape), ("7.5",), 0)
+    with pytest.raises(InputError, match=r"cannot build the engine: .*the_product.*Turing"):
+        build.build(trt, turing)
