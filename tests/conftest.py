@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from functools import cache
@@ -19,6 +20,9 @@ from torch import Tensor
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, reference
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOLDER = Path(__file__).parent / "golden"
 MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)

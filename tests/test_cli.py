@@ -324,6 +324,17 @@ def test_an_existing_output_is_refused_before_any_work(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, getattr(signal, "SIGHUP", signal.SIGTERM)])
 def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) -> None:
+    end_with(number, tmp_path)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGHUP"), reason="no such signals on this system")
+def test_a_background_job_ends_by_sigterm(tmp_path: Path) -> None:
+    """A script's shell starts `command &` with SIGINT ignored."""
+    end_with(signal.SIGTERM, tmp_path, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+
+
+def end_with(number: signal.Signals, tmp_path: Path, **how: Any) -> None:
+    """Starts an export, sends it the signal while it writes, and checks that nothing is left."""
     script = (
         "import sys, time\n"
         "from evm_deploy import cli, pipeline\n"
@@ -337,7 +348,7 @@ def test_ctrl_c_leaves_nothing_behind(tmp_path: Path, number: signal.Signals) ->
         "sys.exit(cli.main(['export', 't.pth', '--out', sys.argv[1]]))\n"
     )
     command = [sys.executable, "-c", script, str(tmp_path / "new" / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as running:
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as running:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("new/.out*/model.onnx")):
             assert time.monotonic() < deadline

@@ -32,9 +32,11 @@ def ways(bundle: Bundle) -> Ways:
 def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
     """A runner of the bundle's model, which has the input and the outputs that the manifest declares.
 
-    Raises BundleError: it has others, or onnxruntime cannot load it.
+    Raises BundleError: it has others, onnxruntime cannot load it, or some processors would add its integers wrongly.
     """
     manifest = bundle.manifest
+    if manifest.calibration is not None:
+        _check_integer_weights(bundle.model_path)
     runner = OnnxRunner(bundle.model_path, library=library and native.available())
     declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.outputs)]
     if runner.tensors != declared:
@@ -114,6 +116,24 @@ def profiled(
     except Exception as error:
         raise BundleError(f"onnxruntime cannot run {model}: {first_line(error)}.", EXPORT_AGAIN) from error
     return folder / "optimised.onnx", Path(session.end_profiling())
+
+
+def _check_integer_weights(model: Path) -> None:
+    """Raises BundleError for weights with which processors without VNNI would saturate."""
+    import onnx
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+    from evm_deploy.graph.integer_weights import find_oversized_pairs
+
+    try:
+        oversized = find_oversized_pairs(onnx.load(model, load_external_data=False))
+    except (DecodeError, ValueError) as error:
+        raise BundleError(f"{model} cannot be read as ONNX ({first_line(error)}).", EXPORT_AGAIN) from error
+    if oversized:
+        raise BundleError(
+            f"the integers of {oversized[0]} in {model} are so large that processors without VNNI give wrong sums.",
+            "quantize the float bundle again.",
+        )
 
 
 def _options(*, library: bool, threads: int) -> Any:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from onnx import helper
 from torch import Tensor
 
+from evm_deploy.calib.onnx.scheme import quantise_weights
 from evm_deploy.graph import functions
 from evm_deploy.scan import native, reference
 from evm_deploy.tolerances import KERNEL_RELATIVE
@@ -25,15 +26,14 @@ CHANNELS = st.sampled_from([1, 3, 4, 7, 8, 15, 16, 33, 48, 100])
 
 
 def inputs_of(case: Any, zero: int, scale: float = 0.03) -> Inputs:
-    """The case with x_proj rounded to int8."""
-    x_proj = case.x_proj.numpy()
-    scales = np.abs(x_proj).max(1) / np.float32(127)  # (K, R+2N)
+    """The case with x_proj rounded to int8, as `quantize` does it."""
+    x_proj, scales = quantise_weights(case.x_proj.numpy(), (0, 2))
     rest = {name: getattr(case, name).numpy() for name in ("dt_proj", "dt_bias", "A", "D")}
     return {
         "x": case.x.numpy(),
         "x_scale": np.array(scale, np.float32),
         "x_zero_point": np.array(zero, np.uint8),
-        "x_proj": np.round(x_proj / scales[:, None]).astype(np.int8),
+        "x_proj": x_proj,
         "x_proj_scale": scales,
         **rest,
     }
@@ -101,6 +101,16 @@ def test_every_kernel(
 def test_the_body(make_scan_2d: Make, relative_error: Error, step: int, zero: int) -> None:
     inputs = inputs_of(make_scan_2d(2, 7, 6, 9, 4, 2, step), zero)
     assert relative_error(run(inputs, step, library=False), expected(inputs, step)) < 5 * KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("pair", [(64, 64), (127, 1), (-64, -64), (-127, -1), (127, -127)])
+def test_the_body_at_the_bound(make_scan_2d: Make, relative_error: Error, pair: tuple[int, int]) -> None:
+    """Neighbours of 128 together, on pixels of 255, are added exactly by every processor."""
+    inputs = inputs_of(make_scan_2d(1, 6, 6, 10, 4, 2, 2), 0)
+    inputs["x"] = np.full_like(inputs["x"], 100)  # all 255
+    inputs["x_proj"][:, 0::2], inputs["x_proj"][:, 1::2] = pair
+    inputs["x_proj_scale"] = np.full_like(inputs["x_proj_scale"], 1e-6)
+    assert relative_error(run(inputs, 2, library=False), expected(inputs, 2)) < 5 * KERNEL_RELATIVE
 
 
 @pytest.mark.skipif(not native.available(), reason="no native library")

@@ -28,6 +28,7 @@ from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
+from evm_deploy.graph.integer_weights import find_oversized_pairs
 from evm_deploy.tolerances import PARITY
 
 Progress = Callable[[str], None]
@@ -102,6 +103,11 @@ def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tupl
             correct_bias(layer, measured.means[name])
     parameters = write_integers(model, found, measured.ranges, scheme)
     proto = finished(model)
+    if oversized := find_oversized_pairs(proto):
+        raise CheckFailed(
+            f"the integers of {oversized[0]} exceed what every processor adds exactly.",
+            "report this with the output of `evm-deploy doctor`.",
+        )
     facts = {
         "layers": [layer.name for layer in found],
         "float_layers": [layer.name for layer in measured.layers if layer.name not in {each.name for each in found}],

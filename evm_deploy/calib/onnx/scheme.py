@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from evm_deploy.calib.onnx.layers import SCAN, Layer
 from evm_deploy.calib.ranges import Range
+from evm_deploy.graph.integer_weights import LARGEST, LARGEST_PAIR, add_pairs, arrange_as_multiplied
 
 
 @dataclass(frozen=True)
@@ -63,9 +64,6 @@ TENSORRT = Scheme(
     integer_scan=False,
     lookups=False,
 )
-LARGEST = 127  # of a weight: -128 has no counterpart
-# Without VNNI, x86 adds two neighbouring products of a uint8 and an int8 in 16 bits: 255 * 128 still fits.
-LARGEST_PAIR = 128
 
 
 def quantise_weights(
@@ -77,21 +75,9 @@ def quantise_weights(
     processor gives the same sums. It costs a tenth of a bit.
     """
     axes = (axis,) if isinstance(axis, int) else axis
-    others = tuple(i for i in range(weights.ndim) if i not in axes)
-    rows = weights.transpose(*axes, *_as_multiplied(others)).reshape(*(weights.shape[i] for i in axes), -1)
-    pairs = np.add.reduce(_padded(rows).reshape(*rows.shape[:-1], -1, 2), -1)
+    rows, pairs = arrange_as_multiplied(weights, axes), add_pairs(weights, axes)
     # half a step of rounding for each of the two
     largest = np.maximum(np.abs(rows).max(-1) / LARGEST, np.abs(pairs).max(-1) / (LARGEST_PAIR - 1))
     scales = np.maximum(np.where(largest > 0, largest, 1), least).astype(np.float32)
     along = scales.reshape([weights.shape[i] if i in axes else 1 for i in range(weights.ndim)])
     return np.clip(np.round(weights / along), -LARGEST, LARGEST).astype(np.int8), scales
-
-
-def _as_multiplied(axes: tuple[int, ...]) -> tuple[int, ...]:
-    """The order in which a kernel runs over the inputs of one output: of a convolution, channels within pixels."""
-    return axes if len(axes) < 3 else (*axes[1:], axes[0])
-
-
-def _padded(rows: npt.NDArray[np.float32]) -> npt.NDArray[np.float32]:
-    """To an even number of columns."""
-    return np.pad(rows, [(0, 0)] * (rows.ndim - 1) + [(0, rows.shape[-1] % 2)])

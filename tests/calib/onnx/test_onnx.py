@@ -208,6 +208,24 @@ def test_a_layer_that_is_not_on_integers_fails_the_check(quantized: Callable[...
         quantizer.check(liar, float_)
 
 
+@pytest.mark.parametrize("weight", ["layers.2.1.conv_pw.0.weight.quantized", "op.x_proj.quantized"])
+def test_integers_that_some_processors_add_wrongly_are_refused(
+    weight: str, quantized: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    """A bundle that was changed and sealed again: the hashes are right, the weights are not within the bound."""
+    bundle = quantized()
+    with write_bundle(tmp_path / "changed") as draft:
+        shutil.copytree(bundle.path, draft.path, dirs_exist_ok=True)
+        proto = onnx.load(bundle.model_path)
+        tensor = next(tensor for tensor in proto.graph.initializer if tensor.name.endswith(weight))
+        tensor.CopyFrom(onnx.numpy_helper.from_array(np.full(tensor.dims, 127, np.int8), tensor.name))
+        onnx.save(proto, draft.path / "model.onnx")
+        draft.seal(bundle.manifest)
+    for refused in (evm_deploy.verify, lambda path: evm_deploy.predict(path, [])):
+        with pytest.raises(BundleError, match=rf"integers of .*{weight}.*processors without VNNI"):
+            refused(tmp_path / "changed")
+
+
 def test_a_full_temporary_disk_is_not_the_model_s_fault(
     quantized: Callable[..., Bundle], small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
