@@ -17,7 +17,8 @@ import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
 from evm_deploy.folders import Kind, files_below, write_folder
-from evm_deploy.manifest import CheckpointRecord, IOSpec, Manifest, Preprocessing
+from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
+from evm_deploy.tasks import IOSpec
 
 __all__ = [
     "Bundle",

@@ -6,12 +6,12 @@ import functools
 import json
 import math
 import re
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import BundleError
 from evm_deploy.jsontext import dumps, first_problem
+from evm_deploy.tasks import TASKS, IOSpec, describe_image
 
 SCHEMA_VERSION = 1
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
@@ -20,26 +20,6 @@ IMAGENET_STD = (0.229, 0.224, 0.225)
 
 _STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
 _SHA256 = re.compile(r"[0-9a-f]{64}")
-
-
-@dataclass(frozen=True)
-class IOSpec:
-    """One input or output tensor. A dimension is a length, or the name of a length chosen at run time."""
-
-    __pydantic_config__: ClassVar[Any] = _STRICT
-
-    name: str
-    shape: tuple[int | str | None, ...]
-    dtype: Literal["float32", "float16", "uint8"]
-    layout: Literal["NCHW", "NHWC", "NC"]
-    meaning: Literal["image", "logits", "probabilities", "features"]
-    range: tuple[float, float] | None = None  # least and greatest value, where there is a bound
-
-    def fits(self, shape: Sequence[int], dtype: str) -> bool:
-        """Whether an array of this shape and dtype can be this tensor; an empty one never is."""
-        sides = zip(shape, self.shape, strict=False)
-        same = all(have == said or not isinstance(said, int) for have, said in sides)
-        return same and len(shape) == len(self.shape) and 0 not in shape and dtype == self.dtype
 
 
 @dataclass(frozen=True)
@@ -97,7 +77,7 @@ class Manifest:
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    task: Literal["classification", "backbone"]
+    task: str
     target: str
     precision: str
     model_file: str  # relative; a folder for targets whose model is one
@@ -131,15 +111,13 @@ class Manifest:
 
     def _check_tensors(self) -> None:
         """The input takes what the preprocessing gives, and the outputs are those of the task."""
-        h, w = self.preprocessing.image_size
-        image = ((1, h, w, 3), "uint8") if self.preprocessing.baked else ((1, 3, h, w), "float32")
-        if min(h, w) < SMALLEST_IMAGE or len(self.inputs) != 1 or not self.inputs[0].fits(*image):
-            raise ValueError(f"inputs do not take the preprocessed image, {image[1]} {image[0]}")
-        meanings = [spec.meaning for spec in self.outputs]
-        scores = meanings in (["logits"], ["probabilities"]) and len(self.outputs[0].shape) == 2
-        features = bool(meanings) and set(meanings) == {"features"}
-        if not (scores if self.task == "classification" else features):
-            raise ValueError(f"outputs ({', '.join(meanings)}) are not those of {self.task}")
+        size = self.preprocessing.image_size
+        image = describe_image(size, baked=self.preprocessing.baked)
+        if min(size) < SMALLEST_IMAGE or len(self.inputs) != 1 or not self.inputs[0].takes(image):
+            raise ValueError(f"inputs do not take the preprocessed image, {image.dtype} {image.shape}")
+        if self.task not in TASKS:
+            raise ValueError(f"task {self.task!r} is not one of {', '.join(TASKS)}")
+        TASKS[self.task].check_outputs(self.outputs)
 
     def to_json(self) -> str:
         """The text of `manifest.json`; equal manifests give equal text."""

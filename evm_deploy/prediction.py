@@ -10,8 +10,8 @@ import numpy.typing as npt
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.images import load_image, preprocess
-from evm_deploy.manifest import IOSpec
 from evm_deploy.runtimes import runtime_of
+from evm_deploy.tasks import IOSpec
 
 
 @dataclass(frozen=True)

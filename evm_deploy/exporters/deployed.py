@@ -9,8 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.manifest import IOSpec, Manifest, Preprocessing
+from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.models import EfficientVMamba, ModelConfig
+from evm_deploy.tasks import CLASSIFICATION, FEATURES, IOSpec, Shape, describe_image
 
 INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -65,23 +66,15 @@ def reference(model: EfficientVMamba, preprocessing: Preprocessing, *, softmax: 
 
 def io_specs(config: ModelConfig, options: ExportOptions) -> tuple[tuple[IOSpec, ...], tuple[IOSpec, ...]]:
     """The inputs and the outputs of the exported model."""
-    h, w = ("height", "width") if options.dynamic_size else options.image_size
+    size = ("height", "width") if options.dynamic_size else options.image_size
     batch = "batch" if options.dynamic_batch else 1
-    image = (
-        IOSpec(INPUT, (batch, h, w, 3), "uint8", "NHWC", "image", (0, 255))
-        if options.bake_preprocessing
-        else IOSpec(INPUT, (batch, 3, h, w), "float32", "NCHW", "image")
-    )
+    image = describe_image(size, batch, baked=options.bake_preprocessing)
     if config.num_classes is None:
         names = output_names(config, options)
-        return (image,), tuple(
-            IOSpec(name, (batch, config.dims[stage], *_feature_size(options, stage)), "float32", "NCHW", "features")
-            for name, stage in zip(names, config.outputs, strict=True)
-        )
-    scores = (batch, config.num_classes)
-    if options.gives_probabilities:
-        return (image,), (IOSpec(PROBABILITIES, scores, "float32", "NC", "probabilities", (0.0, 1.0)),)
-    return (image,), (IOSpec(LOGITS, scores, "float32", "NC", "logits"),)
+        maps: list[Shape] = [(batch, config.dims[stage], *_feature_size(options, stage)) for stage in config.outputs]
+        return (image,), FEATURES.describe_outputs(maps, names)
+    scores = [(batch, config.num_classes)]
+    return (image,), CLASSIFICATION.describe_outputs(scores, softmax=options.gives_probabilities)
 
 
 def output_names(config: ModelConfig, options: ExportOptions) -> list[str]:

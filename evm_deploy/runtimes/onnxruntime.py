@@ -17,7 +17,9 @@ from evm_deploy.scan import native
 EXPORT_AGAIN = "export the model again."
 STOCK, LIBRARY = "onnxruntime", "onnxruntime + evm_ops"
 NO_LIBRARY = "the operator library is not built here: only the portable form was run (see `evm-deploy doctor`)"
-TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
+TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)"} | {
+    name: f"tensor({name})" for name in ("uint8", "int32", "int64")
+}
 
 
 def ways(bundle: Bundle) -> Ways:

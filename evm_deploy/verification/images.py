@@ -9,7 +9,8 @@ import numpy.typing as npt
 
 from evm_deploy.errors import InputError
 from evm_deploy.images import load_image, preprocess
-from evm_deploy.manifest import IOSpec, Manifest
+from evm_deploy.manifest import Manifest
+from evm_deploy.tasks import IOSpec
 
 MAX_REAL = 64  # of a folder, the first in the order of their names
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}

@@ -7,11 +7,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
-from evm_deploy.manifest import IOSpec, Manifest
+from evm_deploy.manifest import Manifest
 from evm_deploy.runtimes.mil.features import Feature
 from evm_deploy.runtimes.mil.literals import labels
 from evm_deploy.runtimes.mil.problems import damaged
 from evm_deploy.runtimes.mil.program import Function, Model
+from evm_deploy.tasks import IOSpec
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,8 @@ import dataclasses
 
 from evm_deploy.bundle import Manifest
 from evm_deploy.exporters.tensorrt.shapes import BATCHES, Profile, profile
-from evm_deploy.manifest import IOSpec, Preprocessing
+from evm_deploy.manifest import Preprocessing
+from evm_deploy.tasks import IOSpec
 
 
 def of(manifest: Manifest, *shape: int | str, baked: bool = False) -> Profile:
