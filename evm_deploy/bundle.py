@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
-import hashlib
 import io
 import json
 import os
@@ -16,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
+from evm_deploy.files import find_file, read_file, read_text, sha256_file
 from evm_deploy.folders import Kind, files_below, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec
@@ -28,7 +28,6 @@ __all__ = [
     "Manifest",
     "Preprocessing",
     "Sample",
-    "sha256_file",
     "write_bundle",
 ]
 
@@ -63,7 +62,7 @@ class Bundle:
         root = Path(path)
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():
-            if sha256_file(_regular_file(root, name)) != digest:
+            if sha256_file(find_file(root, name, _damaged)) != digest:
                 raise BundleError(
                     f"{name} in {root} is not the file that was exported (its sha256 differs).", "export it again."
                 )
@@ -87,11 +86,8 @@ class Bundle:
         """The class names in order, or None where the bundle has none. Raises BundleError: not one for each class."""
         if self.manifest.labels is None:
             return None
-        path = self._bounded(self.manifest.labels, LABELS_BYTES)
-        try:
-            labels = tuple(path.read_text(encoding="utf-8").splitlines())
-        except UnicodeDecodeError:
-            raise BundleError(f"{path} is not UTF-8 text.", "export the model again.") from None
+        path = find_file(self.path, self.manifest.labels, _damaged)
+        labels = tuple(read_text(path, LABELS_BYTES, _damaged).splitlines())
         classes = self.manifest.outputs[0].shape[-1]
         if self.manifest.task == "classification" and isinstance(classes, int) and len(labels) != classes:
             raise BundleError(f"{self.path} has {len(labels)} labels for {classes} classes.", "export it again.")
@@ -116,7 +112,7 @@ class Bundle:
                 raise BundleError(f"{self.path} does not list {name} among its files.", "export the model again.")
 
     def _array(self, name: str, spec: IOSpec) -> npt.NDArray[np.generic]:
-        path = self._bounded(name, SAMPLE_BYTES)
+        path = find_file(self.path, name, _damaged, limit=SAMPLE_BYTES)
         try:  # a mapping allocates nothing on the word of a header that promises more than the file has
             array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, OSError) as error:
@@ -125,12 +121,6 @@ class Bundle:
             what = f"{array.dtype} {array.shape}"
             raise BundleError(f"{path} is {what}, but {spec.name} is {spec.dtype} {spec.shape}.", "export it again.")
         return array
-
-    def _bounded(self, name: str, limit: int) -> Path:
-        path = _regular_file(self.path, name)
-        if path.stat().st_size > limit:
-            raise BundleError(f"{path} has more than {limit} bytes.", "export the model again.")
-        return path
 
 
 @dataclass(frozen=True)
@@ -178,15 +168,6 @@ def write_bundle(out: str | os.PathLike[str], overwrite: bool = False) -> Iterat
         yield Draft(folder)
 
 
-def sha256_file(path: str | os.PathLike[str]) -> str:
-    """The sha256 of a file's bytes, as 64 hexadecimal digits."""
-    digest = hashlib.sha256()
-    with Path(path).open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()
-
-
 def _output_names(count: int) -> tuple[str, ...]:
     if count == 1:
         return ("sample/output.npy",)
@@ -199,22 +180,11 @@ def _read_manifest(root: Path) -> bytes:
         raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")
     if not (root / MANIFEST).exists():
         raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", "name a folder that export wrote.")
-    path = _regular_file(root, MANIFEST)
-    if path.stat().st_size > MANIFEST_BYTES:
-        raise BundleError(f"{path} has more than {MANIFEST_BYTES} bytes.", "export the model again.")
-    return path.read_bytes()
+    return read_file(find_file(root, MANIFEST, _damaged), MANIFEST_BYTES, _damaged)
 
 
-def _regular_file(root: Path, name: str) -> Path:
-    """The path of `name`, which is a regular file reached through no link below `root`."""
-    path = root
-    for part in name.split("/"):
-        path = path / part
-        if path.is_symlink():
-            raise BundleError(f"{name} in {root} is a link, which may leave the folder.", "export the model again.")
-    if not path.is_file():
-        raise BundleError(f"{name} is missing from {root}.", "copy the whole folder, or export the model again.")
-    return path
+def _damaged(cause: str) -> BundleError:
+    return BundleError(cause, "copy the whole folder, or export the model again.")
 
 
 def _listed(root: Path) -> set[str]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import secrets
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
+from evm_deploy.files import cannot_write, name_draft
 
 _ASIDE = {".DS_Store"}  # put into folders by a system, not by their user
 
@@ -36,7 +36,7 @@ def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = Fals
     target = Path(os.path.realpath(out))
     check_free(target, kind, overwrite)
     made = _missing_parents(target)
-    draft = target.parent / f".{target.name}.{secrets.token_hex(4)}.partial"
+    draft = name_draft(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         draft.mkdir()
@@ -50,7 +50,7 @@ def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = Fals
         for folder in made:
             with contextlib.suppress(OSError):  # not made yet, or somebody put something into it meanwhile
                 folder.rmdir()
-        if isinstance(error, OSError) and (reason := _cannot_write(error, draft, target)):
+        if isinstance(error, OSError) and (reason := _explain(error, draft, target)):
             raise reason from error
         raise
 
@@ -119,16 +119,18 @@ def _move(source: Path, target: Path) -> None:
             shutil.rmtree(old, ignore_errors=True)
 
 
-def _cannot_write(error: OSError, draft: Path, target: Path) -> OutputError | None:
+def _explain(error: OSError, draft: Path, target: Path) -> OutputError | None:
     """An OSError of the destination as ours; None for one that has to do with another file."""
     folder = isinstance(error, shutil.Error)  # of copying one: it has no errno, and a list of reasons
-    if error.errno in (errno.ENOSPC, errno.EDQUOT) or (folder and os.strerror(errno.ENOSPC) in str(error)):
-        return OutputError(f"the disk is full: {target} is not written.", "free some space, or choose another --out.")
+    if folder and os.strerror(errno.ENOSPC) in str(error):
+        return cannot_write(str(target), OSError(errno.ENOSPC, str(error)))
     if folder:
-        return OutputError(f"{target} cannot be written.", "choose an --out that you can write to.")
+        return OutputError(f"{target} cannot be written.", "choose another --out.")
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return cannot_write(str(target), error)
     named = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike)))
     places = [Path(os.fsdecode(name)) for name in named]
     ours = (draft, target, *target.parents)
     if any(place in ours or draft in place.parents for place in places):
-        return OutputError(f"{target} cannot be written ({error.strerror}).", "choose an --out that you can write to.")
+        return cannot_write(str(target), error)
     return None

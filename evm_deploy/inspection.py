@@ -9,8 +9,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from evm_deploy.bundle import MANIFEST, Bundle, IOSpec, sha256_file
+from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
 from evm_deploy.errors import InputError
+from evm_deploy.files import sha256_file
 
 if TYPE_CHECKING:
     import onnx

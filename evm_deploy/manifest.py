@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import BundleError
+from evm_deploy.files import check_relative
 from evm_deploy.jsontext import dumps, first_problem
 from evm_deploy.tasks import TASKS, IOSpec, describe_image
 
@@ -144,13 +145,6 @@ class Manifest:
             reason = ": ".join(filter(None, first_problem(error)))
             raise BundleError(f"manifest.json is not valid: {reason}.", fix) from None
         return manifest
-
-
-def check_relative(name: str) -> None:
-    """Raises ValueError unless `name` is a plain relative path with `/`, on every system, that stays in its folder."""
-    bad = any(ord(char) < 32 or char in '\\:*?"<>|' for char in name)
-    if bad or any(part in ("", ".", "..") for part in name.split("/")):
-        raise ValueError(f"{name!r} leaves the bundle's folder or is not a portable relative path")
 
 
 @functools.cache

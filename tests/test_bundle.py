@@ -14,9 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Preprocessing, Sample, sha256_file, write_bundle
+from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Preprocessing, Sample, write_bundle
 from evm_deploy.errors import BundleError, OutputError
-from evm_deploy.manifest import Manifest, check_relative
+from evm_deploy.files import check_relative, sha256_file
+from evm_deploy.manifest import Manifest
 
 Maker = Callable[..., Bundle]
 

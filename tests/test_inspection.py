@@ -9,9 +9,10 @@ import pytest
 import torch
 from onnx import TensorProto, helper
 
-from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.bundle import Bundle
 from evm_deploy.cli import main
 from evm_deploy.errors import InputError
+from evm_deploy.files import sha256_file
 from evm_deploy.inspection import inspect
 from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
 

@@ -21,9 +21,9 @@ from safetensors.torch import save_file
 
 import evm_deploy
 from evm_deploy import Bundle, EfficientVMamba, ExportOptions
-from evm_deploy.bundle import sha256_file
 from evm_deploy.cli import main
 from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, InputError, OptionError
+from evm_deploy.files import sha256_file
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 

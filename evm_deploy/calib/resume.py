@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
-import errno
 import hashlib
 import io
 import json
-import secrets
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -19,7 +16,7 @@ import numpy as np
 
 from evm_deploy.calib.statistics import HALF, TensorStatistics
 from evm_deploy.data.samples import Samples, Seen
-from evm_deploy.errors import OutputError
+from evm_deploy.files import read_file, write_file
 
 MAGIC = b"evm-deploy calibration 1\n"
 LARGEST = 1 << 31  # bytes when unpacked: a thousand tensors take a tenth of it
@@ -48,21 +45,8 @@ def store(path: Path, identity: str, done: int, samples: Samples, statistics: St
     arrays: dict[str, Any] = {f"{i} {field}": array for i, state in enumerate(states) for field, array in state.items()}
     np.savez(buffer, **arrays)
     packed = zlib.compress(json.dumps(head).encode() + b"\n" + buffer.getvalue(), 1)
-    partial = path.with_name(f".{path.name}.{secrets.token_hex(4)}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial.write_bytes(MAGIC + hashlib.sha256(packed).digest() + packed)
-        partial.replace(path)
-    except BaseException as error:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
-        if not isinstance(error, OSError):
-            raise
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            cause = f"the disk is full: the calibration cache {path} is not written."
-            raise OutputError(cause, "free some space, or choose another place for the cache.") from error
-        cause = f"the calibration cache {path} cannot be written ({error.strerror})."
-        raise OutputError(cause, "choose a place for the cache that you can write to.") from error
+    content = MAGIC + hashlib.sha256(packed).digest() + packed
+    write_file(path, content, "place for the cache", f"the calibration cache {path}")
 
 
 def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], None]) -> tuple[int, Statistics] | None:
@@ -70,13 +54,13 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
 
     `samples` is told what was read of it before.
     """
+    if not path.exists():
+        return None
     try:
         head, statistics = _read(path)
         done = int(head["done"])
         seen = {int(at): Seen(bytes.fromhex(digest), skipped) for at, digest, skipped in head["seen"]}
         theirs, complete = head["identity"], len(seen) == done and list(statistics) == head["names"]
-    except FileNotFoundError:
-        return None
     except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         progress(f"the calibration cache {path} cannot be read ({reason}): starting anew")
@@ -94,10 +78,10 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
 
 def _read(path: Path) -> tuple[Any, Statistics]:
     """The head and the statistics. Raises ValueError and its like for anything that `store` does not write."""
-    with path.open("rb") as file:
-        if file.read(len(MAGIC)) != MAGIC:
-            raise ValueError("it is not one")
-        digest, packed = file.read(32), file.read(LARGEST)
+    content = read_file(path, LARGEST, ValueError)
+    if not content.startswith(MAGIC):
+        raise ValueError("it is not one")
+    digest, packed = content[len(MAGIC) :][:32], content[len(MAGIC) + 32 :]
     if hashlib.sha256(packed).digest() != digest:
         raise ValueError("it is damaged")
     text, arrays = zlib.decompressobj().decompress(packed, LARGEST).split(b"\n", 1)

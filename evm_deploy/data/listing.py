@@ -10,6 +10,7 @@ from pathlib import Path
 
 from evm_deploy.data.sources import Entry
 from evm_deploy.errors import InputError
+from evm_deploy.files import read_text
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
@@ -67,12 +68,7 @@ def list_file(path: Path) -> list[Entry]:
 
 
 def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
-    if path.stat().st_size > LIST_BYTES:
-        raise InputError(f"{path} has more than {LIST_BYTES} bytes.", "name a text file with one image a line.")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not UTF-8 text.", "save it as UTF-8, one image a line.") from None
+    lines = read_text(path, LIST_BYTES, _cannot_use, "utf-8-sig").splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -83,6 +79,10 @@ def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
         if number == 1 and path.suffix.lower() == ".csv" and not name.lower().endswith(SUFFIXES):
             continue  # names of columns
         yield number, (name, label)
+
+
+def _cannot_use(cause: str) -> InputError:
+    return InputError(cause, "name a UTF-8 text file with one image a line.")
 
 
 def _split(line: str, suffix: str) -> tuple[str, str | None]:

@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.bundle import sha256_file
 from evm_deploy.errors import ImageError
+from evm_deploy.files import sha256_file
 from evm_deploy.images import UInt8, load_image
 
 Array = npt.NDArray[Any]

@@ -137,7 +137,7 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
 
 def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
     """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
-    from evm_deploy.bundle import sha256_file
+    from evm_deploy.files import sha256_file
     from evm_deploy.models.checkpoint import read_checkpoint
 
     if not path.is_file():

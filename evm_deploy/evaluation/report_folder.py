@@ -1,19 +1,18 @@
 """A report as a folder: the JSON that --json prints, and tables that a spreadsheet opens."""
 
-import contextlib
 import csv
 import io
 import os
-import secrets
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
 from evm_deploy.errors import OutputError
 from evm_deploy.evaluation.report import EvaluationReport
+from evm_deploy.folders import Kind, write_folder
 from evm_deploy.jsontext import dumps
 
 JSON, CLASSES = "evaluation.json", "per_class.csv"
+KIND = Kind("report", JSON, lambda folder: ())  # none is replaced
 
 
 def check_free(out: Path) -> None:
@@ -28,10 +27,7 @@ def check_free(out: Path) -> None:
 def write(report: EvaluationReport, out: Path) -> None:
     """Writes the folder, whole or not at all. Raises OutputError: it is there, or the disk is full."""
     check_free(out)
-    draft = out.absolute().parent / f".{out.name}.{secrets.token_hex(4)}.partial"
-    made = [folder for folder in draft.parents if not folder.exists()]  # innermost first
-    try:
-        draft.mkdir(parents=True)
+    with write_folder(out, KIND) as draft:
         _write(draft / JSON, dumps(report.to_dict()))
         for index, row in enumerate(report.rows):
             if row.confusion is not None:
@@ -40,14 +36,6 @@ def write(report: EvaluationReport, out: Path) -> None:
                 _write(draft / f"confusion_{index}.csv", _csv(table))
         if any(row.per_class for row in report.rows):
             _write(draft / CLASSES, _csv(_classes(report)))
-        draft.rename(out.absolute())
-    except OSError as error:
-        raise OutputError(f"{out} cannot be written ({error.strerror or error}).", "choose another --out.") from error
-    finally:
-        with contextlib.suppress(OSError):
-            shutil.rmtree(draft, ignore_errors=True)
-            for folder in made:
-                folder.rmdir()  # only where it is empty: nothing was written
 
 
 def _classes(report: EvaluationReport) -> Iterable[list[str]]:

@@ -1,7 +1,6 @@
 """From a checkpoint file to a network: the weights are found, renamed, checked and read for their configuration."""
 
 import dataclasses
-import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,6 +10,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.errors import CheckpointError, OptionError
+from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.efficientvmamba.config import ModelConfig
 from evm_deploy.models.efficientvmamba.fold import fold as fold_model
@@ -88,14 +88,10 @@ def _sha256(path: Path) -> str:
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file.", "Pass the checkpoint file itself.")
-    digest = hashlib.sha256()
     try:
-        with path.open("rb") as file:
-            while chunk := file.read(tensor_files.CHUNK):
-                digest.update(chunk)
+        return sha256_file(path)
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
-    return digest.hexdigest()
 
 
 def _container(path: Path, content: Any, key: str | None) -> tuple[str | None, Mapping[Any, Any]]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 import shutil
 import stat
 import zipfile
@@ -12,8 +11,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from evm_deploy.errors import BundleError, OutputError, first_line
+from evm_deploy.files import check_relative, replace_file
 from evm_deploy.folders import files_below
-from evm_deploy.manifest import check_relative
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 from evm_deploy.packaging.index import LARGEST, Index
 
@@ -31,15 +30,10 @@ def write_files(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]
     """
     for target in targets:
         _check_free(target, overwrite)
-    drafts = [target.with_name(f".{target.name}.{secrets.token_hex(4)}.partial") for target in targets]
-    try:
-        yield drafts
-        for draft, target in zip(drafts, targets, strict=True):
+    with contextlib.ExitStack() as stack:
+        yield [stack.enter_context(replace_file(target)) for target in targets]
+        for target in targets:
             _check_free(target, overwrite)
-            draft.replace(target)
-    finally:
-        for draft in drafts:
-            draft.unlink(missing_ok=True)
 
 
 def write(folder: Path, out: Path, top: str) -> None:

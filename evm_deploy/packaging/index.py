@@ -6,11 +6,12 @@ import functools
 import json
 import re
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 from evm_deploy.errors import BundleError
+from evm_deploy.files import check_relative, find_file, read_file
 from evm_deploy.jsontext import dumps, first_problem
-from evm_deploy.manifest import check_relative
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 
 SCHEMA_VERSION = 1
@@ -100,6 +101,17 @@ class Index:
             reason = ": ".join(filter(None, first_problem(error)))
             raise BundleError(f"{INDEX} is not valid: {reason}.", _FIX) from None
         return index
+
+
+def read_index(folder: Path, shown: Path) -> Index:
+    """The index of the package in `folder`, which is called `shown` in errors. Raises BundleError: there is none."""
+    if not (folder / INDEX).exists():
+        raise BundleError(f"{shown} is no package: it has no {INDEX}.", "name what `evm-deploy package` wrote.")
+    return Index.from_json(read_file(find_file(folder, INDEX, _damaged, shown=shown), LARGEST, _damaged))
+
+
+def _damaged(cause: str) -> BundleError:
+    return BundleError(cause, _FIX)
 
 
 @functools.cache

@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, cast
 
-from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
-from evm_deploy.errors import BundleError, InputError, OptionError
+from evm_deploy.bundle import MANIFEST, Bundle
+from evm_deploy.errors import InputError, OptionError
+from evm_deploy.files import sha256_file
 from evm_deploy.folders import Kind, check_free, check_outside, files_below, write_folder
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, Named, Say
-from evm_deploy.packaging.index import LARGEST, FileRecord, Index, ModelRecord
+from evm_deploy.packaging.index import FileRecord, Index, ModelRecord, read_index
 from evm_deploy.packaging.licences import write_licences
 from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 from evm_deploy.packaging.readme import readme
@@ -149,10 +150,7 @@ def _hashes(folder: Path) -> dict[str, FileRecord]:
 
 def _listed(root: Path) -> set[str]:
     """The names of all files of the package at `root`."""
-    path = root / INDEX
-    if path.is_symlink() or path.stat().st_size > LARGEST:
-        raise BundleError(f"{path} is no index.", "name the folder that `evm-deploy package` wrote.")
-    return Index.from_json(path.read_bytes()).files.keys() | {INDEX, SIGNATURE}
+    return read_index(root, root).files.keys() | {INDEX, SIGNATURE}
 
 
 KIND = Kind("package", INDEX, _listed)

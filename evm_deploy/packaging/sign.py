@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.files import digest_file, read_text
 from evm_deploy.optional import library
 
 if TYPE_CHECKING:
@@ -83,7 +84,7 @@ def read_public_key(text: str) -> PublicKey:
 
 def sign_file(path: Path, signature: Path, key: SecretKey, name: str) -> None:
     """Writes the signature of the file at `path`, which will be called `name`. Equal files have equal signatures."""
-    signed = key.key.sign(_hash(path))
+    signed = key.key.sign(digest_file(path, "blake2b"))
     trusted = f"file:{name}\thashed"
     both = key.key.sign(signed + trusted.encode())
     lines = (
@@ -112,7 +113,7 @@ def check_file(path: Path, signature: Path, key: PublicKey) -> str:
     if number != key.number:
         raise CheckFailed(f"{signature} was made with another key.", "use the key of who made the package.")
     try:
-        key.key.verify(signed, _hash(path))
+        key.key.verify(signed, digest_file(path, "blake2b"))
         key.key.verify(_payload(lines[3], wrong, 64, _SIGNATURE_FIX), signed + trusted.encode())
     except exceptions.InvalidSignature:
         raise CheckFailed(f"{path} is not the file that was signed.", _SIGNATURE_FIX) from None
@@ -152,13 +153,7 @@ def _password(path: Path) -> str:
 def _text(path: Path, what: str, fix: str) -> str:
     if not path.is_file():
         raise InputError(f"{path} is no file, so there is no {what}.", fix)
-    try:
-        with path.open("rb") as file:
-            return file.read(_LARGEST).decode()
-    except UnicodeDecodeError:
-        raise InputError(f"{path} is not a minisign {what}.", fix) from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read ({error.strerror}).", fix) from None
+    return read_text(path, _LARGEST, lambda cause: InputError(cause, fix))
 
 
 def _payload(text: str, wrong: str, length: int, fix: str = _KEY_FIX) -> bytes:
@@ -180,11 +175,3 @@ def _split(data: bytes, *lengths: int) -> list[bytes]:
         parts.append(data[start : start + length])
         start += length
     return parts
-
-
-def _hash(path: Path) -> bytes:
-    digest = hashlib.blake2b()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.digest()

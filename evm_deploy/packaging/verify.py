@@ -9,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
-from evm_deploy.errors import BundleError, CheckFailed
+from evm_deploy.bundle import MANIFEST, Bundle
+from evm_deploy.errors import CheckFailed
+from evm_deploy.files import find_file, sha256_file
 from evm_deploy.folders import files_below
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, SIGNATURE, Named
-from evm_deploy.packaging.index import LARGEST, Index
+from evm_deploy.packaging.index import Index, read_index
 
 if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
@@ -72,7 +73,7 @@ def opened(path: Path, public_key: str | None = None) -> Iterator[tuple[Verified
         folder = path
         if path.is_file():
             folder = archive.unpack(path, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evm-package-"))))
-        index = _read_index(folder, path)
+        index = read_index(folder, path)
         comment = _check_signature(folder, key)
         _check_files(folder, index, path)
         models = [Named(name, Bundle.open(folder / model.folder)) for name, model in sorted(index.models.items())]
@@ -92,15 +93,6 @@ def opened(path: Path, public_key: str | None = None) -> Iterator[tuple[Verified
         )
 
 
-def _read_index(folder: Path, path: Path) -> Index:
-    index = folder / INDEX
-    if not folder.is_dir() or not index.is_file():
-        raise BundleError(f"{path} is no package: it has no {INDEX}.", "name what `evm-deploy package` wrote.")
-    if index.is_symlink() or index.stat().st_size > LARGEST:
-        raise BundleError(f"{INDEX} in {path} is a link, or has more than {LARGEST} bytes.", _FIX)
-    return Index.from_json(index.read_bytes())
-
-
 def _check_signature(folder: Path, key: sign.PublicKey | None) -> str | None:
     if key is None:
         return None
@@ -112,11 +104,7 @@ def _check_signature(folder: Path, key: sign.PublicKey | None) -> str | None:
 def _check_files(folder: Path, index: Index, path: Path) -> None:
     """Raises CheckFailed for the first file that is not as the index says, or is not in it."""
     for name, record in index.files.items():
-        file = folder / name
-        if any(place.is_symlink() for place in (file, *file.parents) if folder in place.parents):
-            raise CheckFailed(f"{name} in {path} is a link, which may leave the package.", _FIX)
-        if not file.is_file():
-            raise CheckFailed(f"{name} is missing from {path}.", _FIX)
+        file = find_file(folder, name, lambda cause: CheckFailed(cause, _FIX), shown=path)
         if file.stat().st_size != record.bytes or sha256_file(file) != record.sha256:
             raise CheckFailed(f"{name} in {path} is not the file that was packaged (its sha256 differs).", _FIX)
     known = index.files.keys() | {INDEX, SIGNATURE}

@@ -8,7 +8,7 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
-from evm_deploy.bundle import sha256_file
+from evm_deploy.files import sha256_file
 from evm_deploy.jsontext import dumps
 from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions

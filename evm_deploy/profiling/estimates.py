@@ -5,8 +5,9 @@ import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
+from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError
+from evm_deploy.files import sha256_file
 from evm_deploy.profiling import operators, roofline
 from evm_deploy.profiling.estimate import estimate
 from evm_deploy.profiling.peaks import Peak, peak

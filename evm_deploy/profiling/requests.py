@@ -6,7 +6,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
+from evm_deploy.bundle import MANIFEST, Bundle
+from evm_deploy.files import sha256_file
 from evm_deploy.jsontext import dumps, utf8_name
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.tolerances import allowed

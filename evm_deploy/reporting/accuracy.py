@@ -9,6 +9,7 @@ from pathlib import Path, PureWindowsPath
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from evm_deploy.errors import InputError
+from evm_deploy.files import read_file
 from evm_deploy.jsontext import first_problem
 from evm_deploy.profiling.report import Result
 
@@ -77,13 +78,7 @@ def read(path: Path) -> tuple[Accuracy, ...]:
     from pydantic import ValidationError
 
     file = path / "evaluation.json" if path.is_dir() else path
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-    except OSError as error:
-        raise InputError(f"{file} cannot be read ({error.strerror or error}).", FIX) from error
-    if len(content) > LARGEST:
-        raise InputError(f"{file} has more than {LARGEST} bytes.", FIX)
+    content = read_file(file, LARGEST, lambda cause: InputError(cause, FIX))
     try:
         evaluation = _adapter().validate_json(content)
     except ValidationError as error:

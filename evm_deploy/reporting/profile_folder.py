@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import re
-import secrets
 from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy import folders
 from evm_deploy.calib.plots import FIGURES
 from evm_deploy.errors import InputError, OutputError
+from evm_deploy.files import read_file, write_file
 from evm_deploy.optional import library
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
@@ -103,17 +103,7 @@ def write_page(
     from evm_deploy.reporting import html
 
     check_page(out, overwrite)
-    path = Path(os.path.realpath(out))
-    draft = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}.partial")
-    content = html.render(reports, known, notes)
-    try:
-        _text(draft, content)
-        draft.replace(path)
-    except OSError as error:
-        reason = error.strerror or error
-        raise OutputError(f"{path} cannot be written ({reason}).", "choose another --html.") from error
-    finally:
-        draft.unlink(missing_ok=True)
+    write_file(Path(os.path.realpath(out)), html.render(reports, known, notes), "--html")
 
 
 def read(paths: Sequence[str | os.PathLike[str]]) -> list[ProfileReport]:
@@ -129,11 +119,7 @@ def read(paths: Sequence[str | os.PathLike[str]]) -> list[ProfileReport]:
 
 def load(file: Path) -> ProfileReport:
     """The profile in one file, as it stands there. Raises InputError."""
-    try:
-        with file.open("rb") as stream:
-            content = stream.read(LARGEST + 1)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
-        raise InputError(f"{file} cannot be read ({getattr(error, 'strerror', None) or error}).", FIX) from error
+    content = read_file(file, LARGEST, lambda cause: InputError(cause, FIX))
     return ProfileReport.from_json(content, str(file))
 
 

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 import os
-import secrets
 import shutil
 import subprocess
 import tarfile
@@ -11,9 +10,11 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from evm_deploy.bundle import sha256_file
-from evm_deploy.errors import InputError, MissingToolError
-from evm_deploy.exporters.tensorrt import cache
+from evm_deploy import caches
+from evm_deploy.caches import find_cache_folder
+from evm_deploy.errors import InputError, MissingToolError, OutputError
+from evm_deploy.files import read_file, sha256_file
+from evm_deploy.folders import Kind, write_folder
 
 VARIABLE = "EVM_DEPLOY_ORT_WEB"
 VERSION = "1.30.0"
@@ -45,7 +46,7 @@ def files(say: Say = lambda stage: None) -> dict[str, Path]:
     given = os.environ.get(VARIABLE)
     if given:
         return _given(Path(given).expanduser())
-    kept = cache.folder() / f"onnxruntime-web-{VERSION}"
+    kept = find_cache_folder() / f"onnxruntime-web-{VERSION}"
     if not _complete(kept):
         say(f"fetching {PACKAGE}")
         _keep(_unpacked(_packed()), kept)
@@ -54,9 +55,9 @@ def files(say: Say = lambda stage: None) -> dict[str, Path]:
 
 def _given(place: Path) -> dict[str, Path]:
     if place.is_file():  # unpacked where a fetched one would be
-        kept = cache.folder() / f"onnxruntime-web-{VERSION}"
+        kept = find_cache_folder() / f"onnxruntime-web-{VERSION}"
         if not _complete(kept):
-            _keep(_unpacked(_checked(_bounded(place), InputError)), kept)
+            _keep(_unpacked(_checked(place, InputError)), kept)
         return {name: kept / name for name in FILES}
     for folder in (place, place / "dist", place / "node_modules" / "onnxruntime-web" / "dist"):
         if _complete(folder):
@@ -90,17 +91,15 @@ def _packed() -> bytes:
         if reason or len(made) != 1:
             fix = f"connect to the network, or set {VARIABLE} to a folder with the dist files of {PACKAGE}."
             raise MissingToolError(f"npm cannot fetch {PACKAGE} ({reason or 'it wrote nothing'}).", fix)
-        return _checked(_bounded(made[0]), MissingToolError)
+        return _checked(made[0], MissingToolError)
 
 
-def _bounded(path: Path) -> bytes:
-    with path.open("rb") as file:
-        return file.read(LARGEST + 1)
-
-
-def _checked(data: bytes, error: type[InputError] | type[MissingToolError]) -> bytes:
+def _checked(path: Path, error: type[InputError] | type[MissingToolError]) -> bytes:
+    """The bytes of the package. Raises `error`: it is another."""
+    fix = f"fetch it again: npm pack {PACKAGE}"
+    data = read_file(path, LARGEST, lambda cause: error(cause, fix))
     if base64.b64encode(hashlib.sha512(data).digest()).decode() != INTEGRITY:
-        raise error(f"the package is not {PACKAGE} (its sha512 differs).", f"fetch it again: npm pack {PACKAGE}")
+        raise error(f"the package is not {PACKAGE} (its sha512 differs).", fix)
     return data
 
 
@@ -119,16 +118,12 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
 
 def _keep(found: dict[str, bytes], folder: Path) -> None:
     """Into the cache, whole or not at all. Raises MissingToolError where it cannot be written."""
-    partial = folder.with_name(f".{folder.name}.{secrets.token_hex(4)}.partial")
+    kind = Kind("cache", next(iter(FILES)), lambda folder: FILES)
     try:
-        partial.mkdir(parents=True)
-        for name, data in found.items():
-            (partial / name).write_bytes(data)
-        if folder.exists():  # incomplete, or damaged
-            shutil.rmtree(folder)
-        partial.rename(folder)
-    except OSError as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        with write_folder(folder, kind, overwrite=True) as draft:  # what is there is incomplete, or damaged
+            for name, data in found.items():
+                (draft / name).write_bytes(data)
+    except OutputError as error:
         if not _complete(folder):  # or another process was faster
-            fix = f"free some space, or set {cache.VARIABLE} to a folder that can be written."
-            raise MissingToolError(f"{folder} cannot be written ({error.strerror or error}).", fix) from error
+            fix = f"free some space, or set {caches.VARIABLE} to a folder that can be written."
+            raise MissingToolError(error.cause, fix) from error

@@ -11,18 +11,18 @@ import pytest
 from safetensors.torch import save_file
 
 import evm_deploy
-from evm_deploy import ExportOptions, export
+from evm_deploy import ExportOptions, caches, export
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib import tensorrt
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import read_samples
-from evm_deploy.exporters.tensorrt import cache, libraries
+from evm_deploy.exporters.tensorrt import libraries
 from evm_deploy.exporters.tensorrt.export import Wishes
 
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(caches.VARIABLE, str(tmp_path / "cache"))
 
 
 @pytest.fixture

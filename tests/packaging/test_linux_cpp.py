@@ -134,7 +134,7 @@ def test_a_wrong_golden_pair_fails(place: Path, tmp_path: Path) -> None:
     output = bundle / "sample/output.npy"
     np.save(output, np.load(output) + np.float32(0.01))
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"]["sample/output.npy"] = evm_deploy.bundle.sha256_file(output)
+    manifest["files"]["sample/output.npy"] = evm_deploy.files.sha256_file(output)
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     found = evm_run(place, "--golden", bundle)
     assert found.returncode == 1
@@ -155,7 +155,7 @@ def test_a_profile(place: Path, tmp_path: Path) -> None:
     first = report.results[0]
     assert first.golden
     assert first.golden.passed
-    assert first.sha256 == evm_deploy.bundle.sha256_file(bundle / "manifest.json")
+    assert first.sha256 == evm_deploy.files.sha256_file(bundle / "manifest.json")
     assert first.memory
     assert first.memory.peak_bytes > first.size_bytes
     assert report.method.interleaved
@@ -311,14 +311,14 @@ def test_hashes(place: Path, tmp_path: Path) -> None:
     for length in (0, 1, 55, 56, 57, 63, 64, 65, 119, 120, 1000):
         path = tmp_path / "data"
         path.write_bytes(bytes(i * 7 % 256 for i in range(length)))
-        assert driver(place, "sha256", path).stdout.decode().strip() == evm_deploy.bundle.sha256_file(path)
+        assert driver(place, "sha256", path).stdout.decode().strip() == evm_deploy.files.sha256_file(path)
 
 
 def test_a_model_that_onnxruntime_refuses(place: Path, tmp_path: Path) -> None:
     bundle = copied(place, tmp_path)
     (bundle / "model.onnx").write_bytes(b"no model")
     manifest = json.loads((bundle / "manifest.json").read_text())
-    manifest["files"]["model.onnx"] = evm_deploy.bundle.sha256_file(bundle / "model.onnx")
+    manifest["files"]["model.onnx"] = evm_deploy.files.sha256_file(bundle / "model.onnx")
     (bundle / "manifest.json").write_text(json.dumps(manifest))
     found = evm_run(place, "--golden", bundle)
     assert found.returncode == 2

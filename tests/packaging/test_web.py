@@ -11,9 +11,10 @@ from typing import Any
 
 import pytest
 
-from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, OptionError
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.files import sha256_file
 from evm_deploy.packaging import web
 from evm_deploy.packaging.contents import RESERVED, Contents, Named
 from evm_deploy.packaging.package_options import PackageOptions

@@ -146,7 +146,7 @@ def report(*results: Result) -> ProfileReport:
 
 
 def result(bundle: Bundle, **changes: Any) -> Result:
-    sha256 = evm_deploy.bundle.sha256_file(bundle.path / "manifest.json")
+    sha256 = evm_deploy.files.sha256_file(bundle.path / "manifest.json")
     fields = {"name": "a", "bundle": "a", "runtime": "onnxruntime", "provider": None, "target": "onnx"}
     return Result(**{**fields, "precision": "fp32", "sha256": sha256, "size_bytes": 1, "samples_ms": (1.0,), **changes})
 

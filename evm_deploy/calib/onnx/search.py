@@ -1,9 +1,7 @@
 """Which parts of a network to turn to integers: what each loses and wins alone is measured, then whole mixes."""
 
-import errno
 import hashlib
 import json
-import secrets
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,10 +13,12 @@ import numpy.typing as npt
 from evm_deploy.calib.onnx.layers import Layer
 from evm_deploy.calib.onnx.speed import compare_speed
 from evm_deploy.data.samples import Samples
-from evm_deploy.errors import CheckFailed, InputError, OutputError
+from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.files import read_file, write_file
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 
+CACHE_BYTES = 1 << 26  # that are read
 Scores = npt.NDArray[np.float32]  # (images, classes)
 Write = Callable[[Sequence[str]], bytes]  # the names of layers -> the graph with these on integers
 
@@ -140,7 +140,7 @@ class _Gauge:
             runner.close()
             self._known[name] = [100 * float(right), _divergence(self.scores, scores), speed.ratio]
             if self._cache is not None:
-                _save(self._cache, {"key": self._key, "measured": self._known})
+                write_file(self._cache, json.dumps({"key": self._key, "measured": self._known}), "--cache")
         return Mix(tuple(parts), *self._known[name])
 
 
@@ -178,21 +178,8 @@ def _logarithms(scores: Scores) -> npt.NDArray[np.float64]:
 def _read(cache: Path | None, key: str) -> dict[str, list[float]]:
     """What an earlier search measured of the same mixes."""
     try:
-        found = json.loads(cache.read_text(encoding="utf-8")) if cache is not None else {}
+        found = json.loads(read_file(cache, CACHE_BYTES, OSError)) if cache is not None else {}
         measured = found["measured"] if found.get("key") == key else {}
         return {str(name): [float(number) for number in numbers] for name, numbers in measured.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return {}  # none, or another program's
-
-
-def _save(cache: Path, found: dict[str, Any]) -> None:
-    draft = cache.with_name(f".{cache.name}.{secrets.token_hex(4)}.partial")
-    try:
-        cache.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_text(json.dumps(found), encoding="utf-8")
-        draft.replace(cache)
-    except OSError as error:
-        draft.unlink(missing_ok=True)
-        full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        reason = "the disk is full" if full else error.strerror or "no reason"
-        raise OutputError(f"{cache} cannot be written ({reason}).", "choose another --cache.") from error

@@ -11,8 +11,8 @@ import time
 from collections.abc import Iterator, Sequence
 from typing import IO, cast
 
-from evm_deploy.bundle import sha256_file
 from evm_deploy.errors import DeviceError, MissingToolError
+from evm_deploy.files import sha256_file
 from evm_deploy.profiling.devices import phones
 from evm_deploy.profiling.devices.sent import Sent
 

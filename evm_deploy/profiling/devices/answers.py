@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from dataclasses import fields, replace
 from typing import Literal
 
-from evm_deploy.bundle import MANIFEST, Bundle, sha256_file
+from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import DeviceError, InputError, OptionError
+from evm_deploy.files import sha256_file
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 

@@ -16,8 +16,8 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO, Any, cast
 
-from evm_deploy.bundle import sha256_file
 from evm_deploy.errors import DeviceError
+from evm_deploy.files import sha256_file
 from evm_deploy.profiling.devices import refusals
 from evm_deploy.profiling.devices.sent import Sent
 from evm_deploy.profiling.report import LARGEST

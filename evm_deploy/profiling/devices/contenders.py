@@ -6,10 +6,11 @@ import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
 
-from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.bundle import Bundle
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.exporters.export_options import TARGETS
+from evm_deploy.files import sha256_file
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender, opened
 from evm_deploy.runtimes import runtime_of

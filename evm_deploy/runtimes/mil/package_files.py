@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from evm_deploy.errors import BundleError
-from evm_deploy.manifest import check_relative
+from evm_deploy.files import check_relative, find_file, read_file
 from evm_deploy.runtimes.mil.problems import damaged, shown
 
 MANIFEST, DATA = "Manifest.json", "Data"
@@ -27,33 +27,27 @@ def model_file(package: Path) -> Path:
     path = item.get("path") if isinstance(item, dict) else None
     if not isinstance(path, str):
         raise damaged(f"{MANIFEST} in {package} names no model")
-    file = inside(package, f"{DATA}/{path}")
-    if file.stat().st_size > MODEL_BYTES:
-        raise damaged(f"{file} has more than {MODEL_BYTES} bytes")
-    return file
+    return inside(package, f"{DATA}/{path}", MODEL_BYTES)
 
 
-def inside(folder: Path, name: str) -> Path:
-    """The regular file `name` of `folder`, reached through no link. Raises BundleError where there is none."""
+def inside(folder: Path, name: str, limit: int | None = None) -> Path:
+    """The regular file `name` of `folder`, reached through no link, of at most `limit` bytes. Raises BundleError where
+    there is none.
+    """
     try:
         check_relative(name)
     except ValueError:
         raise damaged(f"{shown(name)} leaves the package or is not a portable path") from None
-    path = folder
-    for part in name.split("/"):
-        path = path / part
-        if path.is_symlink():
-            raise damaged(f"{shown(name)} in {folder} is a link, which may leave the package")
-    if not path.is_file():
-        raise BundleError(f"{shown(name)} is missing from {folder}.", "copy the whole bundle, or export it again.")
-    return path
+    return find_file(folder, name, _damaged, limit)
+
+
+def _damaged(cause: str) -> BundleError:
+    return BundleError(cause, "copy the whole bundle, or export it again.")
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    if path.stat().st_size > MANIFEST_BYTES:
-        raise damaged(f"{path} has more than {MANIFEST_BYTES} bytes")
     try:
-        manifest = json.loads(path.read_bytes())
+        manifest = json.loads(read_file(path, MANIFEST_BYTES, _damaged))
     except (ValueError, RecursionError):
         manifest = None
     if not isinstance(manifest, dict):

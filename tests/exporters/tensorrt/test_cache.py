@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from evm_deploy import caches
 from evm_deploy.exporters.tensorrt import cache, engines
 from evm_deploy.exporters.tensorrt.build import Engine, Request
 from evm_deploy.exporters.tensorrt.layers import Layer
@@ -24,7 +25,7 @@ class Builder:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.count, self.said = 0, list[str]()
-        monkeypatch.setenv(cache.VARIABLE, str(folder))
+        monkeypatch.setenv(caches.VARIABLE, str(folder))
         monkeypatch.setattr(engines, "build", self._build)
 
     def _build(self, trt: Any, request: Request, failed_log: Path) -> Engine:
@@ -110,24 +111,24 @@ def test_a_cache_that_cannot_be_written_is_mentioned(monkeypatch: pytest.MonkeyP
 
 
 def test_the_folder_of_this_system(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.delenv(cache.VARIABLE, raising=False)
+    monkeypatch.delenv(caches.VARIABLE, raising=False)
     monkeypatch.setattr("sys.platform", "linux")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / "evm-deploy"
+    assert caches.find_cache_folder() == tmp_path / "evm-deploy"
     monkeypatch.delenv("XDG_CACHE_HOME")
     monkeypatch.setenv("HOME", str(tmp_path))
-    assert cache.folder() == tmp_path / ".cache" / "evm-deploy"
-    monkeypatch.setenv(cache.VARIABLE, "~/mine")
-    assert cache.folder() == tmp_path / "mine"
+    assert caches.find_cache_folder() == tmp_path / ".cache" / "evm-deploy"
+    monkeypatch.setenv(caches.VARIABLE, "~/mine")
+    assert caches.find_cache_folder() == tmp_path / "mine"
 
 
 def test_a_user_without_a_home_has_no_cache(monkeypatch: pytest.MonkeyPatch, builder: Builder) -> None:
-    for name in (cache.VARIABLE, "XDG_CACHE_HOME"):
+    for name in (caches.VARIABLE, "XDG_CACHE_HOME", "HOME"):
         monkeypatch.delenv(name, raising=False)
 
-    def homeless(cls: type[Path]) -> Path:
-        raise RuntimeError("Could not determine home directory.")
+    def know_nobody(uid: int) -> None:
+        raise KeyError(uid)
 
-    monkeypatch.setattr(cache.Path, "home", classmethod(homeless))
+    monkeypatch.setattr("pwd.getpwuid", know_nobody)
     assert builder.get() == ENGINE
     assert "is not kept in" in builder.said[-1]

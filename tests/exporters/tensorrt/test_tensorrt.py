@@ -11,11 +11,11 @@ import onnx
 import pytest
 from safetensors.torch import save_file
 
-from evm_deploy import pipeline
+from evm_deploy import caches, pipeline
 from evm_deploy.errors import MissingToolError, OptionError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.tensorrt import build, cache, layers, libraries, precision
+from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
 from evm_deploy.exporters.tensorrt.plugins.operators import mark
 from evm_deploy.manifest import Preprocessing
 
@@ -34,7 +34,7 @@ def checkpoint(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callabl
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv(cache.VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setenv(caches.VARIABLE, str(tmp_path / "cache"))
 
 
 def options(**changes: Any) -> ExportOptions:

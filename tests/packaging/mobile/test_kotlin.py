@@ -19,8 +19,9 @@ import numpy as np
 import pytest
 
 import evm_deploy
-from evm_deploy.bundle import Bundle, sha256_file
+from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.files import sha256_file
 from evm_deploy.images import load_image
 from evm_deploy.packaging import android
 from evm_deploy.packaging.contents import Named

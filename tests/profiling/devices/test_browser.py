@@ -21,9 +21,10 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from safetensors.torch import save_file
 
-from evm_deploy.bundle import Bundle, IOSpec, Manifest, Sample, sha256_file, write_bundle
+from evm_deploy.bundle import Bundle, IOSpec, Manifest, Sample, write_bundle
 from evm_deploy.errors import DeviceError, EvmDeployError, MissingToolError, OptionError
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.files import sha256_file
 from evm_deploy.pipeline import export
 from evm_deploy.profiling.devices import browser, page_server
 from evm_deploy.profiling.profile_options import ProfileOptions
