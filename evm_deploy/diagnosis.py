@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from evm_deploy.targets import TARGETS
+
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
-# What single targets need: the module, the package that has it, and what is not there without it.
+# What single targets and commands need: the module, the package that has it, and what is not there without it.
 OPTIONAL = (
-    ("coremltools", "coremltools", "--target coreml"),
-    ("tensorrt", "tensorrt", "engines for the GPU in this machine"),
-    ("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
+    *((row.module, row.package, row.purpose) for target in TARGETS.values() for row in target.libraries),
     ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
     ("matplotlib", "matplotlib", "pictures of ranges and of profiles"),
     ("jinja2", "jinja2", "profiles as HTML"),

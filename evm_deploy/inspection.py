@@ -12,11 +12,10 @@ from typing import TYPE_CHECKING, Any
 from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
 from evm_deploy.errors import InputError
 from evm_deploy.files import sha256_file
+from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
     import onnx
-
-PACKAGE = ".mlpackage"
 
 
 @dataclass(frozen=True)
@@ -37,12 +36,10 @@ def inspect(path: str | os.PathLike[str]) -> Inspection:
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
-    if path.suffix.lower() == PACKAGE:
-        return Inspection(path, "coreml", _coreml(path))
+    if kind := _format(path):
+        return Inspection(path, kind, _READERS[kind](path))
     if path.is_dir() or path.name == MANIFEST:
         return Inspection(path, "bundle", _bundle(path if path.is_dir() else path.parent))
-    if path.suffix.lower() == ".onnx":
-        return Inspection(path, "onnx", _onnx(path))
     return Inspection(path, "checkpoint", _checkpoint(path))
 
 
@@ -54,11 +51,15 @@ def _bundle(path: Path) -> dict[str, Any]:
     facts["outputs"] = {spec.name: _described(spec) for spec in manifest.outputs}
     facts["parity"] = {name: value for name, value in (manifest.parity or {}).items() if name != "rows"}
     facts["files"] = {name: (path / name).stat().st_size for name in manifest.files}
-    if bundle.model_path.suffix == ".onnx":
-        facts["onnx"] = _onnx(bundle.model_path)
-    if bundle.model_path.suffix == PACKAGE:
-        facts["coreml"] = _coreml(bundle.model_path)
+    if kind := _format(bundle.model_path):
+        facts[kind] = _READERS[kind](bundle.model_path)
     return facts
+
+
+def _format(path: Path) -> str | None:
+    """The first target whose models have this suffix, and are folders where this is one."""
+    found = (name for name, row in TARGETS.items() if row.suffix == path.suffix.lower() and name in _READERS)
+    return next((name for name in found if TARGETS[name].writes_folder or not path.is_dir()), None)
 
 
 def _coreml(path: Path) -> dict[str, Any]:
@@ -147,3 +148,6 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     except (KeyError, ValueError, TypeError):  # a type that this onnx does not know
         return len(tensor.raw_data)
     return size * int(math.prod(tensor.dims))
+
+
+_READERS = {"onnx": _onnx, "coreml": _coreml}  # by the target that has such files

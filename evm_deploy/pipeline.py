@@ -1,8 +1,6 @@
 """The path from a checkpoint to a bundle, and from a bundle to an answer, in order. Each function is a command."""
 
 import dataclasses
-import importlib
-import importlib.metadata
 import itertools
 import os
 import tempfile
@@ -16,11 +14,12 @@ from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
-from evm_deploy.exporters.export_options import TARGETS, ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.folders import check_outside
 from evm_deploy.labels import read_labels
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.profiling.profile_options import ProfileOptions
+from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
     from evm_deploy.benchmarking.benchmark_report import BenchmarkReport
@@ -60,6 +59,7 @@ def export(
     with write_bundle(out, options.overwrite) as draft:
         import numpy as np
 
+        from evm_deploy.exporters import exporter_of
         from evm_deploy.exporters.deployed import Source
         from evm_deploy.exporters.record import check_float16, first_manifest, golden_pair
         from evm_deploy.models.checkpoint import read_checkpoint
@@ -78,7 +78,7 @@ def export(
         images = verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
-        exporter = importlib.import_module(TARGETS[options.target].exporter)
+        exporter = exporter_of(options.target)
         given = Source(model, manifest, options, images, labels)
         build = exporter.write(given, draft.path / manifest.model_file, say)
         manifest = dataclasses.replace(manifest, build=build or None)
@@ -115,6 +115,7 @@ def quantize(
     Raises BundleError, ImageError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when what
     was to run on integers does not, or the outputs are far from those of the float bundle.
     """
+    from evm_deploy.calib import quantizer_of
     from evm_deploy.calib.plots import prepare
     from evm_deploy.data.samples import left_out, read_samples
     from evm_deploy.evaluation.running import check_labels
@@ -139,7 +140,7 @@ def quantize(
             check_labels(samples, classes, labels)
         if options.plots is not None:
             prepare(Path(options.plots))
-        quantizer = importlib.import_module(TARGETS[manifest.target].quantizer)
+        quantizer = quantizer_of(manifest.target)
         model_file = TARGETS[manifest.target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}

@@ -19,13 +19,14 @@ from evm_deploy.benchmarking.benchmark_report import (
     BenchmarkRow,
     remarks,
 )
-from evm_deploy.benchmarking.variants import HERE, INT8, Variant, hindrance, variants
+from evm_deploy.benchmarking.variants import INT8, Variant, hindrance, variants
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, first_line
 from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, Share, match, of
+from evm_deploy.runtimes import runtime_of
 
 Say = Callable[[str], None]
 
@@ -49,7 +50,8 @@ def benchmark(checkpoint: Path, options: BenchmarkOptions, say: Say) -> Benchmar
     _check(checkpoint, options)
     with _folder(options) as folder:
         attempts = list(_attempts(checkpoint, folder / benchmark_folder.BUNDLES, options, say))
-        timed = [one.bundle for one in attempts if one.bundle and HERE[one.variant.target].timed() is None]
+        made = [one.bundle for one in attempts if one.bundle]
+        timed = [bundle for bundle in made if runtime_of(bundle).missing_to_time() is None]
         known, notes = _evaluated(checkpoint, timed, options, say)
         profile = _measured(checkpoint, timed, options, say)
         rows = (*_pytorch(profile, known), *(row for one in attempts for row in _rows(one, profile, known)))
@@ -165,7 +167,7 @@ def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accur
     parity, results = _parity(bundle), profile.results if profile else ()
     mine = [result for result in results if result.bundle == variant.name]
     if not mine:
-        reason = HERE[variant.target].timed() or "it was not measured"
+        reason = runtime_of(bundle).missing_to_time() or "it was not measured"
         size = bundle.size
         return [BenchmarkRow(variant.target, variant.precision, None, VERIFIED, reason, size, parity=parity)]
     return [_row(variant.target, result, match(known, result), parity) for result in mine]

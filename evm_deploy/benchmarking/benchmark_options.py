@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.exporters.export_options import TARGETS, ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.profiling.profile_options import ProfileOptions
+from evm_deploy.targets import TARGETS
 
 Location = str | os.PathLike[str]
 

@@ -10,7 +10,7 @@ import typer
 from evm_deploy import console
 from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.cli.app import Json, app, parse_image_size
-from evm_deploy.exporters.export_options import TARGETS
+from evm_deploy.targets import TARGETS
 
 DEFAULTS = BenchmarkOptions()
 

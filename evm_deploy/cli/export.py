@@ -9,7 +9,8 @@ import typer
 
 from evm_deploy import console
 from evm_deploy.cli.app import Json, app, parse_image_size, print_json, print_result
-from evm_deploy.exporters.export_options import DEPLOYMENT_TARGETS, TARGETS, WEIGHTS, ExportOptions
+from evm_deploy.exporters.export_options import DEPLOYMENT_TARGETS, WEIGHTS, ExportOptions
+from evm_deploy.targets import TARGETS
 
 DEFAULTS = ExportOptions()
 

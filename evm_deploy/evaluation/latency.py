@@ -12,7 +12,6 @@ from evm_deploy.evaluation.running import scores
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.profiling.agent import timing
 from evm_deploy.profiling.conditions import described
-from evm_deploy.profiling.here import SIMULATED
 
 
 @dataclass(frozen=True)
@@ -34,7 +33,7 @@ def measure(
     with contextlib.ExitStack() as stack:
         for index, one in enumerate(contenders):
             runner, sample = stack.enter_context(one.opened()), inputs[one.preprocessing]
-            if runner.name != SIMULATED:
+            if runner.untimed is None:
                 scores(one, runner, sample)
                 calls[str(index)] = functools.partial(runner.run, sample.input)
         times = timing.interleaved(calls, runs)

@@ -27,6 +27,7 @@ class Answers:
     labels: Ints  # (n,) its class, or UNKNOWN
     top: Ints  # (n, c, k) best classes, best first
     runtimes: tuple[str, ...]  # (c) what ran each
+    untimed: tuple[str, ...] = ()  # why the times of some of these say nothing
 
 
 def answer(
@@ -56,8 +57,9 @@ def answer(
             pairs = zip(contenders, runners, strict=True)
             top.append(np.concatenate([_top(one, runner, given[one.preprocessing]) for one, runner in pairs]))
         names = tuple(runner.name for runner in runners)
+        untimed = tuple(dict.fromkeys(runner.untimed for runner in runners if runner.untimed is not None))
     answers = np.array(top, np.int64).reshape(len(top), len(contenders), _k(contenders))
-    return Answers(np.array(labels, np.int64), answers, names)
+    return Answers(np.array(labels, np.int64), answers, names, untimed)
 
 
 def merge(shards: Sequence[Answers]) -> Answers:
@@ -69,7 +71,8 @@ def merge(shards: Sequence[Answers]) -> Answers:
                 f"the workers run the bundles in different ways: {ways}.", "install the same tools on all of them."
             )
     labels = np.concatenate([shard.labels for shard in shards])
-    return Answers(labels, np.concatenate([shard.top for shard in shards]), shards[0].runtimes)
+    top = np.concatenate([shard.top for shard in shards])
+    return Answers(labels, top, shards[0].runtimes, shards[0].untimed)
 
 
 def scores(contender: Contender, runner: Runner, sample: Sample) -> npt.NDArray[np.floating]:

@@ -5,67 +5,12 @@ from dataclasses import dataclass, fields
 
 from evm_deploy.errors import OptionError, check_choice
 from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE
+from evm_deploy.targets import TARGETS, Target
 
 OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntime 1.20 reads up to 21
-
-
-@dataclass(frozen=True)
-class Target:
-    """One row of the table of targets: the modules that write, quantise and run it, its file in the bundle, what it
-    can give.
-    """
-
-    exporter: str
-    quantizer: str
-    searches: bool  # the quantizer can measure which parts to turn to integers
-    runtime: str
-    model_file: str
-    precisions: tuple[str, ...]
-    scan_forms: tuple[str, ...]  # the first is the default
-    classifiers: bool  # labels become a part of the model, which then gives probabilities
-    offers: tuple[str, ...]  # the options that not every target has
-
-
-TARGETS = {
-    "onnx": Target(
-        "evm_deploy.exporters.onnx",
-        "evm_deploy.calib.onnx.quantize",
-        True,
-        "evm_deploy.runtimes.onnxruntime",
-        "model.onnx",
-        ("fp32", "fp16"),
-        ("operator", "inlined"),
-        False,
-        ("opset", "dynamic_batch", "dynamic_size"),
-    ),
-    "coreml": Target(
-        "evm_deploy.exporters.coreml.export",
-        "evm_deploy.calib.coreml.quantize",
-        False,
-        "evm_deploy.runtimes.coreml",
-        "model.mlpackage",
-        ("fp32", "fp16"),
-        ("inlined",),
-        True,
-        ("deployment_target", "weights", "more_sizes", "author", "licence", "version", "description"),
-    ),
-    "tensorrt": Target(
-        "evm_deploy.exporters.tensorrt.export",
-        "evm_deploy.calib.tensorrt",
-        False,
-        "evm_deploy.runtimes.tensorrt",
-        "model.onnx",
-        ("fp32", "fp16"),
-        ("operator",),
-        False,
-        ("opset", "dynamic_batch", "compute_capabilities", "plugin"),
-    ),
-}
 # The oldest system that has to run a Core ML package, and the operations that it has, by the iOS that brought them.
 DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
 WEIGHTS = ("float", "int8", "palette6", "palette4")
-
-
 # Options that the command line calls otherwise than by their names here.
 SPELLINGS = {
     "compute_capabilities": "--compute-capability",

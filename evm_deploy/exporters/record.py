@@ -9,10 +9,11 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import CheckpointRecord, Manifest, Preprocessing, Sample
 from evm_deploy.errors import CheckpointError
-from evm_deploy.exporters.export_options import TARGETS, ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.jsontext import utf8_name
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.models.checkpoint import Checkpoint
+from evm_deploy.targets import TARGETS
 
 TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 

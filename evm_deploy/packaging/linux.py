@@ -122,7 +122,7 @@ def _scripts(bundles: Sequence[Named], folder: Path) -> tuple[list[str], list[st
     for item in bundles:
         manifest = item.bundle.manifest
         own = f"models/{item.name}/{SCRIPT}"
-        if manifest.target == "tensorrt" and SCRIPT in manifest.files:
+        if SCRIPT in manifest.files:
             scripts.append(own)
         elif manifest.precision in ROUNDED:
             notes.append(f"TensorRT does not take the integers of {item.name}: quantize a bundle of --target tensorrt.")

@@ -21,6 +21,7 @@ from evm_deploy.packaging.index import FileRecord, Index, ModelRecord, read_inde
 from evm_deploy.packaging.licences import write_licences
 from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 from evm_deploy.packaging.readme import readme
+from evm_deploy.targets import targets_for
 
 LONGEST_NAME = 40
 
@@ -83,7 +84,7 @@ def package(
 
 def _taken(path: Path, platform: str) -> Bundle:
     bundle = Bundle.open(path)
-    takes = PLATFORMS[platform].targets
+    takes = targets_for(platform)
     if bundle.manifest.target not in takes:
         what = f"{path} is a bundle for {bundle.manifest.target}"
         raise OptionError(f"{what}; {platform} takes {' or '.join(takes)}.", f"export it with --target {takes[0]}.")

@@ -14,16 +14,15 @@ class Platform:
     """A platform that packages are made for."""
 
     module: str
-    targets: tuple[str, ...]  # of the bundles that it takes
     help: str
 
 
 PLATFORMS = {
-    "ios": Platform("evm_deploy.packaging.ios", ("coreml",), "a Swift package for Xcode"),
-    "android": Platform("evm_deploy.packaging.android", ("onnx",), "a Gradle library and a benchmark app"),
-    "jetson": Platform("evm_deploy.packaging.linux", ("onnx", "tensorrt"), "C++ and Python loaders, engine script"),
-    "linux": Platform("evm_deploy.packaging.linux", ("onnx",), "C++ and Python loaders"),
-    "web": Platform("evm_deploy.packaging.web", ("onnx",), "a static page that works offline"),
+    "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode"),
+    "android": Platform("evm_deploy.packaging.android", "a Gradle library and a benchmark app"),
+    "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script"),
+    "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders"),
+    "web": Platform("evm_deploy.packaging.web", "a static page that works offline"),
 }
 
 

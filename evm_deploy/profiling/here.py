@@ -13,14 +13,13 @@ from evm_deploy.errors import EvmDeployError
 from evm_deploy.profiling.agent.bundle_files import Refused
 from evm_deploy.profiling.agent.program import main
 from evm_deploy.profiling.agent.runners import ROWS, Row, Runner
+from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
     from evm_deploy.profiling.agent.bundle_files import Checked
     from evm_deploy.profiling.agent.request import Contender, Request
 
 BUNDLE, CHECKPOINT = "bundle", "checkpoint"
-SIMULATED = "mil evaluator"  # its time says nothing of Core ML's
-NOT_CORE_ML = "Core ML runs on macOS only; evaluated op by op, as here, its program has no latency"
 
 
 def _prepare_torch() -> dict[str, str]:
@@ -38,8 +37,8 @@ def _open_bundle(contender: Contender, checked: Checked, request: Request) -> Ru
         runner = runtime_of(bundle).open_bundle(bundle, library=contender.library is not None)
     except EvmDeployError as error:
         raise Refused(error.cause.rstrip(".")) from None
-    if runner.name == SIMULATED:
-        raise Refused(NOT_CORE_ML)
+    if runner.untimed is not None:
+        raise Refused(runner.untimed)
     return Runner(runner.name, None, runner.run, runner.close)
 
 
@@ -67,8 +66,9 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
 
 
 def _prepare_bundle() -> dict[str, str]:
-    names = ("tensorrt", "tensorrt_rtx", "coremltools")
-    return {**_prepare_torch(), **{name: version for name in names if (version := _version(name))}}
+    libraries = [library for target in TARGETS.values() for library in target.libraries]
+    found = {library.module: version for library in libraries if (version := _version(library.package))}
+    return {**_prepare_torch(), **found}
 
 
 def _version(package: str) -> str | None:

@@ -17,6 +17,7 @@ from evm_deploy.profiling.records import Record, cost_of_recording, read
 from evm_deploy.profiling.report import Operator, Operators, Roofline
 from evm_deploy.profiling.roofline import least_ms
 from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, profiled
+from evm_deploy.targets import target_of
 
 WARM_UP = 3  # runs that do not count
 
@@ -31,7 +32,7 @@ def measure(
     recording costs: a few microseconds a node, which is much for networks that take less than a millisecond.
     Raises BundleError: it is no ONNX bundle, or cannot be run.
     """
-    if bundle.manifest.target != "onnx":
+    if not target_of(bundle.manifest.target).is_portable:
         what = f"{bundle.path} is for {bundle.manifest.target}: times by operator are those of onnxruntime"
         raise BundleError(f"{what}.", "name an ONNX bundle.")
     with tempfile.TemporaryDirectory() as name:

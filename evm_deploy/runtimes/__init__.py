@@ -10,14 +10,18 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.errors import BundleError
-from evm_deploy.exporters.export_options import TARGETS
+from evm_deploy.targets import target_of
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):
     """What verification, prediction and benchmarks ask of a runtime."""
 
     name: str
+
+    @property
+    def untimed(self) -> str | None:
+        """Why its times say nothing of the runtime; None: they do."""
+        ...
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
         """The outputs for one batch."""
@@ -37,7 +41,10 @@ class Ways:
 
 
 class Runtime(Protocol):
-    """What the module of a runtime has. Both raise BundleError for a model that is not what the manifest says."""
+    """What the module of a runtime has.
+
+    The first two raise BundleError for a model that is not what the manifest says.
+    """
 
     def open_bundle(self, bundle: Bundle, *, library: bool) -> Runner:
         """The best way to run the bundle here; `library` uses our operators where they are built.
@@ -50,10 +57,20 @@ class Runtime(Protocol):
         """Every way that this machine has."""
         ...
 
+    def missing_to_run(self) -> str | None:
+        """What this machine lacks to run such bundles at all, in words; None: nothing."""
+        ...
+
+    def missing_to_time(self) -> str | None:
+        """What it lacks to tell how long they take."""
+        ...
+
 
 def runtime_of(bundle: Bundle) -> Runtime:
     """The module that runs the bundle's target. Raises BundleError for an unknown one."""
-    target = bundle.manifest.target
-    if target not in TARGETS:
-        raise BundleError(f"target {target!r} is not known here.", "use a newer evm-deploy.")
-    return cast(Runtime, importlib.import_module(TARGETS[target].runtime))
+    return runtime_for(bundle.manifest.target)
+
+
+def runtime_for(target: str) -> Runtime:
+    """The module that runs bundles of a target. Raises BundleError for an unknown one."""
+    return cast(Runtime, importlib.import_module(f"{__name__}.{target_of(target).runtime}"))

@@ -30,6 +30,7 @@ class FrameworkRunner:
     """
 
     name = "core ml"
+    untimed = None
 
     def __init__(self, package: Path, entries: Sequence[Entry], units: str = "ALL") -> None:
         check_choice("choice of compute units", units, COMPUTE_UNITS)

@@ -1,5 +1,6 @@
 """Core ML bundles: Apple's framework on macOS, and on every machine the saved program evaluated op by op."""
 
+import importlib.util
 import platform
 import types
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from evm_deploy.runtimes.mil.interface import Entry, entries, entry_for
 from evm_deploy.runtimes.mil.program import read_model
 
 NOT_HERE = "the program was evaluated op by op; Core ML itself was not run, because this is not macOS"
+UNTIMED = "Core ML runs on macOS only; evaluated op by op, as here, its program has no latency"
 
 
 def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
@@ -34,6 +36,16 @@ def ways(bundle: Bundle) -> Ways:
     if platform.system() != "Darwin":
         return Ways((lambda: evaluator(bundle),), (NOT_HERE,))
     return Ways((lambda: core_ml(bundle), lambda: evaluator(bundle)), (_planned(bundle),))
+
+
+def missing_to_run() -> str | None:
+    """`Runtime.missing_to_run`."""
+    return None if importlib.util.find_spec("coremltools") else "coremltools is not installed"
+
+
+def missing_to_time() -> str | None:
+    """`Runtime.missing_to_time`."""
+    return None if platform.system() == "Darwin" else "Core ML runs on macOS"
 
 
 def _planned(bundle: Bundle) -> str:
@@ -60,6 +72,7 @@ class EvaluatorRunner:
     """Evaluates the function of the package that takes the image's size, with PyTorch on the CPU."""
 
     name = "mil evaluator"
+    untimed = UNTIMED
 
     def __init__(self, entries: Sequence[Entry], blobs: Blobs) -> None:
         self._entries, self._blobs = entries, blobs

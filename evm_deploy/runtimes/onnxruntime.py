@@ -31,6 +31,16 @@ def ways(bundle: Bundle) -> Ways:
     return Ways((lambda: open_bundle(bundle, library=False), lambda: open_bundle(bundle, library=True)))
 
 
+def missing_to_run() -> str | None:
+    """`Runtime.missing_to_run`."""
+    return None
+
+
+def missing_to_time() -> str | None:
+    """`Runtime.missing_to_time`."""
+    return None
+
+
 def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
     """A runner of the bundle's model, which has the input and the outputs that the manifest declares.
 
@@ -53,6 +63,8 @@ class OnnxRunner:
     `library` loads the operator library; `threads` 0 leaves their number to onnxruntime.
     Raises BundleError when onnxruntime cannot load the model, MissingToolError when there is no library.
     """
+
+    untimed = None
 
     def __init__(self, model: Path | bytes, *, library: bool, threads: int = 0) -> None:
         self.name = LIBRARY if library else STOCK

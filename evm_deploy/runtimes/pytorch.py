@@ -10,6 +10,7 @@ class TorchRunner:
     """An eval-mode module whose forward takes the image and returns a tensor or a tuple of them."""
 
     name = "pytorch"
+    untimed = None
 
     def __init__(self, model: nn.Module) -> None:
         self.model = model

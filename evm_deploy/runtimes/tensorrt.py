@@ -37,6 +37,14 @@ def ways(bundle: Bundle) -> Ways:
     return Ways(graph.open, (*graph.notes, _unchecked(bundle)))
 
 
+def missing_to_run() -> str | None:
+    """`Runtime.missing_to_run`."""
+    return None if libraries.gpu() else "engines run on a GPU, and there is none"
+
+
+missing_to_time = missing_to_run
+
+
 def _unchecked(bundle: Bundle) -> str:
     """What of an engine could not be verified here, and what was."""
     reason = NO_GPU if not libraries.gpu() else "; ".join(libraries.find().reasons)
@@ -64,6 +72,8 @@ def _capabilities(engine: Mapping[str, Any]) -> tuple[str, ...]:
 
 class EngineRunner:
     """An engine with its context, on a stream of its own."""
+
+    untimed = None
 
     def __init__(self, trt: Any, engine: Any, device: str = "cuda") -> None:
         self.name = libraries.name_of(trt)

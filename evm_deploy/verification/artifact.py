@@ -12,6 +12,7 @@ from evm_deploy.models import EfficientVMamba
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
+from evm_deploy.targets import target_of
 from evm_deploy.tolerances import allowed
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
@@ -26,7 +27,7 @@ def verify_against_model(
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)
-    if failed is None or bundle.model_path.suffix != ".onnx":
+    if failed is None or not target_of(bundle.manifest.target).is_onnx_graph:
         return report
     block = first_divergent_block(
         bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY

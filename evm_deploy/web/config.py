@@ -8,6 +8,7 @@ from typing import Any, Literal
 
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import OptionError
+from evm_deploy.targets import target_of
 from evm_deploy.tolerances import allowed
 from evm_deploy.web.runtime import VERSION
 
@@ -75,6 +76,6 @@ def config(
 def check(model: Model) -> None:
     """Raises OptionError unless a browser can run the bundle."""
     manifest = model.bundle.manifest
-    if manifest.target != "onnx":
+    if not target_of(manifest.target).is_portable:
         fix = "export it with --target onnx."
         raise OptionError(f"{model.bundle.path} is a {manifest.target} bundle: browsers run onnx ones.", fix)

@@ -15,13 +15,15 @@ from evm_deploy.benchmarking import benchmark, benchmark_folder, benchmark_repor
 from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, MissingToolError, OptionError, OutputError
-from evm_deploy.exporters.export_options import TARGETS, ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.profiling.devices import local
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
 from evm_deploy.reporting.accuracy import Accuracy, Share
 from evm_deploy.reporting.quantities import number
+from evm_deploy.runtimes import runtime_for
+from evm_deploy.targets import TARGETS
 
 Say = Callable[[str], None]
 DIGITS = Path(__file__).parents[2] / "examples/digits"
@@ -91,9 +93,8 @@ def made(monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[..., Bundle]) ->
 
     monkeypatch.setattr(pipeline, "export", export)
     monkeypatch.setattr(pipeline, "quantize", quantize)
-    everything = {name: variants.Here(lambda: None, row.timed) for name, row in variants.HERE.items()}
-    monkeypatch.setattr(variants, "HERE", everything)
-    monkeypatch.setattr(benchmark, "HERE", everything)
+    for target in TARGETS:
+        monkeypatch.setattr(runtime_for(target), "missing_to_run", lambda: None)
     monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: ((), []))
     return failures
 
@@ -295,7 +296,7 @@ def test_options_that_cannot_be(changes: dict[str, Any]) -> None:
 
 def test_the_forms() -> None:
     assert [one.name for one in variants.variants(("onnx",))] == ["onnx-fp32", "onnx-fp16", "onnx-int8"]
-    assert {one.target for one in variants.variants(())} == set(TARGETS) == set(variants.HERE)
+    assert {one.target for one in variants.variants(())} == set(TARGETS)
 
 
 @pytest.mark.slow

@@ -1,15 +1,15 @@
-"""The table of targets names a quantiser for each."""
+"""A quantiser for each target of the table."""
 
-import importlib
 import inspect
 
 import pytest
 
-from evm_deploy.exporters.export_options import TARGETS
+from evm_deploy.calib import quantizer_of
+from evm_deploy.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_has_a_quantiser_of_the_same_form(target: str) -> None:
-    module = importlib.import_module(TARGETS[target].quantizer)
+    module = quantizer_of(target)
     assert list(inspect.signature(module.quantize).parameters) == ["bundle", "samples", "options", "path", "progress"]
     assert list(inspect.signature(module.check).parameters) == ["bundle", "source"]

@@ -16,6 +16,7 @@ from evm_deploy.profiling.devices.android import State
 from evm_deploy.profiling.devices.answers import refuse
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport, Result, Snapshot
+from evm_deploy.targets import target_of
 
 
 def measure(
@@ -29,7 +30,7 @@ def measure(
         refuse(options, "adb with --runner", ("every_way", "provider"))
     named = requests.opened(bundles)
     for _, bundle in named:
-        if bundle.manifest.target != "onnx":
+        if not target_of(bundle.manifest.target).is_portable:
             fix = "measure bundles of the target onnx there."
             raise BundleError(f"{bundle.path} is for {bundle.manifest.target}, which phones do not run.", fix)
     phone = Adb.connect(address)

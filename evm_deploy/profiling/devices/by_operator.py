@@ -40,6 +40,7 @@ def _with(result: Result, found: Operators | str) -> Result:
 def _measure(request: Request) -> dict[str, Operators | str]:
     from evm_deploy.bundle import Bundle
     from evm_deploy.profiling import operators, roofline
+    from evm_deploy.targets import target_of
 
     threads = request.threads or len(request.affinity)
     peaks = roofline.measure(threads)
@@ -49,7 +50,7 @@ def _measure(request: Request) -> dict[str, Operators | str]:
         try:
             bundle = Bundle.open(one.folder)
             ours = one.runner == "onnxruntime" and one.provider == "CPUExecutionProvider"
-            if ours and bundle.manifest.target == "onnx":
+            if ours and target_of(bundle.manifest.target).is_portable:
                 library = one.library is not None
                 found[one.name] = operators.measure(bundle, library=library, threads=threads, roofline=peaks)
         except EvmDeployError as error:

@@ -9,12 +9,11 @@ from pathlib import Path
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.evaluation.contenders import PYTORCH
-from evm_deploy.exporters.export_options import TARGETS
 from evm_deploy.files import sha256_file
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender, opened
-from evm_deploy.runtimes import runtime_of
 from evm_deploy.scan import native
+from evm_deploy.targets import target_of
 from evm_deploy.tolerances import PARITY
 
 ONNXRUNTIME, BUNDLE, CHECKPOINT = "onnxruntime", "bundle", "checkpoint"
@@ -36,14 +35,14 @@ def contenders(paths: Sequence[Path], options: ProfileOptions) -> list[Contender
 
 
 def _ways(name: str, bundle: Bundle, options: ProfileOptions, provider: str) -> list[Contender]:
-    runtime_of(bundle)  # raises for a target that is not known
     target, ways = bundle.manifest.target, _graph(name, bundle, provider)
-    if target != "onnx":
+    row = target_of(target)
+    if not row.is_portable:
         best = Contender(f"{name} on {target}", bundle, name, BUNDLE, shown={"runtime": target})
-        ways = [*ways, best] if TARGETS[target].model_file.endswith(".onnx") else [best]
+        ways = [*ways, best] if row.is_onnx_graph else [best]
     if options.every_way:
         return ways if len(ways) > 1 else [dataclasses.replace(ways[0], name=name)]
-    plain = target == "onnx" and not options.library
+    plain = row.is_portable and not options.library
     chosen = ways[0] if plain else ways[-1]
     missing = plain or chosen.library or chosen.runner != ONNXRUNTIME or bundle.manifest.scan_form == "inlined"
     notes = () if missing else (ON_THE_CPU if provider != CPU else NOT_BUILT,)

@@ -13,9 +13,9 @@ from evm_deploy.profiling.devices import library
 from evm_deploy.profiling.devices.contenders import CPU, ON_THE_CPU
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender
+from evm_deploy.targets import Target, target_of
 
 ONNXRUNTIME, TRTEXEC = "onnxruntime", "trtexec"
-RUNNERS = {"onnx": (ONNXRUNTIME, TRTEXEC), "tensorrt": (TRTEXEC,)}  # of the agent, by target, the preferred one first
 
 
 class Ways:
@@ -35,11 +35,11 @@ class Ways:
 
     def of(self, name: str, bundle: Bundle) -> list[Contender]:
         """The contenders of a bundle. Raises BundleError: nothing there runs its target."""
-        target = bundle.manifest.target
-        if target not in RUNNERS:
+        known = _runners(target_of(bundle.manifest.target))
+        if not known:
             fix = "measure it where it runs, with --device local."
-            raise BundleError(f"{bundle.path} is for {target}, which is not run over ssh.", fix)
-        runners = [runner for runner in RUNNERS[target] if self._has[runner]]
+            raise BundleError(f"{bundle.path} is for {bundle.manifest.target}, which is not run over ssh.", fix)
+        runners = [runner for runner in known if self._has[runner]]
         if not runners:
             raise DeviceError(f"{self._host} has no trtexec, which {bundle.path} needs.", "install TensorRT there.")
         every = [each for runner in runners for each in self._on(runner, name, bundle)]
@@ -67,3 +67,9 @@ class Ways:
                 return each
         names = ", ".join(each.removesuffix("ExecutionProvider").lower() for each in offered)
         raise DeviceError(f"onnxruntime of {self._host} has no provider {asked!r}.", f"choose one of: {names}.")
+
+
+def _runners(target: Target) -> list[str]:
+    """The agent's runners that take such bundles, the preferred one first."""
+    takes = {ONNXRUNTIME: target.is_portable, TRTEXEC: target.is_onnx_graph}
+    return [runner for runner, taken in takes.items() if taken]

@@ -22,6 +22,7 @@ from evm_deploy.profiling.devices.contenders import NOT_BUILT, contenders
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.summaries import summarised
+from evm_deploy.runtimes.coreml import UNTIMED
 from evm_deploy.scan import native
 
 QUICK = ProfileOptions(iterations=12, warm_up=1, threads=1)
@@ -114,6 +115,7 @@ def test_an_engine_without_a_gpu(small_bundle: Make, tmp_path: Path) -> None:
 def test_core_ml_is_not_timed_by_its_evaluator(small_bundle: Make, tmp_path: Path, monkeypatch: Any) -> None:
     class Evaluator:
         name = "mil evaluator"
+        untimed = UNTIMED
 
         @classmethod
         def open_bundle(cls, bundle: Bundle, *, library: bool) -> type["Evaluator"]:

@@ -1,0 +1,102 @@
+"""The table of targets: what a bundle can be made for. Data only; each stage has a module for each target."""
+
+from dataclasses import dataclass
+from pathlib import PurePath
+
+from evm_deploy.errors import BundleError
+
+
+@dataclass(frozen=True)
+class Library:
+    """A Python package that a target needs beside those that every installation has."""
+
+    module: str
+    package: str  # as pip calls it
+    purpose: str  # what cannot be done without it
+
+
+@dataclass(frozen=True)
+class Target:
+    """One row of the table. `exporter`, `quantizer` and `runtime` are modules, each in the folder of its stage."""
+
+    model_file: str  # its name in the bundle
+    exporter: str  # in `exporters/`: writes the model
+    quantizer: str  # in `calib/`: turns it to integers
+    runtime: str  # in `runtimes/`: runs it
+    precisions: tuple[str, ...]
+    scan_forms: tuple[str, ...]  # the first is the default
+    offers: tuple[str, ...]  # the options of an export that not every target has
+    platforms: tuple[str, ...]  # whose packages take its bundles
+    libraries: tuple[Library, ...] = ()
+    writes_folder: bool = False  # the model file is a folder
+    classifiers: bool = False  # labels become a part of the model, which then gives probabilities
+    searches: bool = False  # its quantiser can measure which parts to turn to integers
+
+    @property
+    def suffix(self) -> str:
+        """How the name of the model file ends."""
+        return PurePath(self.model_file).suffix
+
+    @property
+    def is_onnx_graph(self) -> bool:
+        """Whether the model file is an ONNX graph, which other tools read too."""
+        return self.suffix == ".onnx"
+
+    @property
+    def is_portable(self) -> bool:
+        """Whether onnxruntime is what runs the model: on any processor, on phones and in browsers."""
+        return self.runtime == "onnxruntime"
+
+
+TARGETS = {
+    "onnx": Target(
+        model_file="model.onnx",
+        exporter="onnx",
+        quantizer="onnx.quantize",
+        runtime="onnxruntime",
+        precisions=("fp32", "fp16"),
+        scan_forms=("operator", "inlined"),
+        offers=("opset", "dynamic_batch", "dynamic_size"),
+        platforms=("android", "jetson", "linux", "web"),
+        searches=True,
+    ),
+    "coreml": Target(
+        model_file="model.mlpackage",
+        exporter="coreml.export",
+        quantizer="coreml.quantize",
+        runtime="coreml",
+        precisions=("fp32", "fp16"),
+        scan_forms=("inlined",),
+        offers=("deployment_target", "weights", "more_sizes", "author", "licence", "version", "description"),
+        platforms=("ios",),
+        libraries=(Library("coremltools", "coremltools", "--target coreml"),),
+        writes_folder=True,
+        classifiers=True,
+    ),
+    "tensorrt": Target(
+        model_file="model.onnx",
+        exporter="tensorrt.export",
+        quantizer="tensorrt",
+        runtime="tensorrt",
+        precisions=("fp32", "fp16"),
+        scan_forms=("operator",),
+        offers=("opset", "dynamic_batch", "compute_capabilities", "plugin"),
+        platforms=("jetson",),
+        libraries=(
+            Library("tensorrt", "tensorrt", "engines for the GPU in this machine"),
+            Library("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
+        ),
+    ),
+}
+
+
+def target_of(name: str) -> Target:
+    """The row of a target that a manifest names. Raises BundleError: it is not known here."""
+    if name not in TARGETS:
+        raise BundleError(f"target {name!r} is not known here.", "use a newer evm-deploy.")
+    return TARGETS[name]
+
+
+def targets_for(platform: str) -> list[str]:
+    """The targets whose bundles the packages of a platform take."""
+    return [name for name, row in TARGETS.items() if platform in row.platforms]
