@@ -280,7 +280,7 @@ def report(
     from evm_deploy.reporting import accuracy
 
     found = reporting.read(_paths(profiles))
-    known = accuracy.read(Path(evaluation)) if evaluation is not None else ()
+    known = accuracy.read_accuracies(Path(evaluation)) if evaluation is not None else ()
     if html is not None:
         reporting.check_page(html, overwrite, out)
     if out is not None:
@@ -321,11 +321,11 @@ _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-depl
 
 
 def _verify_package(path: Path, public_key: str | None, say: Progress) -> "PackageReport":
-    from evm_deploy.packaging.verify import PackageReport, opened
+    from evm_deploy.packaging.verify import PackageReport, open_package
     from evm_deploy.verification.artifact import verify_against_sample
 
     say("checking every file of the package")
-    with opened(path, public_key) as (verified, models):
+    with open_package(path, public_key) as (verified, models):
         say("verifying against the golden pairs")
         return PackageReport(verified, {model.name: verify_against_sample(model.bundle) for model in models})
 

@@ -25,7 +25,7 @@ from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, firs
 from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
-from evm_deploy.reporting.accuracy import Accuracy, Share, match, of
+from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare, collect_accuracies, match_accuracy
 from evm_deploy.runtimes import runtime_of
 
 Say = Callable[[str], None]
@@ -151,7 +151,7 @@ def _evaluated(
     chosen = EvaluateOptions(checkpoint=checkpoint, count=options.count, latency_runs=0)
     report = pipeline.evaluate([bundle.path for bundle in timed], str(options.data), chosen, progress=say)
     of_images = f"top-1 of {report.labelled} images" if report.labelled else "the images have no classes: no top-1"
-    return of(report), [of_images]
+    return collect_accuracies(report), [of_images]
 
 
 def _measured(checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say) -> ProfileReport | None:
@@ -170,7 +170,7 @@ def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accur
         reason = runtime_of(bundle).missing_to_time() or "it was not measured"
         size = bundle.size
         return [BenchmarkRow(variant.target, variant.precision, None, VERIFIED, reason, size, parity=parity)]
-    return [_row(variant.target, result, match(known, result), parity) for result in mine]
+    return [_row(variant.target, result, match_accuracy(known, result), parity) for result in mine]
 
 
 def _pytorch(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
@@ -181,7 +181,7 @@ def _pytorch(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[B
     return [_row("pytorch", result, top1, None) for result in others]
 
 
-def _row(target: str, result: Result, top1: Share | None, parity: float | None) -> BenchmarkRow:
+def _row(target: str, result: Result, top1: AccuracyShare | None, parity: float | None) -> BenchmarkRow:
     summary = result.summary
     return BenchmarkRow(
         target,

@@ -7,8 +7,8 @@ from typing import Any
 
 from evm_deploy.jsontext import dumps
 from evm_deploy.profiling.report import Interval, ProfileReport
-from evm_deploy.reporting.accuracy import Share
-from evm_deploy.reporting.quantities import interval, number, per_cent, scaled
+from evm_deploy.reporting.accuracy import AccuracyShare
+from evm_deploy.reporting.quantities import format_interval, format_number, format_per_cent, scale_value
 
 OK, VERIFIED = "ok", "verified, not timed here"
 FAILED, NOT_HERE = "failed", "not here"
@@ -28,7 +28,7 @@ class BenchmarkRow:
     p50: Interval | None = None  # ms
     p99: Interval | None = None  # ms
     memory_bytes: int | None = None
-    top1: Share | None = None
+    top1: AccuracyShare | None = None
     parity: float | None = None  # largest relative error against what the bundle was verified with, at its export
 
 
@@ -61,11 +61,11 @@ def contenders(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
             row.precision,
             row.runtime,
             row.status,
-            _known(scaled(row.size_bytes, 1e-6)),
+            _known(scale_value(row.size_bytes, 1e-6)),
             _known(row.load_ms),
-            interval(row.p50) if row.p50 else None,
+            format_interval(row.p50) if row.p50 else None,
             _known(row.p99.value) if row.p99 else None,
-            _known(scaled(row.memory_bytes, 1e-6)),
+            _known(scale_value(row.memory_bytes, 1e-6)),
             *([_share(row.top1)] if evaluated else []),
             _known(row.parity, 2),
         ]
@@ -79,7 +79,10 @@ def footer(report: BenchmarkReport) -> list[str]:
     from evm_deploy.reporting import table
 
     profile = report.profile
-    return [*([table.of_figures(profile), *table.remarks([profile])] if profile else []), *remarks(report)]
+    return [
+        *([table.describe_figures(profile), *table.collect_remarks([profile])] if profile else []),
+        *remarks(report),
+    ]
 
 
 def remarks(report: BenchmarkReport) -> list[str]:
@@ -93,10 +96,10 @@ def _title(row: BenchmarkRow) -> str:
 
 
 def _known(value: float | None, digits: int = 3) -> str | None:
-    return None if value is None else number(value, digits)
+    return None if value is None else format_number(value, digits)
 
 
-def _share(share: Share | None) -> str | None:
+def _share(share: AccuracyShare | None) -> str | None:
     if share is None:
         return None
-    return f"{per_cent(share.value, 2)} [{per_cent(share.low)}, {per_cent(share.high)}]"
+    return f"{format_per_cent(share.value, 2)} [{format_per_cent(share.low)}, {format_per_cent(share.high)}]"

@@ -103,8 +103,8 @@ def report(
     if json:
         print_json(profiles=reports)
     else:
-        known = accuracy.read(evaluation) if evaluation is not None else ()
-        print(markdown.table(reports, known), end="")
+        known = accuracy.read_accuracies(evaluation) if evaluation is not None else ()
+        print(markdown.render_table(reports, known), end="")
 
 
 def parse_cores(text: str) -> tuple[int, ...]:
@@ -126,7 +126,7 @@ def _print(report: ProfileReport, json: bool) -> None:
         return
     from evm_deploy.reporting import table
 
-    console.print_table(*table.rows([report]))
-    print(console.clean(table.method(report)))
-    for remark in table.remarks([report]):
+    console.print_table(*table.tabulate_reports([report]))
+    print(console.clean(table.describe_method(report)))
+    for remark in table.collect_remarks([report]):
         print(console.clean(remark))

@@ -1,1 +1,1 @@
-"""Folders that an app, a board or a web site takes as they are."""
+"""Folders that are ready to use in an app, on a board or on a web site."""

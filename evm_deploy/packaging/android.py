@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.errors import OptionError
-from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
+from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import copy_native_sources
@@ -28,37 +28,37 @@ val runner = Model.{model}.open(context)      // once, off the main thread; clos
 val best = runner.classify(bitmap)  // [Prediction(label=..., index=..., probability=...)]
 ```
 
-Your version catalogue needs the entries of `gradle/libs.versions.toml`. From Android's API {min_sdk} on, for arm64-v8a
-and x86_64. An image is prepared as the exporter did it, to the bit (`Pixels`, `Preprocessing`); a photograph's EXIF
-orientation is an argument of `classify`, since `BitmapFactory` ignores it. Every file of a network is held against
-its manifest's sha256 when it is read. `Operators.available` tells whether the kernels of the scan are in the app for
-this processor; without them results are the same, slower.
+Your version catalogue needs the entries of `gradle/libs.versions.toml`. The library runs on Android API {min_sdk} and
+newer, on arm64-v8a and x86_64. It prepares an image bit for bit as the exporter does (`Pixels`, `Preprocessing`); a
+photograph's EXIF orientation is an argument of `classify`, because `BitmapFactory` ignores it. Every file of a network
+is compared with the sha256 in its manifest when it is read. `Operators.available` tells whether the app has the
+kernels of the scan for this processor; without them the results are the same, but slower.
 
 - `gradle :model:connectedAndroidTest` runs the golden pair of every network on a phone, with and without our kernels.
-- `gradle :model:test` compares the preparation of images with the exporter's, on this machine.
-- `gradle :benchmark:assembleRelease` builds the benchmark app; `evm-deploy profile BUNDLE --device adb --app APK`
-  measures with it, and started by hand it measures the networks that are in it.
+- `gradle :model:test` compares the preparation of images with the exporter's, on your machine.
+- `gradle :benchmark:assembleRelease` builds the benchmark app. `evm-deploy profile BUNDLE --device adb --app APK`
+  measures with it. If you start it by hand, it measures the networks inside it.
 
-It needs Gradle 8.9 or newer, Java 17, and the Android SDK with its NDK and CMake. There is no Gradle wrapper in here:
-`gradle wrapper` adds it.
+The build needs Gradle 8.9 or newer, Java 17, and the Android SDK with its NDK and CMake. The package has no Gradle
+wrapper; `gradle wrapper` adds it.
 """
 _NOT_COMPILED = (
-    "This package was not built with the Android tools where it was written: its Kotlin was neither compiled for "
-    "Android nor run on a phone. Run the tests above before you rely on it."
+    "The machine that wrote this package has no Android tools: its Kotlin was neither compiled for Android nor run on "
+    "a phone. Run the tests above before you rely on it."
 )
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
+def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the Gradle project into `folder`. See `packaging.contents`.
 
-    Raises OptionError: a name that cannot be a Kotlin package. MissingToolError: no sources of the operator library.
+    Raises OptionError: the name cannot be a Kotlin package; MissingToolError: no sources of the operator library.
     """
-    package = _package(options.name)
+    package = _make_package_name(options.name)
     copy_native_sources(folder / "model/src/main/cpp")
     values = {
         "NAME": options.name,
         "PACKAGE": package,
-        "MODELS": "\n".join(map(_entry, bundles)),
+        "MODELS": "\n".join(map(_make_entry, bundles)),
         "VERSION": importlib.metadata.version("evm-deploy"),
         "MIN_SDK": str(MIN_SDK),
         "COMPILE_SDK": str(COMPILE_SDK),
@@ -70,7 +70,7 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: 
     write_vectors(folder / "model/src/test/vectors")
     for one in bundles:
         copy_bundle(one.bundle, folder / ASSETS / one.name)
-    first = constant(bundles[0].name)
+    first = make_constant(bundles[0].name)
     return Contents(
         models={one.name: f"{ASSETS}/{one.name}" for one in bundles},
         readme=_README.format(package=package, model=first, min_sdk=MIN_SDK),
@@ -80,16 +80,16 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: 
     )
 
 
-def constant(name: str) -> str:
-    """How the model `name` is called in Kotlin."""
+def make_constant(name: str) -> str:
+    """The name of the model `name` in Kotlin."""
     return name.upper()
 
 
-def _package(name: str) -> str:
+def _make_package_name(name: str) -> str:
     if name.lower() in KOTLIN_PACKAGES:
         raise OptionError(f"--name {name!r} cannot be the name of a Kotlin package.", "choose another --name.")
     return f"org.evmdeploy.{name.lower()}"
 
 
-def _entry(one: Named) -> str:
-    return f'    {constant(one.name)}("{one.name}", {allowed(one.bundle.manifest)!r}),'
+def _make_entry(one: NamedBundle) -> str:
+    return f'    {make_constant(one.name)}("{one.name}", {allowed(one.bundle.manifest)!r}),'

@@ -1,6 +1,6 @@
-"""The operator library for Linux on other processors than this machine's, by the compiler in the package ziglang.
+"""Compiles the operator library for Linux on other processors than this machine's, with the package ziglang.
 
-Equal sources give equal bytes. The first time takes minutes, as the compiler builds its C++ library as well.
+The same sources give the same bytes. The first time takes minutes, because ziglang builds its C++ library too.
 """
 
 from __future__ import annotations
@@ -14,24 +14,24 @@ from pathlib import Path
 from evm_deploy.errors import MissingToolError
 from evm_deploy.packaging.sources import native_sources
 
-GLIBC = "2.28"  # of 2018: Debian 10, Ubuntu 20.04 and JetPack 5 have newer ones
+GLIBC = "2.28"  # from 2018; Debian 10, Ubuntu 20.04 and JetPack 5 have this version or a newer one
 _UNITS = ("run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512", "ort_library")
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-s", "-fvisibility=hidden")
 _LINK = ("-fvisibility-inlines-hidden", "-Wl,--build-id=none")
-MACHINES = ("aarch64",)  # x86-64 takes flags of its own for each file; there the library is built as it is installed
+MACHINES = ("aarch64",)  # not x86-64: each of its files needs other flags; the installation builds it there
 _PATIENCE = 1800  # seconds
 
 
-def version() -> str | None:
-    """The compiler's version; None where ziglang is not installed."""
+def find_version() -> str | None:
+    """The version of ziglang; None: it is not installed."""
     if importlib.util.find_spec("ziglang") is None:
         return None
     return importlib.metadata.version("ziglang")
 
 
-def build(machine: str, out: Path) -> None:
-    """Writes the library for Linux on `machine` to `out`. Raises MissingToolError: no compiler, or it fails."""
-    if version() is None:
+def build_library(machine: str, out: Path) -> None:
+    """Writes the library for Linux on `machine` to `out`. Raises MissingToolError: ziglang is missing, or it fails."""
+    if find_version() is None:
         raise MissingToolError("ziglang, which compiles for other processors, is not installed.", "pip install ziglang")
     sources = native_sources()
     units = [str(sources / f"{unit}.cpp") for unit in _UNITS]

@@ -1,4 +1,4 @@
-"""What `evm-package.json` says of a package: the schema, and its strict reader."""
+"""The schema of `evm-package.json`, the index of a package, and its strict reader."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from evm_deploy.jsontext import dumps, first_problem
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 
 SCHEMA_VERSION = 1
-LARGEST = 16 << 20  # bytes of an index that is read
+LARGEST = 16 << 20  # largest index that is read, in bytes
 
 _STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -42,11 +42,11 @@ class ModelRecord:
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    folder: str  # relative
+    folder: str  # relative to the package to the package
     target: str
     precision: str
-    manifest_sha256: str  # of its manifest.json, and with it of every file
-    bytes: int  # of the model
+    manifest_sha256: str  # of its manifest.json, which has the hash of every file
+    bytes: int  # size of the model
 
     def __post_init__(self) -> None:
         check_relative(self.folder)
@@ -54,14 +54,14 @@ class ModelRecord:
 
 @dataclass(frozen=True)
 class Index:
-    """Everything that a package says of itself. Equal packages have equal text."""
+    """The index of a package. Equal packages have equal indexes."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     platform: str
     name: str
     models: dict[str, ModelRecord]
-    files: dict[str, FileRecord]  # relative name: all files but the index and its signature
+    files: dict[str, FileRecord]  # by relative name: all files except the index and its signature
     tools: dict[str, str] = field(default_factory=dict)  # name: version
     licences: tuple[str, ...] = ()  # SPDX identifiers
     notes: tuple[str, ...] = ()
@@ -75,7 +75,7 @@ class Index:
         for name, model in self.models.items():
             manifest = self.files.get(f"{model.folder}/manifest.json")
             if manifest is None or manifest.sha256 != model.manifest_sha256:
-                raise ValueError(f"the manifest of {name!r} is not among the files, or is another")
+                raise ValueError(f"the manifest of {name!r} is not among the files, or its hash differs")
 
     def to_json(self) -> str:
         """The text of `evm-package.json`."""
@@ -83,7 +83,7 @@ class Index:
 
     @classmethod
     def from_json(cls, text: bytes) -> Index:
-        """Reads untrusted text. Raises BundleError: not JSON, an unknown schema version, key, type or value."""
+        """Reads untrusted text. Raises BundleError: not JSON, or an unknown schema version, key, type or value."""
         from pydantic import ValidationError
 
         try:
@@ -96,7 +96,7 @@ class Index:
                 "use the evm-deploy that wrote the package, or a newer one.",
             )
         try:
-            index: Index = _adapter().validate_json(text)
+            index: Index = _make_adapter().validate_json(text)
         except ValidationError as error:
             reason = ": ".join(filter(None, first_problem(error)))
             raise BundleError(f"{INDEX} is not valid: {reason}.", _FIX) from None
@@ -115,7 +115,7 @@ def _damaged(cause: str) -> BundleError:
 
 
 @functools.cache
-def _adapter() -> Any:
+def _make_adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(Index)

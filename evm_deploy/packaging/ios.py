@@ -9,15 +9,15 @@ from pathlib import Path
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
-from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
+from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import SWIFT_MEMBERS, SWIFT_MODULES
 from evm_deploy.packaging.templates import fill
 from evm_deploy.packaging.vectors import write_vectors
 from evm_deploy.tolerances import PARITY, allowed
 
-TOOLS = "5.9"  # the version of Swift's package manager that it is written for
-LEAST_IOS = 16  # the first with everything that the sources use
+TOOLS = "5.9"  # the version of Swift's package manager that the package is written for
+LEAST_IOS = 16  # the first with all functions that the sources use
 _MACOS_BEHIND = 3  # macOS 13 came with iOS 16, and so on
 _TARGET = re.compile(r"(iOS|macOS)([0-9]{2})")
 
@@ -25,43 +25,45 @@ _README = """\
 ```swift
 // Package.swift: .package(path: "PATH/TO/THIS/FOLDER"), and in your target .product(name: "{name}", package: "FOLDER")
 import {name}
-let runner = try await Model.{model}.open()    // once; `units:` says where Core ML may run it
+let runner = try await Model.{model}.open()    // once; `units:` selects the processors that Core ML may use
 let best = try await runner.classify(image)  // a CGImage, UIImage, camera frame, or contentsOf: file
 print(best[0].label, best[0].probability)
 ```
 
-From iOS {ios} and macOS {macos} on. In Xcode: File, Add Package Dependencies, Add Local. The networks are in the
-package as they were exported, each file held against its sha256 when it is opened; Core ML compiles a network on the
-device when it is first opened, and the app's caches keep the result. An image is prepared as the exporter did it, to
-the bit, in its own colours; of images with 16 bits a channel the lower bits, and of translucent ones in premultiplied
-form some colour, are lost before.
+The package runs on iOS {ios}, macOS {macos} and newer. In Xcode: File, Add Package Dependencies, Add Local. The
+networks in the package are as they were exported, and each file is compared with its sha256 when it is opened. Core ML
+compiles a network on the device when it is first opened, and the app's caches keep the result. An image is prepared
+bit for bit as the exporter does it, in its own colours. Two kinds of images lose information before that: those with
+16 bits per channel lose the lower bits, and translucent ones in premultiplied form lose some colour.
 
-- `swift test`, or in Xcode Product, Test, on a Mac or a phone: the golden pair of every network, on the CPU and
-  wherever Core ML puts it; the preparation of images; a profile, kept with the results of the tests.
+- `swift test`, or Product, Test in Xcode, on a Mac or a phone, tests the golden pair of every network, on the CPU and
+  on the processors that Core ML chooses, and the preparation of images. It also keeps a profile with the test results.
 - `swift run -c release {name}Benchmark > profile.json` measures on a Mac; `evm-deploy report profile.json` reads it.
-  In an app, `Benchmark.profile()` gives the same.
+  In an app, `Benchmark.profile()` returns the same profile.
 """
 _NOT_COMPILED = (
-    "This package was not compiled where it was written, which needs Xcode: its Swift was parsed, no more. Run the "
-    "tests above before you rely on it."
+    "The machine that wrote this package has no Xcode: its Swift was only parsed, not compiled. Run the tests above "
+    "before you rely on it."
 )
-_ONE_SIZE = "{name}: the further image sizes of the network are in the package; its Swift takes the first, {h}x{w}."
+_ONE_SIZE = "{name}: the package has all image sizes of the network, but its Swift uses only the first, {h}x{w}."
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
+def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the Swift package into `folder`. See `packaging.contents`.
 
-    Raises OptionError: a name that Swift has taken. BundleError: a deployment target that is not known here.
+    Raises OptionError: the name is reserved in Swift; BundleError: an unknown deployment target.
     """
     if options.name in SWIFT_MODULES:
-        raise OptionError(f"--name {options.name!r} is taken in Swift.", "choose another --name.")
-    ios = max(LEAST_IOS, *(_ios(one.bundle) for one in bundles))
+        raise OptionError(f"--name {options.name!r} is reserved in Swift.", "choose another --name.")
+    ios = max(LEAST_IOS, *(_find_ios(one.bundle) for one in bundles))
     values = {
         "NAME": options.name,
         "IOS": f"{ios}.0",
         "MACOS": f"{ios - _MACOS_BEHIND}.0",
-        "CASES": "\n".join(f'    case `{case(one.name)}` = "{one.name}"' for one in bundles),
-        "TOLERANCES": "\n".join(f"        .`{case(one.name)}`: {allowed(one.bundle.manifest)!r}," for one in bundles),
+        "CASES": "\n".join(f'    case `{make_case(one.name)}` = "{one.name}"' for one in bundles),
+        "TOLERANCES": "\n".join(
+            f"        .`{make_case(one.name)}`: {allowed(one.bundle.manifest)!r}," for one in bundles
+        ),
         "FP16": repr(PARITY["fp16"]),
         "VERSION": importlib.metadata.version("evm-deploy"),
     }
@@ -73,26 +75,26 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: 
         copy_bundle(one.bundle, folder / sources / "Models" / one.name)
     return Contents(
         models={one.name: f"{sources}/Models/{one.name}" for one in bundles},
-        readme=_README.format(name=options.name, model=case(bundles[0].name), ios=ios, macos=ios - _MACOS_BEHIND),
-        notes=(_NOT_COMPILED, *(_one_size(one) for one in bundles if one.bundle.manifest.more_sizes)),
+        readme=_README.format(name=options.name, model=make_case(bundles[0].name), ios=ios, macos=ios - _MACOS_BEHIND),
+        notes=(_NOT_COMPILED, *(_describe_size(one) for one in bundles if one.bundle.manifest.more_sizes)),
         tools={"Swift tools": TOOLS},
     )
 
 
-def case(name: str) -> str:
-    """How the model `name` is called in Swift, between backquotes where that is needed."""
+def make_case(name: str) -> str:
+    """The name of the model `name` in Swift, which may need backquotes."""
     return f"{name}_" if name in SWIFT_MEMBERS else name
 
 
-def _ios(bundle: Bundle) -> int:
-    """The first iOS that runs the bundle."""
+def _find_ios(bundle: Bundle) -> int:
+    """The oldest version of iOS that runs the bundle."""
     target = (bundle.manifest.build or {}).get("deployment_target", f"iOS{LEAST_IOS}")
     match = _TARGET.fullmatch(target) if isinstance(target, str) else None
     if match is None:
-        raise BundleError(f"{bundle.path} is for {target!r}, which is not known here.", "use a newer evm-deploy.")
+        raise BundleError(f"{bundle.path} is for {target!r}, an unknown deployment target.", "use a newer evm-deploy.")
     return int(match[2]) + (_MACOS_BEHIND if match[1] == "macOS" else 0)
 
 
-def _one_size(one: Named) -> str:
+def _describe_size(one: NamedBundle) -> str:
     h, w = one.bundle.manifest.preprocessing.image_size
     return _ONE_SIZE.format(name=one.name, h=h, w=w)

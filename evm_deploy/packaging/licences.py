@@ -1,4 +1,4 @@
-"""What is in packages, or comes into them when they are built: whose it is, and under which licence."""
+"""The licence and owner of every component that is in a package or that its build fetches."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ _TEXTS = Path(__file__).parent / "texts"
 
 @dataclass(frozen=True)
 class Licence:
-    """Of one component."""
+    """The licence of one component."""
 
     component: str
-    spdx: str  # the identifier, and with `.txt` the text's name
+    spdx: str  # the SPDX identifier; the text is in `texts/<spdx>.txt`
     copyright: str
-    how: str  # in the package, or fetched when it is built or run
+    how: str  # whether it is in the package, or fetched when the package is built or run
 
 
 # fmt: off
@@ -37,7 +37,7 @@ _WEIGHTS = "The weights, the labels and the samples of the models belong to thos
 
 
 def write_licences(folder: Path, keys: Iterable[str]) -> tuple[str, ...]:
-    """Writes NOTICE and LICENSES/ for evm-deploy and the components `keys`; returns their SPDX identifiers, sorted."""
+    """Writes NOTICE and LICENSES/ for evm-deploy and the components `keys`. Returns their SPDX identifiers, sorted."""
     rows = [LICENCES[key] for key in dict.fromkeys(("evm-deploy", *sorted(keys)))]
     parts = [
         f"{row.component}\n    {row.copyright}\n    {row.spdx}, LICENSES/{row.spdx}.txt; {row.how}\n" for row in rows

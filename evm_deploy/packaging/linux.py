@@ -1,4 +1,4 @@
-"""linux and jetson: C++ and Python loaders beside the models, with the operator library for both processors."""
+"""Packages for linux and jetson: the models, C++ and Python loaders, the operator library for x86-64 and aarch64."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from pathlib import Path
 from evm_deploy.exporters.tensorrt.script import SCRIPT, write_script
 from evm_deploy.exporters.tensorrt.shapes import profile
 from evm_deploy.packaging import cross
-from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
+from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
@@ -35,13 +35,14 @@ for (const evm::Result& best : model.classify(evm::read_image("image.jpg"), 3))
 
 ```sh
 cmake -S . -B ../build && cmake --build ../build
-../build/evm_run models/{name} image.jpg     # --golden models/* runs the golden pairs, --profile models/* takes times
+../build/evm_run models/{name} image.jpg  # --golden models/* runs the golden pairs, --profile models/* measures times
 ```
 
-In a CMake project of yours: `add_subdirectory({project})` and `target_link_libraries(app PRIVATE evm_model)`. It takes
-GCC 9 or Clang 10, and no headers but its own: onnxruntime (1.17 or newer) is loaded while the program runs, from
-`-DONNXRUNTIME_ROOT=FOLDER` of a release, the loader's places, or Python's package; `ONNXRUNTIME_LIBRARY` names it
-otherwise. PNG and JPEG are read where libpng and libjpeg are found (`apt install libpng-dev libjpeg-dev`), PPM always.
+In your CMake project: `add_subdirectory({project})` and `target_link_libraries(app PRIVATE evm_model)`. It needs GCC 9
+or Clang 10, and no other headers. The program loads onnxruntime (1.17 or newer) when it starts: from the folder of a
+release given with `-DONNXRUNTIME_ROOT=FOLDER`, from the system's library paths, or from the Python package; the
+environment variable `ONNXRUNTIME_LIBRARY` names another file. It reads PPM always, and PNG and JPEG if CMake finds
+libpng and libjpeg (`apt install libpng-dev libjpeg-dev`).
 
 In Python (`pip install numpy onnxruntime pillow`):
 
@@ -52,17 +53,17 @@ for label, probability in Model("models/{name}").classify("image.jpg", top=3):
     print(f"{{probability:.3f}} {{label}}")
 ```
 
-`sh smoke.sh` runs all golden pairs with both loaders. Both check the sha256 of each file of a model before they use
-it, resize as Pillow does, to the bit, and use our operators (`lib/`) for this processor where they are there.
+`sh smoke.sh` runs all golden pairs with both loaders. Both check the sha256 of each file of a model before they use it
+and resize images bit for bit as Pillow does. They use our operators if `lib/` has them for this processor.
 """
 _ENGINE = """
-TensorRT: `sh {first} model.engine`, on the board itself, builds an engine with its own trtexec; a script for each model
-that TensorRT takes ({scripts}). The loaders here run the ONNX files, on the processor.
+TensorRT: `sh {first} model.engine`, run on the board, builds an engine with the board's trtexec. There is a script for
+each model that TensorRT accepts ({scripts}). The loaders in this package run the ONNX files on the CPU.
 """
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
-    """Writes the loaders, the libraries, the models, and for a Jetson the scripts that build engines."""
+def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions, say: Say) -> Contents:
+    """Writes the loaders, the libraries and the models, and for jetson the scripts that build engines."""
     values = {
         "NAME": options.name,
         "VERSION": importlib.metadata.version("evm-deploy"),
@@ -74,50 +75,50 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: 
     for item in bundles:
         copy_bundle(item.bundle, folder / places[item.name])
     copy_native_sources(folder / "native")
-    notes, tools = _libraries(folder / "lib", say)
+    notes, tools = _write_libraries(folder / "lib", say)
     readme = _README.format(name=bundles[0].name, project=options.name)
     if options.platform == "jetson":
-        scripts, more = _scripts(bundles, folder)
+        scripts, more = _write_scripts(bundles, folder)
         notes += more
         if scripts:
             readme += _ENGINE.format(first=scripts[0], scripts=", ".join(f"`{script}`" for script in scripts))
     return Contents(places, readme, ("onnxruntime",), tuple(notes), tools)
 
 
-def _libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]:
-    """Writes `linux-<machine>/libevm_ops.so` where it can be had; returns notes on each, and what compiled it."""
+def _write_libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]:
+    """Writes `linux-<machine>/libevm_ops.so` for each machine where possible. Returns notes, and compiler versions."""
     notes: list[str] = []
     tools: dict[str, str] = {}
     for machine, name in _MACHINES.items():
         out = folder / f"linux-{machine}" / "libevm_ops.so"
         here = sys.platform == "linux" and platform.machine() == machine and native.available()
-        compiler = cross.version() if machine in cross.MACHINES else None
+        compiler = cross.find_version() if machine in cross.MACHINES else None
         if not here and compiler is None:
             how = "install a C++ compiler" if machine not in cross.MACHINES else "pip install ziglang"
             notes.append(
-                f"The operator library for {name} is not in this package ({how} where it is made): CMake builds it "
-                "from native/ on such a machine; the Python loader runs the portable form, slower."
+                f"The operator library for {name} is not in this package (to add it, {how} and package again). On such "
+                "a machine, CMake builds it from native/; the Python loader uses the slower portable form."
             )
             continue
         out.parent.mkdir(parents=True)
         if here:
             shutil.copyfile(native.native_library(), out)
         elif compiler is not None:
-            say(f"compiling the operator library for {name}: minutes, the first time")
-            cross.build(machine, out)
+            say(f"compiling the operator library for {name} (takes minutes the first time)")
+            cross.build_library(machine, out)
             tools["ziglang"] = compiler
-        notes.append(f"The operator library for {name} needs glibc {_glibc(out)} or newer.")
+        notes.append(f"The operator library for {name} needs glibc {_find_glibc(out)} or newer.")
     return notes, tools
 
 
-def _glibc(library: Path) -> str:
-    """The newest version of the C library that `library` names."""
+def _find_glibc(library: Path) -> str:
+    """The newest version of glibc that `library` requires."""
     found = {tuple(map(int, version)) for version in re.findall(rb"GLIBC_(\d+)\.(\d+)", library.read_bytes())}
     return ".".join(map(str, max(found, default=(2, 0))))
 
 
-def _scripts(bundles: Sequence[Named], folder: Path) -> tuple[list[str], list[str]]:
-    """The scripts that build engines, and notes on models that have none."""
+def _write_scripts(bundles: Sequence[NamedBundle], folder: Path) -> tuple[list[str], list[str]]:
+    """Writes the scripts that build engines. Returns their names, and notes on models without a script."""
     scripts, notes = [], []
     for item in bundles:
         manifest = item.bundle.manifest
@@ -125,7 +126,9 @@ def _scripts(bundles: Sequence[Named], folder: Path) -> tuple[list[str], list[st
         if SCRIPT in manifest.files:
             scripts.append(own)
         elif manifest.precision in ROUNDED:
-            notes.append(f"TensorRT does not take the integers of {item.name}: quantize a bundle of --target tensorrt.")
+            notes.append(
+                f"TensorRT does not accept the INT8 form of {item.name}: quantize a bundle of --target tensorrt."
+            )
         else:
             (folder / _ENGINES).mkdir(exist_ok=True)
             scripts.append(f"{_ENGINES}/{item.name}.sh")

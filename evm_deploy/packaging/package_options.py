@@ -1,4 +1,4 @@
-"""What `package` can be asked for, and the platforms: one row each, the module of each imported on use."""
+"""The options of `package`, and a row for each platform. The module of a platform is imported when it is used."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,39}")
 
 @dataclass(frozen=True)
 class Platform:
-    """A platform that packages are made for."""
+    """A platform that packages can be made for."""
 
     module: str
     help: str
@@ -28,11 +28,11 @@ PLATFORMS = {
 
 @dataclass(frozen=True)
 class PackageOptions:
-    """How a package is made. Raises OptionError: no such platform, a name that is no identifier."""
+    """How a package is made. Raises OptionError: an unknown platform, or a name that is not an identifier."""
 
     platform: str
-    name: str = "EfficientVMamba"  # of the Swift and Kotlin module, the CMake project, the page's title
-    archive: bool = False  # write OUT.zip beside the folder as well, the same bytes for the same input
+    name: str = "EfficientVMamba"  # of the Swift or Kotlin module, the CMake project, the title of the page
+    archive: bool = False  # also write OUT.zip beside the folder; the same input gives the same bytes
     sign: Path | None = None  # a minisign secret key
     overwrite: bool = False
 
@@ -40,4 +40,4 @@ class PackageOptions:
         check_choice("platform", self.platform, PLATFORMS)
         if not _NAME.fullmatch(self.name):
             fix = "use up to 40 letters and digits, a letter first."
-            raise OptionError(f"--name {self.name!r} is not a name that every language takes.", fix)
+            raise OptionError(f"--name {self.name!r} is not a valid name in every language.", fix)

@@ -1,6 +1,6 @@
-"""Names that a language has taken."""
+"""Names that are reserved in a language."""
 
-# Words of Java and Kotlin that cannot be a part of a package's name, and the names of our own packages.
+# Keywords of Java and Kotlin, which cannot be part of a package name, and the names of our packages.
 KOTLIN_PACKAGES = frozenset(
     """abstract as assert boolean break byte case catch char class const continue default do double else enum extends
     false final finally float for fun goto if implements import in instanceof int interface is long native new null
@@ -9,7 +9,7 @@ KOTLIN_PACKAGES = frozenset(
     benchmark""".split()
 )
 
-# What a Swift module, or one beside it, cannot be called: words of the language, the modules and the types in use.
+# Invalid names of a Swift module: keywords, and the modules and types that our sources use.
 SWIFT_MODULES = frozenset(
     """Any as associatedtype break case catch class continue default defer deinit do else enum extension fallthrough
     false fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private
@@ -20,7 +20,7 @@ SWIFT_MODULES = frozenset(
     Model ModelRunner Pixels Prediction""".split()
 )
 
-# Members that every Swift type has, which an enumeration's case cannot be called, quoted or not.
+# Members of every Swift type. A case of an enumeration cannot have these names, even in backquotes.
 SWIFT_MEMBERS = frozenset(
     ["self", "Self", "Type", "Protocol", "init", "allCases", "rawValue", "hashValue", "tolerances"]
 )

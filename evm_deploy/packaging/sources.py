@@ -1,4 +1,4 @@
-"""Where the sources of the operator library are: packages carry them for processors that it is not built for here."""
+"""The sources of the operator library, which packages include for processors without a compiled library."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ _KINDS = ("*.cpp", "*.h", "*.inl", "CMakeLists.txt")
 
 
 def native_sources() -> Path:
-    """The folder with the sources and their CMakeLists.txt. Raises MissingToolError: they are not installed."""
+    """Finds the folder with the sources and their CMakeLists.txt. Raises MissingToolError: they are not installed."""
     for folder in map(Path, evm_deploy.__path__):
         for place in (folder / "native_src", folder.parent / "native"):
             if (place / "ort_library.cpp").is_file():
                 return place
-    fix = "install evm-deploy from its sources (pip install . in them)."
+    fix = "install evm-deploy from its sources (run `pip install .` in their folder)."
     raise MissingToolError("this installation of evm-deploy has no sources of the operator library.", fix)
 
 
 def copy_native_sources(folder: Path) -> None:
-    """Copies them into the new folder `folder`. Raises MissingToolError."""
+    """Copies the sources into the new folder `folder`. Raises MissingToolError."""
     source = native_sources()
     folder.mkdir(parents=True)
     for path in sorted(path for kind in _KINDS for path in source.glob(kind)):

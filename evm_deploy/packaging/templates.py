@@ -1,4 +1,4 @@
-"""Source files with places to fill: `@NAME@` in a template becomes what the package says for NAME."""
+"""Templates of source files: `@NAME@` is replaced with the package's value for NAME."""
 
 from __future__ import annotations
 
@@ -12,20 +12,20 @@ _PLACE = re.compile(r"@([A-Z][A-Z0-9_]*)@")
 
 
 def fill(name: str, folder: Path, values: Mapping[str, str], moved: Mapping[str, str] | None = None) -> None:
-    """Writes every file of the template `name` into `folder`, with `values` in its places.
+    """Writes every file of the template `name` into `folder`, with `values` filled in.
 
-    moved: where the files of a folder of the template go instead, by the beginnings of their names.
+    moved: a prefix of file names in the template, and the prefix that replaces it in `folder`.
     """
     root = ROOT / name
     for source in sorted(root.rglob("*")):
         if source.is_file():
-            target = folder / _moved(source.relative_to(root).as_posix(), moved or {})
+            target = folder / _move_name(source.relative_to(root).as_posix(), moved or {})
             target.parent.mkdir(parents=True, exist_ok=True)
             text = _PLACE.sub(lambda place: values[place.group(1)], source.read_text(encoding="utf-8"))
             target.write_text(text, encoding="utf-8", newline="\n")
 
 
-def _moved(name: str, moved: Mapping[str, str]) -> str:
+def _move_name(name: str, moved: Mapping[str, str]) -> str:
     for start, other in moved.items():
         if name.startswith(start):
             return other + name.removeprefix(start)

@@ -1,4 +1,4 @@
-"""Images, and what the exporter makes of them, for the tests that packages carry in other languages."""
+"""Test data for the packages' tests in other languages: images, and the exporter's preparation of each."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from evm_deploy.jsontext import dumps
 from evm_deploy.manifest import Preprocessing
 
 _ORIENTATION = 0x0112  # EXIF's tag
-# (h, w) of an image, its EXIF orientation, (h, w) of the network: made smaller, larger, left as it is; wide, tall,
-# with margins whose halves are to be rounded.
+# (h, w) of an image, its EXIF orientation, (h, w) of the network. The images are made smaller, larger, or keep their
+# size; they are wide or tall; some crops have odd margins, whose halves must be rounded.
 _CASES = (
     ((61, 83), 1, (32, 40)),
     ((97, 45), 6, (32, 32)),
@@ -29,12 +29,12 @@ _CASES = (
 
 
 def write_vectors(folder: Path) -> None:
-    """Writes images as `.npy`, uint8 (H, W, 3), with their crops and inputs, and `cases.json` that names them."""
+    """Writes images as `.npy`, uint8 (H, W, 3), with their crops and inputs, and `cases.json`, which lists them."""
     folder.mkdir(parents=True)
     cases: list[dict[str, Any]] = []
     for index, (sides, orientation, size) in enumerate(_CASES):
-        image, steps = _pattern(sides, index), Preprocessing(size)
-        turned = _upright(image, orientation)
+        image, steps = _make_pattern(sides, index), Preprocessing(size)
+        turned = _turn_upright(image, orientation)
         arrays = {
             "image": image,
             "crop": preprocess(turned, dataclasses.replace(steps, baked=True))[0],
@@ -47,8 +47,8 @@ def write_vectors(folder: Path) -> None:
     (folder / "cases.json").write_text(dumps(cases), encoding="utf-8", newline="\n")
 
 
-def _pattern(sides: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
-    """Edges, ramps and noise of every strength, the same on every machine."""
+def _make_pattern(sides: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
+    """Makes an image of edges, ramps and noise that is the same on every machine."""
     y, x, c = np.meshgrid(*(np.arange(side, dtype=np.int64) for side in (*sides, 3)), indexing="ij")
     noise = ((y * 7919 + x * 104729 + c * 1299709 + seed) * 2654435761 >> 7) % 256
     flat = (x // 5 + y // 3 + c) % 2 * 255
@@ -57,7 +57,7 @@ def _pattern(sides: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:
     return picture
 
 
-def _upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
+def _turn_upright(image: npt.NDArray[np.uint8], orientation: int) -> npt.NDArray[np.uint8]:
     picture = Image.fromarray(image)
     picture.getexif()[_ORIENTATION] = orientation
     return np.array(ImageOps.exif_transpose(picture))

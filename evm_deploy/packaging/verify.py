@@ -1,4 +1,4 @@
-"""Whether a package, a folder or an archive, is what was written: every byte, every model, and who signed it."""
+"""Checks that a package (folder or archive) is as it was written: every byte, every model, and the signature."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from evm_deploy.errors import CheckFailed
 from evm_deploy.files import find_file, sha256_file
 from evm_deploy.folders import files_below
 from evm_deploy.packaging import archive, sign
-from evm_deploy.packaging.contents import INDEX, SIGNATURE, Named
+from evm_deploy.packaging.contents import INDEX, SIGNATURE, NamedBundle
 from evm_deploy.packaging.index import Index, read_index
 
 if TYPE_CHECKING:
@@ -24,50 +24,50 @@ _FIX = "get the package again, or package the bundles again."
 
 
 @dataclass(frozen=True)
-class Verified:
-    """A package all of whose bytes are those that its index lists."""
+class VerifiedPackage:
+    """A package whose files all match its index."""
 
-    path: Path  # as it was named
+    path: Path  # as the user gave it
     platform: str
     name: str
     models: tuple[str, ...]
     files: int
     bytes: int
     signature: Literal["none", "not checked", "valid"]
-    trusted_comment: str | None = None  # of the signature that was checked
+    trusted_comment: str | None = None  # of the checked signature
 
 
 @dataclass(frozen=True)
 class PackageReport:
-    """A package whose bytes are right, and what running its bundles showed."""
+    """A package whose files match its index, and the results of running its bundles."""
 
-    package: Verified
+    package: VerifiedPackage
     reports: dict[str, ParityReport]  # by the model's name
 
     @property
     def passed(self) -> bool:
-        """Whether every bundle meets its golden pair."""
+        """Whether every bundle reproduces its golden pair."""
         return all(report.passed for report in self.reports.values())
 
 
 def is_package(path: Path) -> bool:
-    """Whether `verify` takes this: a folder with an index, or a file (an archive) rather than a bundle's folder."""
+    """Whether `path` is a package rather than a bundle: a folder with an index, or a file (an archive)."""
     return path.is_file() or ((path / INDEX).is_file() and not (path / MANIFEST).is_file())
 
 
-def verify(path: Path, public_key: str | None = None) -> Verified:
-    """Checks the package at `path`, with `public_key` (minisign's, a file or its base64) its signature as well.
+def verify(path: Path, public_key: str | None = None) -> VerifiedPackage:
+    """Checks the package at `path`. public_key: minisign's key, as a file or in base64, to check the signature too.
 
-    Raises BundleError: no package, or one that cannot be read; CheckFailed: changed, missing or additional files, no
-    signature or a wrong one; InputError: the key.
+    Raises BundleError: not a package, or it cannot be read; CheckFailed: changed, missing or additional files, a
+    missing or wrong signature; InputError: the key is not valid.
     """
-    with opened(path, public_key) as (verified, _):
+    with open_package(path, public_key) as (verified, _):
         return verified
 
 
 @contextlib.contextmanager
-def opened(path: Path, public_key: str | None = None) -> Iterator[tuple[Verified, list[Named]]]:
-    """What `verify` says, and the models, which are there for the length of the block. Raises what `verify` raises."""
+def open_package(path: Path, public_key: str | None = None) -> Iterator[tuple[VerifiedPackage, list[NamedBundle]]]:
+    """Checks a package as `verify` does, and yields the result with its bundles, which exist during the block."""
     key = sign.read_public_key(public_key) if public_key is not None else None
     with contextlib.ExitStack() as stack:
         folder = path
@@ -76,10 +76,10 @@ def opened(path: Path, public_key: str | None = None) -> Iterator[tuple[Verified
         index = read_index(folder, path)
         comment = _check_signature(folder, key)
         _check_files(folder, index, path)
-        models = [Named(name, Bundle.open(folder / model.folder)) for name, model in sorted(index.models.items())]
+        models = [NamedBundle(name, Bundle.open(folder / model.folder)) for name, model in sorted(index.models.items())]
         signed = (folder / SIGNATURE).is_file()
         yield (
-            Verified(
+            VerifiedPackage(
                 path=path,
                 platform=index.platform,
                 name=index.name,
@@ -97,12 +97,12 @@ def _check_signature(folder: Path, key: sign.PublicKey | None) -> str | None:
     if key is None:
         return None
     if not (folder / SIGNATURE).is_file():
-        raise CheckFailed("the package is not signed.", "ask who made it for a signed one, or leave --public-key out.")
+        raise CheckFailed("the package is not signed.", "ask its maker for a signed one, or leave out --public-key.")
     return sign.check_file(folder / INDEX, folder / SIGNATURE, key)
 
 
 def _check_files(folder: Path, index: Index, path: Path) -> None:
-    """Raises CheckFailed for the first file that is not as the index says, or is not in it."""
+    """Raises CheckFailed for the first file that differs from the index or is not in it."""
     for name, record in index.files.items():
         file = find_file(folder, name, lambda cause: CheckFailed(cause, _FIX), shown=path)
         if file.stat().st_size != record.bytes or sha256_file(file) != record.sha256:

@@ -1,4 +1,4 @@
-"""A web package: a static page with the bundles and onnxruntime-web, which works without a network once it was open."""
+"""A web package: a static page with the bundles and onnxruntime-web. After the first visit it works offline."""
 
 from __future__ import annotations
 
@@ -10,35 +10,35 @@ from pathlib import Path
 
 from evm_deploy.files import sha256_file
 from evm_deploy.jsontext import dumps
-from evm_deploy.packaging.contents import Contents, Named, Say, copy_bundle
+from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
-from evm_deploy.web import page_files, runtime, worker_file
-from evm_deploy.web.config import Method, Model, config
+from evm_deploy.web import find_worker_file, list_page_files, runtime
+from evm_deploy.web.config import PageMethod, PageModel, make_config
 
 README = """\
-1. Put this folder on any static web server, as it is; every address in it is relative.
-2. Try it here: `python3 -m http.server --bind 127.0.0.1 --directory .`, then open http://localhost:8000/.
-3. Serve it by https: over plain http browsers offer a page no WebGPU, no threads and no use without a network.
-4. The page holds each model to its golden pair, then classifies an image and measures; `sw.js` keeps all of it.
-5. For an app of your own: `bundle.mjs` opens a bundle, `preprocess.mjs` prepares an image, `ways.mjs` runs it.
+1. Put this folder on any static web server, unchanged; all its addresses are relative.
+2. To try it locally: `python3 -m http.server --bind 127.0.0.1 --directory .`, then open http://localhost:8000/.
+3. Serve it over https: over plain http, browsers allow a page no WebGPU, no threads and no offline use.
+4. The page checks each model against its golden pair, classifies an image and measures. `sw.js` caches everything.
+5. For your own app: `bundle.mjs` opens a bundle, `preprocess.mjs` prepares an image, `ways.mjs` runs the model.
 
-A model is run by onnxruntime-web {version}: on WASM with one thread, on WASM with as many threads as there are cores
-where the page is isolated, and with WebGPU where the browser has it. Isolated is a page that comes with the headers
-`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`; where the server does not
-send them `sw.js` adds them, from the second visit on. Images are prepared as `evm-deploy predict` does it, to within
-one level of 255; of files other than PNG, pixels that are not opaque lose colour.
+onnxruntime-web {version} runs the models: on WASM with one thread; on WASM with a thread for each core, if the page is
+isolated; and with WebGPU, if the browser has it. A page is isolated if the server sends the headers
+`Cross-Origin-Opener-Policy: same-origin` and `Cross-Origin-Embedder-Policy: require-corp`. If the server does not send
+them, `sw.js` adds them from the second visit on. Images are prepared as `evm-deploy predict` does it, to within one
+level of 255. In files other than PNG, translucent pixels lose colour.
 """
 
 
-def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: Say) -> Contents:
+def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions, say: Say) -> Contents:
     """Writes the page, the runtime and the bundles into `folder`. See `packaging.contents`.
 
-    Raises OptionError: a bundle that browsers cannot run. MissingToolError, InputError: no onnxruntime-web.
+    Raises OptionError: browsers cannot run a bundle; MissingToolError, InputError: onnxruntime-web is not available.
     """
-    models = [Model(one.name, f"models/{one.name}/", one.bundle) for one in bundles]
-    facts = config("package", options.name, models, Method())
-    engine = runtime.files(say)
-    for name, path in page_files().items():
+    models = [PageModel(one.name, f"models/{one.name}/", one.bundle) for one in bundles]
+    facts = make_config("package", options.name, models, PageMethod())
+    engine = runtime.fetch_files(say)
+    for name, path in list_page_files().items():
         shutil.copyfile(path, folder / name)
     (folder / "runtime").mkdir()
     for name, path in engine.items():
@@ -56,11 +56,11 @@ def write(bundles: Sequence[Named], folder: Path, options: PackageOptions, say: 
 
 
 def _write_worker(folder: Path) -> None:
-    """The service worker, and `files.js` with what it keeps: at once, or when first used (what only GPUs need)."""
+    """Writes the service worker and `files.js`, the list of files to cache: at once, or on first use (GPU files)."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     digests = {name: sha256_file(folder / name) for name in names}
     later = [f"runtime/{name}" for name in runtime.GPU_FILES]
     version = hashlib.sha256(json.dumps(digests, sort_keys=True).encode()).hexdigest()
     package = {"version": version, "first": [name for name in names if name not in later], "later": later}
     (folder / "files.js").write_text(f"self.PACKAGE = {dumps(package).strip()};\n", encoding="utf-8", newline="\n")
-    shutil.copyfile(worker_file(), folder / "sw.js")
+    shutil.copyfile(find_worker_file(), folder / "sw.js")

@@ -1,4 +1,4 @@
-"""Profiles to be read by people: a table, Markdown, one HTML file, pictures; and profiles read back from files."""
+"""Profiles for people: a table, Markdown, an HTML file and pictures. Also reads profiles back from files."""
 
 from evm_deploy.reporting.profile_folder import check_free, check_page, read, write, write_page
 

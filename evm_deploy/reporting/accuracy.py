@@ -1,4 +1,4 @@
-"""Accuracy beside latency: what `evaluate --out` wrote, and which result of a profile it belongs to."""
+"""Reads the accuracies that `evaluate --out` wrote and finds the result of a profile that each belongs to."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ from evm_deploy.profiling.report import Result
 if TYPE_CHECKING:
     from evm_deploy.evaluation.report import EvaluationReport
 
-LARGEST = 64 << 20  # bytes: with many classes the confusion matrices are most of it
+LARGEST = 64 << 20  # bytes; with many classes, most of them are confusion matrices
 FIX = "name the folder that `evm-deploy evaluate --out` wrote."
-_STRICT = {"strict": True}  # keys that only an evaluation needs are passed over
+_STRICT = {"strict": True}  # other keys of an evaluation are ignored
 
 
 @dataclass(frozen=True)
-class Share:
+class AccuracyShare:
     """A share of images, 0 to 1, with its 95 % interval."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
@@ -33,23 +33,23 @@ class Share:
 
     def __post_init__(self) -> None:
         if not 0 <= self.low <= self.value <= self.high <= 1:
-            raise ValueError("a share is not within its interval, or not within 0 to 1")
+            raise ValueError("a share is outside its interval, or outside 0 to 1")
 
 
 @dataclass(frozen=True)
 class Accuracy:
-    """Top-1 of one bundle, run in one way; None where the images had no labels."""
+    """Top-1 of one bundle on one runtime; None where the images had no labels."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    bundle: str  # as it was named: a path
+    bundle: str  # its path, as the user gave it
     runtime: str
     precision: str
-    top1: Share | None
+    top1: AccuracyShare | None
 
     @property
     def name(self) -> str:
-        """The last part of the path, on whatever system it was written."""
+        """The last part of the path, whichever system wrote it."""
         return PureWindowsPath(self.bundle).name or self.bundle
 
 
@@ -61,45 +61,46 @@ class _Evaluation:
     images: int
 
 
-def of(report: EvaluationReport) -> tuple[Accuracy, ...]:
-    """What an evaluation that was just made found."""
+def collect_accuracies(report: EvaluationReport) -> tuple[Accuracy, ...]:
+    """The accuracies of an evaluation report that is in memory."""
     return tuple(
-        Accuracy(row.bundle, row.runtime, row.precision, Share(row.top1.value, row.top1.low, row.top1.high))
+        Accuracy(row.bundle, row.runtime, row.precision, AccuracyShare(row.top1.value, row.top1.low, row.top1.high))
         for row in report.rows
         if row.top1 is not None
     )
 
 
-def read(path: Path) -> tuple[Accuracy, ...]:
-    """The rows of `evaluation.json`, or of the folder that holds it, that have a top-1.
+def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
+    """Reads the rows with a top-1 from `evaluation.json` or the folder that holds it.
 
-    Raises InputError: there is no such file, it is too large, or it is not what an evaluation writes.
+    Raises InputError: the file does not exist, is too large, or is not an evaluation.
     """
     from pydantic import ValidationError
 
     file = path / "evaluation.json" if path.is_dir() else path
     content = read_file(file, LARGEST, lambda cause: InputError(cause, FIX))
     try:
-        evaluation = _adapter().validate_json(content)
+        evaluation = _make_adapter().validate_json(content)
     except ValidationError as error:
         at, problem = first_problem(error)
         raise InputError(f"{file} is not an evaluation: {at or 'the file'}: {problem}.", FIX) from None
     return tuple(row for row in evaluation.rows if row.top1 is not None)
 
 
-def match(known: Sequence[Accuracy], result: Result) -> Share | None:
-    """The accuracy of `result`: of its bundle's name and precision, in the same way of running where that was
-    evaluated; None where two bundles have that name, and it cannot be said which is meant.
+def match_accuracy(known: Sequence[Accuracy], result: Result) -> AccuracyShare | None:
+    """The accuracy of `result`: that of its bundle's name and precision, on the same runtime if that was evaluated.
+
+    None where two bundles have that name, because it is not clear which is meant.
     """
     same = [one for one in known if one.name == result.bundle and one.precision == result.precision]
     same = [one for one in same if one.runtime == result.runtime] or same
     if len({one.bundle for one in same}) == 1:
         return same[0].top1
-    return Share(*3 * (result.accuracy,)) if result.accuracy is not None else None
+    return AccuracyShare(*3 * (result.accuracy,)) if result.accuracy is not None else None
 
 
 @functools.cache
-def _adapter() -> Any:
+def _make_adapter() -> Any:
     from pydantic import TypeAdapter
 
     return TypeAdapter(_Evaluation)

@@ -1,4 +1,4 @@
-"""One HTML file that needs nothing else: no network, no other file, and no script but its own for the table."""
+"""The report as one HTML file. It needs no network and no other file; its only script sorts and filters the table."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from evm_deploy.profiling import flame
 from evm_deploy.profiling.report import Operator, Operators, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
 from evm_deploy.reporting.charts import accuracy, blocks, kinds, ratios, roofline, spread, times, turns
-from evm_deploy.reporting.columns import Column, cells, common, left_out, shown
-from evm_deploy.reporting.conditions import facts
-from evm_deploy.reporting.entries import Entry, device_names, entries
-from evm_deploy.reporting.page import hashes, template
-from evm_deploy.reporting.quantities import number, per_cent
+from evm_deploy.reporting.columns import Column, choose_columns, find_common_values, list_unmeasured, make_cells
+from evm_deploy.reporting.conditions import collect_facts
+from evm_deploy.reporting.entries import ReportEntry, collect_entries, name_devices
+from evm_deploy.reporting.page import hash_styles, load_template
+from evm_deploy.reporting.quantities import format_number, format_per_cent
 from evm_deploy.reporting.svg import Markup
-from evm_deploy.reporting.table import method, said_of, warnings
+from evm_deploy.reporting.table import describe_method, describe_result, group_warnings
 
-LONGEST = 15  # operators in a table: those that take longest
+LONGEST = 15  # operators in the table: those that take longest
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A chart of all contenders, what it is called, and how to read it."""
+    """A chart of all contenders: its title, how to read it, and the function that draws it."""
 
     title: str
     caption: str
-    draw: Callable[[Sequence[Entry]], Markup | None]
+    draw: Callable[[Sequence[ReportEntry]], Markup | None]
 
 
 CHARTS = (
@@ -39,28 +39,32 @@ CHARTS = (
     ),
     Chart(
         "Ratios",
-        "The median of the ratios of neighbouring turns, with its 95 % interval. What is left of 1 is faster than the "
-        "first contender.",
+        "The median of the ratios of neighbouring turns, with its 95 % interval. Left of 1 is faster than the first "
+        "contender.",
         ratios.draw,
     ),
     Chart(
         "Accuracy beside latency",
-        "Up is more accurate, left is faster; the upright lines are 95 % intervals. The line joins what no other "
-        "contender beats in both.",
+        "Higher is more accurate, further left is faster; the vertical lines are 95 % intervals. The line joins the "
+        "contenders that no other beats in both.",
         accuracy.draw,
     ),
-    Chart("Steadiness", "The share of runs that took no longer than so many times the median.", spread.draw),
     Chart(
-        "In the order of the runs",
-        "Each on an axis of its own. A drift or a step says that the machine changed while it was measured.",
+        "Steadiness",
+        "The share of runs (vertical) that took at most this many times the median (horizontal).",
+        spread.draw,
+    ),
+    Chart(
+        "Times in order",
+        "Each contender has its own axis. A drift or a step means that the machine changed during the measurement.",
         turns.draw,
     ),
 )
 
 
 @dataclass(frozen=True)
-class Device:
-    """What stands above the table of one report."""
+class DeviceSection:
+    """One report in the header of the page."""
 
     name: str
     report: ProfileReport
@@ -69,12 +73,12 @@ class Device:
 
 
 @dataclass(frozen=True)
-class Detail:
-    """One contender by operator."""
+class OperatorSection:
+    """The section about the operators of one contender."""
 
     label: str
     whole: str
-    coverage: str  # per cent of the whole that the operators account for
+    coverage: str  # share of the whole that the operators account for, per cent
     pictures: tuple[tuple[str, Markup], ...]  # title, picture
     flame: Markup
     longest: tuple[tuple[str, ...], ...]
@@ -82,73 +86,81 @@ class Detail:
 
 
 def render(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = (), notes: Sequence[str] = ()) -> str:
-    """The page for these reports, which have their summaries; `known` adds accuracies that were evaluated,
-    `notes` lines below the table.
+    """The page for these reports, which must have summaries. `known` adds evaluated accuracies, `notes` adds lines
+    below the table.
 
     Raises InputError: no report; MissingToolError: jinja2 is not installed.
     """
-    found = entries(reports, known)
-    details = [_detail(entry.label, one) for entry in found if (one := entry.result.operators) and one.rows]
-    columns = shown(found)
-    page: str = template().render(
+    found = collect_entries(reports, known)
+    details = [
+        _make_operator_section(entry.label, one) for entry in found if (one := entry.result.operators) and one.rows
+    ]
+    columns = choose_columns(found)
+    page: str = load_template().render(
         devices=[
-            Device(name, report, method(report), warnings(report))
-            for report, name in zip(reports, device_names(reports), strict=True)
+            DeviceSection(name, report, describe_method(report), group_warnings(report))
+            for report, name in zip(reports, name_devices(reports), strict=True)
         ],
         entries=found,
         columns=columns,
-        rows=list(zip(found, cells(found), strict=True)),
-        filters=_filters(columns, found),
-        common=common(found),
-        left_out=left_out(found),
+        rows=list(zip(found, make_cells(found), strict=True)),
+        filters=_list_filters(columns, found),
+        common=find_common_values(found),
+        left_out=list_unmeasured(found),
         notes=notes,
-        said=[(entry.label, words) for entry in found for words in said_of(entry)],
+        said=[(entry.label, words) for entry in found for words in describe_result(entry)],
         estimates=[(entry, one) for entry in found for one in entry.result.estimates],
-        basis=_basis(found),
+        basis=_collect_sources(found),
         charts=[(chart, svg) for chart in CHARTS if (svg := chart.draw(found)) is not None],
         kinds=kinds.draw(found),
         details=details,
-        facts=facts(reports),
-        hashes=hashes([one.flame for one in details]),
+        facts=collect_facts(reports),
+        hashes=hash_styles([one.flame for one in details]),
     )
     return page
 
 
-def _detail(label: str, operators: Operators) -> Detail:
+def _make_operator_section(label: str, operators: Operators) -> OperatorSection:
     pictures = [("By block of the network", blocks.draw(operators)), ("Roofline", roofline.draw(operators))]
     longest = sorted(operators.rows, key=lambda row: -row.ms)[:LONGEST]
     total = sum(row.ms for row in operators.rows)
-    return Detail(
+    return OperatorSection(
         label,
-        number(operators.whole_ms),
-        per_cent(total / operators.whole_ms if operators.whole_ms > 0 else None),
+        format_number(operators.whole_ms),
+        format_per_cent(total / operators.whole_ms if operators.whole_ms > 0 else None),
         tuple((title, picture) for title, picture in pictures if picture is not None),
         Markup(flame.svg(operators, label)),
-        tuple(map(_operator, longest)),
+        tuple(map(_make_operator_row, longest)),
         len(operators.rows),
     )
 
 
-def _operator(row: Operator) -> tuple[str, ...]:
+def _make_operator_row(row: Operator) -> tuple[str, ...]:
     """A row of the table of operators."""
     speed = row.flops / row.ms / 1e6 if row.flops and row.ms > 0 else None
     reached = row.roofline_ms / row.ms if row.roofline_ms is not None and row.ms > 0 else None
     words = (clean(row.name), clean(row.op), clean(row.kind), clean(row.block))
-    return (*words, number(row.ms), per_cent(row.share), number(speed), per_cent(reached, 0))
+    return (
+        *words,
+        format_number(row.ms),
+        format_per_cent(row.share),
+        format_number(speed),
+        format_per_cent(reached, 0),
+    )
 
 
-def _filters(columns: Sequence[Column], found: Sequence[Entry]) -> list[tuple[int, str, list[str]]]:
-    """The columns of words with more than one value: (index, head, values)."""
+def _list_filters(columns: Sequence[Column], found: Sequence[ReportEntry]) -> list[tuple[int, str, list[str]]]:
+    """The word columns with more than one value: (index, head, values)."""
     wanted = []
     for index, column in enumerate(columns):
-        values = sorted({column.cell(entry).text for entry in found})
+        values = sorted({column.make_cell(entry).text for entry in found})
         if index and not column.numeric and len(values) > 1:
             wanted.append((index, column.head, values))
     return wanted
 
 
-def _basis(found: Sequence[Entry]) -> list[str]:
-    """What the estimates stand on: the source of each device, and what is said of each contender, once."""
+def _collect_sources(found: Sequence[ReportEntry]) -> list[str]:
+    """The sources of the estimates: that of each device and the note on each contender, without repetition."""
     guesses = [(entry, one) for entry in found for one in entry.result.estimates]
     sources = [f"{one.device}: {one.source}" for _, one in guesses]
     return list(dict.fromkeys([*sources, *(f"{entry.label}: {one.note}" for entry, one in guesses)]))

@@ -1,4 +1,4 @@
-"""The table as Markdown, to be pasted into a README, an issue or a pull request."""
+"""The results table as Markdown, for a README, an issue or a pull request."""
 
 from __future__ import annotations
 
@@ -8,41 +8,41 @@ from collections.abc import Sequence
 from evm_deploy.console import clean
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
-from evm_deploy.reporting.columns import cells, common, shown
-from evm_deploy.reporting.entries import entries
-from evm_deploy.reporting.table import method, remarks
+from evm_deploy.reporting.columns import choose_columns, find_common_values, make_cells
+from evm_deploy.reporting.entries import collect_entries
+from evm_deploy.reporting.table import collect_remarks, describe_method
 
-# What begins something in Markdown, wherever it stands; `_` only at the edge of a word, links by themselves.
+# Characters with a meaning in Markdown: `_` only at the edge of a word; bare web addresses, which become links.
 _SPECIAL = re.compile(r"[\\`*{}\[\]<>|~&$]|(?<![^\W_])_|_(?![^\W_])|(?<=:)//|(?<=www)\.", re.IGNORECASE)
-_FIRST = re.compile(r"^(\d*)([#+=.)-])")  # a heading, an item of a list, a line below a heading
+_FIRST = re.compile(r"^(\d*)([#+=.)-])")  # a heading, a list item, the underline of a heading
 
 
-def table(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = ()) -> str:
+def render_table(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = ()) -> str:
     """The table of every result, ending with a newline. Raises InputError: no report."""
-    found = entries(reports, known)
-    columns, rows = shown(found), cells(found)
+    found = collect_entries(reports, known)
+    columns, rows = choose_columns(found), make_cells(found)
     lines = [[escape(column.head) for column in columns], ["---:" if column.numeric else "---" for column in columns]]
     lines += [[cell.text if cell.numeric else escape(cell.text) for cell in row] for row in rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)
 
 
-def _common(reports: Sequence[ProfileReport]) -> list[str]:
-    """What the table leaves out because it is the same in every row, as one paragraph or none."""
-    found = [f"{head} {escape(text)}" for head, text in common(entries(reports))]
+def _describe_common_values(reports: Sequence[ProfileReport]) -> list[str]:
+    """The values that all rows share and the table leaves out: one paragraph, or none."""
+    found = [f"{head} {escape(text)}" for head, text in find_common_values(collect_entries(reports))]
     return [f"The same for all: {', '.join(found)}."] if found else []
 
 
-def page(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = (), notes: Sequence[str] = ()) -> str:
-    """The whole of `report.md`: the table, how it was measured, and what has to be said of it."""
-    parts = ["# Profile", table(reports, known).rstrip("\n"), *_common(reports)]
-    parts += [escape(f"{method(report)}; {report.created}, evm-deploy {report.tool}.") for report in reports]
-    said = [*remarks(reports), *notes]
+def render(reports: Sequence[ProfileReport], known: Sequence[Accuracy] = (), notes: Sequence[str] = ()) -> str:
+    """The content of `report.md`: the table, how it was measured, warnings and notes."""
+    parts = ["# Profile", render_table(reports, known).rstrip("\n"), *_describe_common_values(reports)]
+    parts += [escape(f"{describe_method(report)}; {report.created}, evm-deploy {report.tool}.") for report in reports]
+    said = [*collect_remarks(reports), *notes]
     if said:
         parts.append("\n".join(f"- {escape(line)}" for line in said))
-    parts.append("In brackets 95 % intervals, by the bootstrap. An estimate is not a measurement.")
+    parts.append("95 % bootstrap intervals in brackets. An estimate is not a measurement.")
     return "\n\n".join(parts) + "\n"
 
 
 def escape(words: str) -> str:
-    """`words` as text that means nothing to Markdown, on one line."""
+    """Escapes `words`, on one line, so that Markdown shows them as they are."""
     return _FIRST.sub(r"\1\\\2", _SPECIAL.sub(r"\\\g<0>", clean(words)))

@@ -1,4 +1,4 @@
-"""The folder that `profile --out` writes, and profiles read back from such folders or from files."""
+"""Writes the folder of `profile --out`, and reads profiles back from such folders or from files."""
 
 from __future__ import annotations
 
@@ -16,35 +16,36 @@ from evm_deploy.profiling.report import LARGEST, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
 
 JSON, MARKDOWN, HTML = "profile.json", "report.md", "report.html"
-MOST = 64  # profiles in one report
-FIX = "name a folder that `evm-deploy profile --out` wrote, or what `--json` printed."
-OURS = b'<meta name="generator" content="evm-deploy">'  # at the beginning of every page of ours
+MOST = 64  # the largest number of profiles in one report
+FIX = "name a folder that `evm-deploy profile --out` wrote, or a file with the output of `--json`."
+OURS = b'<meta name="generator" content="evm-deploy">'  # near the beginning of every page that we write
 _ONE_OF_MANY = re.compile(r"profile-(\d{1,2})\.json")
 _DRAWN = re.compile(r"plots/[a-z0-9-]+\.png|traces/\d+\.json|flames/\d+\.svg")
 
 
-def _files(folder: Path) -> set[str]:
-    """The files of a profile's folder. Raises InputError where it is not one."""
-    profiles = _profiles(folder)
+def _list_files(folder: Path) -> set[str]:
+    """The names of the files that belong to a profile's folder. Raises InputError: it is not such a folder."""
+    profiles = _list_profiles(folder)
     for path in profiles:
-        load(path)
+        load_profile(path)
     names = {file.relative_to(folder).as_posix() for file in folders.files_below(folder)}
     return {path.name for path in profiles} | {MARKDOWN, HTML} | {name for name in names if _DRAWN.fullmatch(name)}
 
 
-KIND = folders.Kind("profile", HTML, _files)
+KIND = folders.Kind("profile", HTML, _list_files)
 
 
 def check_free(out: str | os.PathLike[str], overwrite: bool = False) -> None:
-    """Raises OutputError where a profile cannot be put, MissingToolError (jinja2, matplotlib) where it cannot be
-    drawn: found before it is measured, not after.
+    """Checks, before anything is measured, that a profile can be written to `out`.
+
+    Raises OutputError: it cannot be written there; MissingToolError: jinja2 or matplotlib is not installed.
     """
     folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
     check_drawing()
 
 
 def check_drawing() -> None:
-    """Raises MissingToolError: jinja2 or matplotlib is not installed."""
+    """Checks that the pages and pictures can be drawn. Raises MissingToolError: jinja2 or matplotlib is missing."""
     library("jinja2")
     library(FIGURES)
 
@@ -56,40 +57,44 @@ def write(
     known: Sequence[Accuracy] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Writes the reports, which have their summaries, as the folder `out`: JSON, Markdown, HTML, and pictures.
+    """Writes the reports, which must have summaries, as the folder `out`: JSON, Markdown, HTML and pictures.
 
-    Whole or not at all. Raises OutputError, MissingToolError (jinja2, matplotlib).
+    The folder is written completely or not at all. Raises OutputError, MissingToolError (jinja2, matplotlib).
     """
     from evm_deploy.reporting import figures, html, markdown, traces
 
     with folders.write_folder(out, KIND, overwrite) as draft:
-        _text(draft / MARKDOWN, markdown.page(reports, known, notes))
+        _write_text(draft / MARKDOWN, markdown.render(reports, known, notes))
         (draft / "plots").mkdir()
-        figures.write(draft / "plots", reports, known)
-        traces.write(draft, reports)
+        figures.write_figures(draft / "plots", reports, known)
+        traces.write_traces(draft, reports)
         for index, report in enumerate(reports, 1):
-            _text(draft / (JSON if len(reports) == 1 else f"profile-{index}.json"), report.to_json())
-        _text(draft / HTML, html.render(reports, known, notes))
+            _write_text(draft / (JSON if len(reports) == 1 else f"profile-{index}.json"), report.to_json())
+        _write_text(draft / HTML, html.render(reports, known, notes))
 
 
 def check_page(
     out: str | os.PathLike[str], overwrite: bool = False, beside: str | os.PathLike[str] | None = None
 ) -> None:
-    """Raises OutputError where a page cannot be put (its folder is missing, or something is there that may not go),
-    MissingToolError (jinja2) where it cannot be made. beside: the folder that is written as well.
+    """Checks that an HTML report can be written to `out`. beside: the folder that the same command writes.
+
+    Raises OutputError: its folder is missing, or a file is there that must not be replaced; MissingToolError: jinja2
+    is not installed.
     """
     library("jinja2")
     path = Path(os.path.realpath(out))
     if beside is not None and Path(os.path.realpath(beside)) in (path, *path.parents):
-        raise OutputError(f"{path} is in --out, which gets a page of its own.", "choose another --html.")
+        raise OutputError(f"{path} is inside --out, which gets its own page.", "choose another --html.")
     if not path.parent.is_dir() or not os.access(path.parent, os.W_OK):
-        raise OutputError(f"{path.parent} is no folder that you can write to.", "choose another --html.")
+        raise OutputError(f"{path.parent} is not a folder that you can write to.", "choose another --html.")
     if not os.path.lexists(path):
         return
     if not overwrite:
         raise OutputError(f"{path} exists.", "choose another --html, or pass --overwrite to replace a report.")
-    if not path.is_file() or OURS not in _head(path):
-        raise OutputError(f"{path} is not replaced: it is no report.", "choose another --html, or remove it yourself.")
+    if not path.is_file() or OURS not in _read_head(path):
+        raise OutputError(
+            f"{path} is not replaced: it is not a report.", "choose another --html, or remove it yourself."
+        )
 
 
 def write_page(
@@ -99,7 +104,7 @@ def write_page(
     known: Sequence[Accuracy] = (),
     notes: Sequence[str] = (),
 ) -> None:
-    """Writes the HTML report alone, whole or not at all. Raises OutputError, MissingToolError (jinja2)."""
+    """Writes only the HTML report, completely or not at all. Raises OutputError, MissingToolError (jinja2)."""
     from evm_deploy.reporting import html
 
     check_page(out, overwrite)
@@ -107,24 +112,24 @@ def write_page(
 
 
 def read(paths: Sequence[str | os.PathLike[str]]) -> list[ProfileReport]:
-    """The profiles in these files or folders, in order, with their summaries.
+    """Reads the profiles in these files or folders, in order, and computes their summaries.
 
-    Raises InputError: none or too many are named, one cannot be read, or is not a profile.
+    Raises InputError: none or too many are named, or one cannot be read or is not a profile.
     """
-    files = [file for path in map(Path, paths) for file in (_profiles(path) if path.is_dir() else [path])]
+    files = [file for path in map(Path, paths) for file in (_list_profiles(path) if path.is_dir() else [path])]
     if not 1 <= len(files) <= MOST:
-        raise InputError(f"{len(files)} profiles are named.", f"name 1 to {MOST}.")
-    return [_summarised(load(file)) for file in files]
+        raise InputError(f"{len(files)} profiles were named.", f"name 1 to {MOST}.")
+    return [_add_statistics(load_profile(file)) for file in files]
 
 
-def load(file: Path) -> ProfileReport:
-    """The profile in one file, as it stands there. Raises InputError."""
+def load_profile(file: Path) -> ProfileReport:
+    """Reads the profile in one file, without changes. Raises InputError."""
     content = read_file(file, LARGEST, lambda cause: InputError(cause, FIX))
     return ProfileReport.from_json(content, str(file))
 
 
-def _profiles(folder: Path) -> list[Path]:
-    """The files of profiles in a folder of ours, in the order of the report. Raises InputError: there is none."""
+def _list_profiles(folder: Path) -> list[Path]:
+    """The profile files in a folder that we wrote, in the order of the report. Raises InputError: there is none."""
     if (folder / JSON).is_file():
         return [folder / JSON]
     found = {int(match[1]): path for path in folder.iterdir() if (match := _ONE_OF_MANY.fullmatch(path.name))}
@@ -133,14 +138,14 @@ def _profiles(folder: Path) -> list[Path]:
     return [found[index] for index in sorted(found)]
 
 
-def _summarised(report: ProfileReport) -> ProfileReport:
-    """With the statistics that every device leaves to us; what a file says of them is not believed."""
+def _add_statistics(report: ProfileReport) -> ProfileReport:
+    """Computes the statistics, which devices do not send. Statistics in a file are not trusted."""
     from evm_deploy.profiling.summaries import summarised
 
     return summarised(report)
 
 
-def _head(path: Path) -> bytes:
+def _read_head(path: Path) -> bytes:
     try:
         with path.open("rb") as stream:
             return stream.read(4096)
@@ -148,5 +153,5 @@ def _head(path: Path) -> bytes:
         raise OutputError(f"{path} cannot be read ({error.strerror}).", "choose another --html.") from error
 
 
-def _text(path: Path, content: str) -> None:
+def _write_text(path: Path, content: str) -> None:
     path.write_text(content, encoding="utf-8", errors="replace", newline="\n")

@@ -1,4 +1,4 @@
-"""From values to places on an axis, and the round numbers that are written beside it."""
+"""Axes of charts: where a value is drawn, and the round numbers beside the axis."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from evm_deploy.reporting.quantities import number
-from evm_deploy.reporting.svg import Markup, element, text
+from evm_deploy.reporting.quantities import format_number
+from evm_deploy.reporting.svg import Markup, draw_text, make_element
 
-WIDE = 8.0  # from this ratio of the largest to the least on, an axis is logarithmic
+WIDE = 8.0  # with a larger ratio of the largest value to the smallest, an axis is logarithmic
 ROUND = (1.0, 2.0, 5.0)
 
 
@@ -24,32 +24,34 @@ class Scale:
     log: bool = False
 
     def __call__(self, value: float) -> float:
-        """Where `value` is drawn; what lies outside is drawn at the end."""
+        """Where `value` is drawn; a value outside the axis is drawn at its end."""
         low, high, at = self.low, self.high, min(max(value, self.low), self.high)
         share = math.log(at / low) / math.log(high / low) if self.log else (at - low) / (high - low)
         return self.start + share * (self.end - self.start)
 
-    def ticks(self, most: int = 6) -> list[float]:
-        """Round values within the axis, at most `most` but for a few, ascending."""
+    def choose_ticks(self, most: int = 6) -> list[float]:
+        """Round values within the axis, ascending; about `most` at the most."""
         if self.log:
-            found = self._decades(ROUND)
+            found = self._list_decades(ROUND)
             if len(found) > most:
-                found = self._decades((1.0,))
+                found = self._list_decades((1.0,))
                 found = found[:: math.ceil(len(found) / most)]
             if len(found) >= 3:
                 return found
-        return _steps(self.low, self.high, most)
+        return _step_evenly(self.low, self.high, most)
 
-    def _decades(self, digits: Iterable[float]) -> list[float]:
+    def _list_decades(self, digits: Iterable[float]) -> list[float]:
         first, last = math.floor(math.log10(self.low)), math.ceil(math.log10(self.high))
         found = [digit * 10.0**power for power in range(first, last + 1) for digit in digits]
         return [value for value in found if self.low <= value <= self.high]
 
 
-def fitted(values: Iterable[float], start: float, end: float, *, zero: bool = False, log: bool | None = None) -> Scale:
-    """An axis that holds all `values`, with a little room; logarithmic where they are wide apart and above 0.
+def fit_scale(
+    values: Iterable[float], start: float, end: float, *, zero: bool = False, log: bool | None = None
+) -> Scale:
+    """An axis that holds all `values` with a little room; logarithmic if they are far apart and above 0.
 
-    zero: it begins at 0, and is linear. log: whether it is logarithmic, instead.
+    zero: the axis starts at 0 and is linear. log: decides whether it is logarithmic (needs values above 0).
     """
     finite = [value for value in values if math.isfinite(value)]
     low, high = (min(finite), max(finite)) if finite else (0.0, 1.0)
@@ -63,33 +65,33 @@ def fitted(values: Iterable[float], start: float, end: float, *, zero: bool = Fa
     return Scale(max(low - room, 0.0) if low >= 0 else low - room, high + room, start, end)
 
 
-def axis(scale: Scale, top: float, bottom: float, unit: str, least: float = 34.0) -> list[Markup]:
-    """A horizontal axis below a chart: lines from `top` to `bottom`, their values, and what they are of."""
+def draw_axis(scale: Scale, top: float, bottom: float, unit: str, least: float = 34.0) -> list[Markup]:
+    """Draws a horizontal axis below a chart: grid lines from `top` to `bottom`, their values, and the unit."""
     most = max(2, int((scale.end - scale.start) / 60))
     parts, last = [], -math.inf
-    for value in scale.ticks(most):
+    for value in scale.choose_ticks(most):
         x = scale(value)
-        parts.append(element("line", class_="grid", x1=x, x2=x, y1=top, y2=bottom))
+        parts.append(make_element("line", class_="grid", x1=x, x2=x, y1=top, y2=bottom))
         if x - last >= least:
             anchor = "end" if x > scale.end - 8 else "middle"
-            parts.append(text(x, bottom + 14, number(value, tick=True), class_="tick", text_anchor=anchor))
+            parts.append(draw_text(x, bottom + 14, format_number(value, tick=True), class_="tick", text_anchor=anchor))
             last = x
-    parts.append(text((scale.start + scale.end) / 2, bottom + 30, unit, class_="tick", text_anchor="middle"))
+    parts.append(draw_text((scale.start + scale.end) / 2, bottom + 30, unit, class_="tick", text_anchor="middle"))
     return parts
 
 
-def side_axis(scale: Scale, left: float, right: float, unit: str) -> list[Markup]:
-    """A vertical axis, its values to the left of it."""
+def draw_side_axis(scale: Scale, left: float, right: float, unit: str) -> list[Markup]:
+    """Draws a vertical axis with its values on the left."""
     parts = []
-    for value in scale.ticks(6):
+    for value in scale.choose_ticks(6):
         y = scale(value)
-        parts.append(element("line", class_="grid", x1=left, x2=right, y1=y, y2=y))
-        parts.append(text(left - 5, y + 4, number(value, tick=True), class_="tick", text_anchor="end"))
-    parts.append(text(2, min(scale.start, scale.end) - 8, unit, class_="tick"))
+        parts.append(make_element("line", class_="grid", x1=left, x2=right, y1=y, y2=y))
+        parts.append(draw_text(left - 5, y + 4, format_number(value, tick=True), class_="tick", text_anchor="end"))
+    parts.append(draw_text(2, min(scale.start, scale.end) - 8, unit, class_="tick"))
     return parts
 
 
-def _steps(low: float, high: float, most: int) -> list[float]:
+def _step_evenly(low: float, high: float, most: int) -> list[float]:
     rough = (high - low) / max(most, 1)
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * digit for digit in (*ROUND, 10.0) if power * digit >= rough * (1 - 1e-9))

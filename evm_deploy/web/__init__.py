@@ -1,18 +1,18 @@
-"""The page that runs bundles in a browser: plain HTML, CSS and ES modules, served by the profiler and in packages."""
+"""The page that runs bundles in a browser: plain HTML, CSS and ES modules. The profiler serves it; packages hold it."""
 
 from pathlib import Path
 
 _FOLDER = Path(__file__).parent
 PAGE = ("index.html", "style.css", "icon.svg")
-WORKER = "sw.js"  # packages alone: it keeps the page for the time without a network
+WORKER = "sw.js"  # only in packages: it caches the page for offline use
 
 
-def page_files() -> dict[str, Path]:
-    """Name beside index.html: file, of everything that the page itself is."""
+def list_page_files() -> dict[str, Path]:
+    """The files of the page, by their name relative to index.html."""
     modules = sorted(path.name for path in _FOLDER.glob("*.mjs"))
     return {name: _FOLDER / name for name in (*PAGE, *modules)}
 
 
-def worker_file() -> Path:
-    """The service worker of packages."""
+def find_worker_file() -> Path:
+    """The file of the service worker in packages."""
     return _FOLDER / WORKER

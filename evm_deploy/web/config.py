@@ -1,4 +1,4 @@
-"""`config.json`, which tells the page what it is for."""
+"""`config.json`, which tells the page what to show, run and measure."""
 
 import hashlib
 import importlib.metadata
@@ -14,68 +14,69 @@ from evm_deploy.web.runtime import VERSION
 
 
 @dataclass(frozen=True)
-class Model:
+class PageModel:
     """A bundle on the page."""
 
-    name: str  # as it is shown; unique
-    folder: str  # where its files are, relative to the page, with a slash at the end
+    name: str  # shown on the page; unique
+    folder: str  # the folder with its files, relative to the page, with a slash at the end
     bundle: Bundle
 
-    def names(self) -> tuple[str, ...]:
+    def list_files(self) -> tuple[str, ...]:
         """The bundle's files, the manifest first."""
         return (MANIFEST, *sorted(self.bundle.manifest.files))
 
-    def entry(self) -> dict[str, Any]:
-        """What the page knows of it before it has fetched it. Raises BundleError: an unknown precision."""
+    def describe(self) -> dict[str, Any]:
+        """The facts that the page has before it fetches the bundle. Raises BundleError: an unknown precision."""
         text = (self.bundle.path / MANIFEST).read_bytes()
         return {
             "name": self.name,
             "folder": self.folder,
             "sha256": hashlib.sha256(text).hexdigest(),
-            "bytes": sum((self.bundle.path / name).stat().st_size for name in self.names()),
+            "bytes": sum((self.bundle.path / name).stat().st_size for name in self.list_files()),
             "tolerance": allowed(self.bundle.manifest),
         }
 
 
 @dataclass(frozen=True)
-class Method:
-    """How the page measures: `ProfileOptions`, as far as a browser can follow them."""
+class PageMethod:
+    """How the page measures: the part of `ProfileOptions` that a browser can follow."""
 
     iterations: int | None = 50
     seconds: float | None = None
     warm_up: int = 5
 
 
-def config(
+def make_config(
     mode: Literal["profile", "package"],
     title: str,
-    models: Sequence[Model],
-    method: Method,
+    models: Sequence[PageModel],
+    method: PageMethod,
     *,
     threads: int = 0,
     provider: str = "all",
 ) -> dict[str, Any]:
-    """Plain values. threads: of WASM, 0 for one and as many as there are cores. provider: all, or webgpu alone.
+    """The content of `config.json`. threads: of WASM; 0 measures with one thread and with a thread for each core.
+    provider: all, or only webgpu.
 
-    Raises OptionError: a bundle that onnxruntime-web cannot read.
+    Raises OptionError: onnxruntime-web cannot run a bundle.
     """
     for model in models:
-        check(model)
+        check_model(model)
     return {
         "mode": mode,
         "title": title,
         "tool": importlib.metadata.version("evm-deploy"),
         "runtime": VERSION,
-        "models": [model.entry() for model in models],
+        "models": [model.describe() for model in models],
         "method": {"iterations": method.iterations, "seconds": method.seconds, "warm_up": method.warm_up},
         "threads": threads,
         "provider": provider,
     }
 
 
-def check(model: Model) -> None:
+def check_model(model: PageModel) -> None:
     """Raises OptionError unless a browser can run the bundle."""
     manifest = model.bundle.manifest
     if not target_of(manifest.target).is_portable:
         fix = "export it with --target onnx."
-        raise OptionError(f"{model.bundle.path} is a {manifest.target} bundle: browsers run onnx ones.", fix)
+        raise OptionError(f"{model.bundle.path} is a {manifest.target} bundle: browsers run onnx bundles.", fix)

@@ -1,4 +1,4 @@
-"""onnxruntime-web, of one exact version: fetched once by npm, or taken from a folder, and held to its hashes."""
+"""onnxruntime-web, in one exact version: fetched once with npm or taken from a folder, and checked by its hashes."""
 
 import base64
 import hashlib
@@ -20,10 +20,10 @@ VARIABLE = "EVM_DEPLOY_ORT_WEB"
 VERSION = "1.30.0"
 PACKAGE = f"onnxruntime-web@{VERSION}"
 INTEGRITY = "q0y+JrrtukXSzsBWEMccVfqX25LRmosXHF+CaRJmg8pZClzcV7svNc4rKY3jL02Vb7QmRMDs1SigqR4CXAfKYQ=="  # sha512
-LARGEST = 64 << 20  # bytes of the package, and of each file in it
+LARGEST = 64 << 20  # largest size of the package, and of each file in it, in bytes
 PATIENCE = 600  # seconds for npm: the package has 33 megabytes
 
-FILES = {  # of the package's dist/: sha256; the first three run on processors, the others on GPUs
+FILES = {  # file in the package's dist/: sha256; the first three run on the CPU, the others on GPUs
     "ort.wasm.min.mjs": "219e6a1fc8a9938268d18efca3c91d310bd2f4a59bbd13744df5b2b7fc6cee3b",
     "ort-wasm-simd-threaded.mjs": "e13f7f94fc51b4ca72b12faeb1ee95f4ace6dfbc8939bc718aabdc0a27c4299b",
     "ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
@@ -36,49 +36,51 @@ GPU_FILES = tuple(name for name in FILES if "webgpu" in name or "asyncify" in na
 Say = Callable[[str], None]
 
 
-def files(say: Say = lambda stage: None) -> dict[str, Path]:
-    """Name: file, of what a page needs, each with the bytes that the tests ran with.
+def fetch_files(say: Say = lambda stage: None) -> dict[str, Path]:
+    """The files that the page needs, by name, checked by hash.
 
-    From the folder or the packed file that EVM_DEPLOY_ORT_WEB names, else from the user's cache folder, else by
-    `npm pack`. Raises InputError: what the variable names is not this version. MissingToolError: there is no npm,
-    or it cannot fetch the package.
+    They come from the folder or packed file that EVM_DEPLOY_ORT_WEB names, or from the user's cache folder, or from
+    `npm pack`. Raises InputError: the variable names something else than this version; MissingToolError: npm is not
+    installed, or cannot fetch the package.
     """
     given = os.environ.get(VARIABLE)
     if given:
-        return _given(Path(given).expanduser())
+        return _find_given(Path(given).expanduser())
     kept = find_cache_folder() / f"onnxruntime-web-{VERSION}"
-    if not _complete(kept):
+    if not _is_complete(kept):
         say(f"fetching {PACKAGE}")
-        _keep(_unpacked(_packed()), kept)
+        _store(_unpack(_fetch_package()), kept)
     return {name: kept / name for name in FILES}
 
 
-def _given(place: Path) -> dict[str, Path]:
-    if place.is_file():  # unpacked where a fetched one would be
+def _find_given(place: Path) -> dict[str, Path]:
+    if place.is_file():  # unpacked into the cache, as a fetched one
         kept = find_cache_folder() / f"onnxruntime-web-{VERSION}"
-        if not _complete(kept):
-            _keep(_unpacked(_checked(place, InputError)), kept)
+        if not _is_complete(kept):
+            _store(_unpack(_check_hash(place, InputError)), kept)
         return {name: kept / name for name in FILES}
     for folder in (place, place / "dist", place / "node_modules" / "onnxruntime-web" / "dist"):
-        if _complete(folder):
+        if _is_complete(folder):
             return {name: folder / name for name in FILES}
     what = f"{VARIABLE} is {place}, which does not hold {PACKAGE}"
-    raise InputError(f"{what}.", f"name its dist folder, or what `npm pack {PACKAGE}` writes.")
+    raise InputError(f"{what}.", f"name its dist folder, or the file that `npm pack {PACKAGE}` writes.")
 
 
-def _complete(folder: Path) -> bool:
+def _is_complete(folder: Path) -> bool:
     try:
         return all(sha256_file(folder / name) == digest for name, digest in FILES.items())
     except OSError:
         return False
 
 
-def _packed() -> bytes:
-    """The package as npm fetches it."""
+def _fetch_package() -> bytes:
+    """Fetches the package with npm."""
     npm = shutil.which("npm")
     fix = f"install Node.js, or set {VARIABLE} to a folder with the dist files of {PACKAGE}."
     if npm is None:
-        raise MissingToolError(f"{PACKAGE} is not here, and neither is npm to fetch it.", fix)
+        raise MissingToolError(
+            f"{PACKAGE} is not installed, and npm, which would fetch it, is not installed either.", fix
+        )
     with tempfile.TemporaryDirectory() as folder:
         command = [npm, "pack", "--loglevel=error", "--ignore-scripts", "--pack-destination", folder, PACKAGE]
         try:
@@ -91,10 +93,10 @@ def _packed() -> bytes:
         if reason or len(made) != 1:
             fix = f"connect to the network, or set {VARIABLE} to a folder with the dist files of {PACKAGE}."
             raise MissingToolError(f"npm cannot fetch {PACKAGE} ({reason or 'it wrote nothing'}).", fix)
-        return _checked(made[0], MissingToolError)
+        return _check_hash(made[0], MissingToolError)
 
 
-def _checked(path: Path, error: type[InputError] | type[MissingToolError]) -> bytes:
+def _check_hash(path: Path, error: type[InputError] | type[MissingToolError]) -> bytes:
     """The bytes of the package. Raises `error`: it is another."""
     fix = f"fetch it again: npm pack {PACKAGE}"
     data = read_file(path, LARGEST, lambda cause: error(cause, fix))
@@ -103,8 +105,8 @@ def _checked(path: Path, error: type[InputError] | type[MissingToolError]) -> by
     return data
 
 
-def _unpacked(data: bytes) -> dict[str, bytes]:
-    """The files that are needed, by name: nothing of the archive's own paths reaches the disk."""
+def _unpack(data: bytes) -> dict[str, bytes]:
+    """The needed files, by name. No path from the archive is used on the disk."""
     found = {}
     with tempfile.TemporaryFile() as file:
         file.write(data)
@@ -116,14 +118,14 @@ def _unpacked(data: bytes) -> dict[str, bytes]:
     return found
 
 
-def _keep(found: dict[str, bytes], folder: Path) -> None:
-    """Into the cache, whole or not at all. Raises MissingToolError where it cannot be written."""
+def _store(found: dict[str, bytes], folder: Path) -> None:
+    """Stores the files in the cache, all or none. Raises MissingToolError: the cache cannot be written."""
     kind = Kind("cache", next(iter(FILES)), lambda folder: FILES)
     try:
         with write_folder(folder, kind, overwrite=True) as draft:  # what is there is incomplete, or damaged
             for name, data in found.items():
                 (draft / name).write_bytes(data)
     except OutputError as error:
-        if not _complete(folder):  # or another process was faster
+        if not _is_complete(folder):  # otherwise another process stored them first
             fix = f"free some space, or set {caches.VARIABLE} to a folder that can be written."
             raise MissingToolError(error.cause, fix) from error

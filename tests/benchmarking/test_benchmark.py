@@ -20,8 +20,8 @@ from evm_deploy.models import EfficientVMamba
 from evm_deploy.profiling.devices import local
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
-from evm_deploy.reporting.accuracy import Accuracy, Share
-from evm_deploy.reporting.quantities import number
+from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare
+from evm_deploy.reporting.quantities import format_number
 from evm_deploy.runtimes import runtime_for
 from evm_deploy.targets import TARGETS
 
@@ -135,7 +135,7 @@ def test_every_form_is_a_row(checkpoint: Path, images: Path) -> None:
 def test_images_that_int8_was_calibrated_on_are_no_fair_test(
     checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    known = (Accuracy("onnx-int8", "onnxruntime", "int8", Share(0.9, 0.8, 1.0)),)
+    known = (Accuracy("onnx-int8", "onnxruntime", "int8", AccuracyShare(0.9, 0.8, 1.0)),)
     monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: (known, []))
     said = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), silent).notes
     assert any("calibrated on images of the data" in note for note in said)
@@ -216,8 +216,8 @@ def test_the_table(checkpoint: Path, images: Path) -> None:
     report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), silent)
     heads, rows = benchmark_report.contenders(report)
     assert "top-1 %" not in heads
-    assert rows[1][:5] == ["onnx", "fp32", "onnxruntime", "ok", number(1e-5)]
-    top1 = dataclasses.replace(report.rows[1], top1=Share(0.5, 0.4, 0.6))
+    assert rows[1][:5] == ["onnx", "fp32", "onnxruntime", "ok", format_number(1e-5)]
+    top1 = dataclasses.replace(report.rows[1], top1=AccuracyShare(0.5, 0.4, 0.6))
     heads, rows = benchmark_report.contenders(dataclasses.replace(report, rows=(top1, *report.rows)))
     assert [row[heads.index("top-1 %")] for row in rows][:2] == ["50.00 [40.0, 60.0]", None]
     assert all(len(row) == len(heads) for row in rows)

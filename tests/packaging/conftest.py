@@ -19,7 +19,7 @@ Maker = Callable[..., Package]
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing compiles for other processors, which takes minutes the first time."""
-    monkeypatch.setattr(cross, "version", lambda: None)
+    monkeypatch.setattr(cross, "find_version", lambda: None)
 
 
 @pytest.fixture

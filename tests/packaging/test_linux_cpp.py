@@ -49,7 +49,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     evm_deploy.export(DIGITS / "digits.safetensors", root / "digits", options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross, "version", lambda: None)
+        patch.setattr(cross, "find_version", lambda: None)
         package([root / "digits"], root / "out", PackageOptions("linux", archive=True), lambda stage: None)
     settings = root / "CMakeLists.txt"
     settings.write_text(
@@ -328,8 +328,8 @@ def test_a_model_that_onnxruntime_refuses(place: Path, tmp_path: Path) -> None:
 
 @pytest.mark.skipif(importlib.util.find_spec("ziglang") is None, reason="ziglang is not installed")
 def test_the_library_for_aarch64(tmp_path: Path) -> None:
-    cross.build("aarch64", tmp_path / "one.so")
-    cross.build("aarch64", tmp_path / "two.so")
+    cross.build_library("aarch64", tmp_path / "one.so")
+    cross.build_library("aarch64", tmp_path / "two.so")
     data = (tmp_path / "one.so").read_bytes()
     assert data == (tmp_path / "two.so").read_bytes()
     assert data[18:20] == b"\xb7\x00"  # the ELF header's number for aarch64

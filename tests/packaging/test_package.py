@@ -20,7 +20,7 @@ from evm_deploy.errors import BundleError, InputError, OptionError, OutputError
 from evm_deploy.packaging import linux
 from evm_deploy.packaging.index import Index
 from evm_deploy.packaging.licences import LICENCES, write_licences
-from evm_deploy.packaging.package import LONGEST_NAME, Package, _identifier, _unique
+from evm_deploy.packaging.package import LONGEST_NAME, Package, _make_identifier, _make_unique
 from evm_deploy.packaging.verify import verify
 
 Maker = Callable[..., Package]
@@ -120,7 +120,7 @@ def test_bundles_get_names_of_their_own(pack: Maker, tmp_path: Path, make_bundle
 def test_names_are_identifiers(texts: list[str]) -> None:
     names: list[str] = []
     for text in texts:
-        names.append(_unique(_identifier(text), {name.lower() for name in names}))
+        names.append(_make_unique(_make_identifier(text), {name.lower() for name in names}))
     assert len({name.lower() for name in names}) == len(names)
     for name in names:
         assert name.isidentifier()
@@ -134,7 +134,7 @@ def test_a_bundle_for_another_target(
     pack: Maker, tmp_path: Path, make_bundle: Callable[..., Bundle], platform: str
 ) -> None:
     other = make_bundle(tmp_path / "other", target="elsewhere").path
-    with pytest.raises(OptionError, match=f"bundle for elsewhere; {platform} takes"):
+    with pytest.raises(OptionError, match=f"bundle for elsewhere; {platform} accepts"):
         pack(tmp_path / "out", platform, [other], archive=True)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["other", "small"]
 
@@ -157,7 +157,7 @@ def test_a_failure_leaves_nothing(pack: Maker, tmp_path: Path, monkeypatch: pyte
     def fail(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    place = "evm_deploy.packaging.archive.write" if archive else "evm_deploy.packaging.package.readme"
+    place = "evm_deploy.packaging.archive.write_archive" if archive else "evm_deploy.packaging.package.render_readme"
     monkeypatch.setattr(place, fail)
     with pytest.raises(KeyboardInterrupt):
         pack(tmp_path / "new" / "out", archive=True)

@@ -16,7 +16,7 @@ from evm_deploy.errors import EvmDeployError, OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.packaging import web
-from evm_deploy.packaging.contents import RESERVED, Contents, Named
+from evm_deploy.packaging.contents import RESERVED, Contents, NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.pipeline import export
 from evm_deploy.profiling.report import ProfileReport
@@ -31,12 +31,12 @@ OPTIONS = PackageOptions("web", name="Digits")
 def without_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Empty files instead of onnxruntime-web's."""
     (tmp_path / "empty").touch()
-    monkeypatch.setattr(runtime, "files", lambda say: dict.fromkeys(runtime.FILES, tmp_path / "empty"))
+    monkeypatch.setattr(runtime, "fetch_files", lambda say: dict.fromkeys(runtime.FILES, tmp_path / "empty"))
 
 
 def written(folder: Path, *bundles: Bundle) -> Contents:
     folder.mkdir()
-    return web.write([Named(f"m{at}", bundle) for at, bundle in enumerate(bundles)], folder, OPTIONS, print)
+    return web.write([NamedBundle(f"m{at}", bundle) for at, bundle in enumerate(bundles)], folder, OPTIONS, print)
 
 
 def names(folder: Path) -> set[str]:
@@ -105,7 +105,7 @@ class Site:
 def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package in the folder `app` of the one that is returned."""
     try:
-        runtime.files()
+        runtime.fetch_files()
     except EvmDeployError as error:
         pytest.skip(f"onnxruntime-web is not here: {error.cause}")
     folder = tmp_path_factory.mktemp("site")

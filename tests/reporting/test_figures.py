@@ -12,7 +12,7 @@ from evm_deploy.reporting import figures
 
 
 def test_hostile_names_are_drawn(hostile: ProfileReport, tmp_path: Path) -> None:
-    paths = figures.write(tmp_path, [hostile])
+    paths = figures.write_figures(tmp_path, [hostile])
     assert [path.name for path in paths] == ["latency.png", "steadiness.png", "operators.png", "roofline-1.png"]
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in paths)
 
@@ -21,20 +21,20 @@ def test_hostile_names_are_drawn(hostile: ProfileReport, tmp_path: Path) -> None
 def test_names_are_no_formulas(
     tmp_path: Path, name: str, make_profile: Callable[..., Any], make_result: Callable[..., Any]
 ) -> None:
-    assert figures.write(tmp_path, [make_profile(make_result(name, 1.0, accuracy=0.5))])
+    assert figures.write_figures(tmp_path, [make_profile(make_result(name, 1.0, accuracy=0.5))])
 
 
 def test_nothing_to_draw(tmp_path: Path, make_profile: Callable[..., Any], make_result: Callable[..., Any]) -> None:
-    assert figures.write(tmp_path, [make_profile(make_result("a", 1.0, samples_ms=(), error="failed"))]) == []
+    assert figures.write_figures(tmp_path, [make_profile(make_result("a", 1.0, samples_ms=(), error="failed"))]) == []
 
 
 def test_without_matplotlib(report: ProfileReport, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(__import__("sys").modules, "matplotlib.figure", None)
     with pytest.raises(MissingToolError, match="matplotlib"):
-        figures.write(tmp_path, [report])
+        figures.write_figures(tmp_path, [report])
 
 
 def test_a_folder_that_is_a_file(report: ProfileReport, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError):
-        figures.write(tmp_path / "file", [report])
+        figures.write_figures(tmp_path / "file", [report])

@@ -18,7 +18,7 @@ from evm_deploy.reporting import figures, profile_folder
 @pytest.fixture
 def unpainted(monkeypatch: pytest.MonkeyPatch) -> None:
     """Leaves the PNG files out, which take a second."""
-    monkeypatch.setattr(figures, "write", lambda folder, *arguments: (folder / "latency.png").write_bytes(b""))
+    monkeypatch.setattr(figures, "write_figures", lambda folder, *arguments: (folder / "latency.png").write_bytes(b""))
 
 
 def test_a_folder_holds_everything(report: ProfileReport, tmp_path: Path) -> None:
@@ -89,7 +89,7 @@ def test_a_failure_leaves_nothing(report: ProfileReport, tmp_path: Path, monkeyp
     def fail(*arguments: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(figures, "write", fail)
+    monkeypatch.setattr(figures, "write_figures", fail)
     with pytest.raises(KeyboardInterrupt):
         reporting.write(tmp_path / "below/p", [report])
     assert list(tmp_path.iterdir()) == []
@@ -109,10 +109,10 @@ def test_a_page_of_the_users_stays(report: ProfileReport, tmp_path: Path) -> Non
     page = tmp_path / "page.html"
     page.write_text("<html>mine</html>")
     for place in (page, tmp_path):
-        with pytest.raises(OutputError, match="it is no report"):
+        with pytest.raises(OutputError, match="it is not a report"):
             reporting.write_page(place, [report], overwrite=True)
     assert page.read_text() == "<html>mine</html>"
-    with pytest.raises(OutputError, match="no folder"):
+    with pytest.raises(OutputError, match="not a folder"):
         reporting.write_page(tmp_path / "no/such/folder.html", [report])
 
 
@@ -155,7 +155,7 @@ def test_a_huge_file_is_not_read_whole(tmp_path: Path) -> None:
 def test_a_page_is_not_put_into_the_folder_beside_it(tmp_path: Path) -> None:
     (tmp_path / "p").mkdir()
     for page in ("p", "p/page.html"):
-        with pytest.raises(OutputError, match="in --out"):
+        with pytest.raises(OutputError, match="inside --out"):
             reporting.check_page(tmp_path / page, overwrite=True, beside=tmp_path / "p")
     reporting.check_page(tmp_path / "page.html", beside=tmp_path / "p")
 

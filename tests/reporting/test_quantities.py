@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evm_deploy.profiling.report import Interval
-from evm_deploy.reporting.quantities import interval, number, per_cent, scaled
+from evm_deploy.reporting.quantities import format_interval, format_number, format_per_cent, scale_value
 
 
 @pytest.mark.parametrize(
@@ -27,22 +27,22 @@ from evm_deploy.reporting.quantities import interval, number, per_cent, scaled
     ],
 )
 def test_three_digits_that_mean_something(value: float | None, text: str) -> None:
-    assert number(value) == text
+    assert format_number(value) == text
 
 
 @given(st.floats(1e-3, 1e6))
 def test_a_figure_is_within_its_digits(value: float) -> None:
-    assert float(number(value).replace(",", "")) == pytest.approx(value, rel=5e-3)
+    assert float(format_number(value).replace(",", "")) == pytest.approx(value, rel=5e-3)
 
 
 @pytest.mark.parametrize(
     ("value", "text"), [(0.5, "0.5"), (100.0, "100"), (1.0, "1"), (1e-6, "1e-06"), (2000, "2,000")]
 )
 def test_a_tick_ends_without_zeros(value: float, text: str) -> None:
-    assert number(value, tick=True) == text
+    assert format_number(value, tick=True) == text
 
 
 def test_intervals_and_shares() -> None:
-    assert interval(Interval(10.0, 9.5, 11.0)) == "10.0 [9.50, 11.0]"
-    assert (interval(None), per_cent(None), scaled(None, 2)) == ("-", "-", None)
-    assert (per_cent(0.98765), per_cent(0.98765, 2), scaled(3.0, 2)) == ("98.8", "98.77", 6.0)
+    assert format_interval(Interval(10.0, 9.5, 11.0)) == "10.0 [9.50, 11.0]"
+    assert (format_interval(None), format_per_cent(None), scale_value(None, 2)) == ("-", "-", None)
+    assert (format_per_cent(0.98765), format_per_cent(0.98765, 2), scale_value(3.0, 2)) == ("98.8", "98.77", 6.0)

@@ -13,16 +13,16 @@ from evm_deploy.console import clean
 from evm_deploy.errors import InputError
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import markdown, table
-from evm_deploy.reporting.accuracy import Accuracy, Share
-from evm_deploy.reporting.columns import COLUMNS, cells, common, left_out, shown
-from evm_deploy.reporting.entries import COLOURS, device_names, entries, slug
+from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare
+from evm_deploy.reporting.columns import COLUMNS, choose_columns, find_common_values, list_unmeasured, make_cells
+from evm_deploy.reporting.entries import COLOURS, collect_entries, make_slug, name_devices
 
 Make = Callable[..., Any]
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'`|[a](http://b)*_\x1b[31m\u202e{{7*7}}"  # as of the fixture
 
 
 def column(report: ProfileReport, head: str, *known: Accuracy) -> list[Any]:
-    heads, rows = table.contenders(report, known)
+    heads, rows = table.tabulate_contenders(report, known)
     return [row[heads.index(head)] for row in rows]
 
 
@@ -50,30 +50,30 @@ def test_ratios_are_by_the_first(report: ProfileReport) -> None:
 
 
 def test_what_nobody_measured_has_no_column(make_profile: Make, make_result: Make) -> None:
-    bare = entries([make_profile(make_result("a", 1.0, memory=None, golden=None))])
-    heads = {one.head for one in shown(bare)}
+    bare = collect_entries([make_profile(make_result("a", 1.0, memory=None, golden=None))])
+    heads = {one.head for one in choose_columns(bare)}
     assert not heads & {"energy mJ", "top-1 %", "memory MB", "golden error", "of the first"}
-    assert set(left_out(bare)) == {"energy mJ", "top-1 %", "memory MB", "golden error", "of the first"}
-    assert all(len(row) == len(shown(bare)) for row in cells(bare))
+    assert set(list_unmeasured(bare)) == {"energy mJ", "top-1 %", "memory MB", "golden error", "of the first"}
+    assert all(len(row) == len(choose_columns(bare)) for row in make_cells(bare))
 
 
 def test_what_is_the_same_for_all_is_said_once(report: ProfileReport) -> None:
-    rows = entries([report])
-    assert common(rows) == [("format", "onnx"), ("device", "board")]
-    assert {"format", "device"}.isdisjoint(one.head for one in shown(rows))
-    assert {"format", "device"}.isdisjoint(left_out(rows))
-    alone = entries([dataclasses.replace(report, results=report.results[:1])])
-    assert common(alone) == []
-    assert [one.head for one in COLUMNS if one.always and one not in shown(alone)] == []
+    rows = collect_entries([report])
+    assert find_common_values(rows) == [("format", "onnx"), ("device", "board")]
+    assert {"format", "device"}.isdisjoint(one.head for one in choose_columns(rows))
+    assert {"format", "device"}.isdisjoint(list_unmeasured(rows))
+    alone = collect_entries([dataclasses.replace(report, results=report.results[:1])])
+    assert find_common_values(alone) == []
+    assert [one.head for one in COLUMNS if one.always and one not in choose_columns(alone)] == []
 
 
 def test_of_several_devices_each_row_says_which(report: ProfileReport) -> None:
     reports = [report, report]
-    assert device_names(reports) == ["board (1)", "board (2)"]
-    rows = entries(reports)
+    assert name_devices(reports) == ["board (1)", "board (2)"]
+    rows = collect_entries(reports)
     assert len({row.label for row in rows}) == len(rows) == 8
     assert rows[7].colour == f"c{7 % COLOURS}"
-    heads, lines = table.rows(reports)
+    heads, lines = table.tabulate_reports(reports)
     assert [line[heads.index("device")] for line in lines] == ["board (1)"] * 4 + ["board (2)"] * 4
 
 
@@ -84,11 +84,11 @@ def test_two_ways_of_one_name_are_told_apart(make_profile: Make, make_result: Ma
 
 def test_no_report() -> None:
     with pytest.raises(InputError, match="no profile"):
-        table.rows([])
+        table.tabulate_reports([])
 
 
 def test_what_has_to_be_said(report: ProfileReport) -> None:
-    said = table.footer(report)
+    said = table.list_footer_lines(report)
     assert said[0].startswith("40 runs each, in turns, 1 thread, one image at a time, on board, Cortex-A76, 4 cores")
     assert "warning: the governor is powersave" in said
     assert "broken on onnxruntime: failed: its golden pair differs" in said
@@ -101,7 +101,7 @@ def test_what_has_to_be_said(report: ProfileReport) -> None:
 def test_what_is_said_of_several_is_said_once(report: ProfileReport) -> None:
     names = [result.name for result in report.results]
     said = [f"{name}: few runs" for name in names] + [f"{name}: wide" for name in names[:2]] + ["busy", "c: d"]
-    grouped = table.warnings(dataclasses.replace(report, warnings=tuple(said)))
+    grouped = table.group_warnings(dataclasses.replace(report, warnings=tuple(said)))
     assert grouped == ["all contenders: few runs", f"{names[0]}, {names[1]}: wide", "busy", "c: d"]
 
 
@@ -112,29 +112,29 @@ def test_the_method_in_words(make_profile: Make, make_result: Make, seconds: flo
     made: ProfileReport = make_profile(make_result("a", 1.0))
     method = dataclasses.replace(made.method, seconds=seconds)
     conditions = dataclasses.replace(made.conditions, threads=threads)
-    assert table.method(dataclasses.replace(made, method=method, conditions=conditions)).startswith(words)
+    assert table.describe_method(dataclasses.replace(made, method=method, conditions=conditions)).startswith(words)
 
 
 def test_markdown_is_a_table(report: ProfileReport) -> None:
-    text = markdown.table([report])
+    text = markdown.render_table([report])
     tokens = MarkdownIt("commonmark").enable("table").parse(text)
     assert [token.type for token in tokens].count("tr_open") == 5
     assert tokens[0].type == "table_open"
-    page = markdown.page([report], notes=["a further note"])
+    page = markdown.render([report], notes=["a further note"])
     assert page.startswith("# Profile\n\n| model |")
     assert "- a further note\n" in page
     assert "The same for all: format onnx, device board." in page
 
 
 def test_hostile_names_are_text_in_markdown(hostile: ProfileReport) -> None:
-    tokens = MarkdownIt("commonmark").enable("table").parse(markdown.page([hostile]))
+    tokens = MarkdownIt("commonmark").enable("table").parse(markdown.render([hostile]))
     kinds = {child.type for token in tokens for child in token.children or []}
     assert kinds <= {"text", "text_special", "softbreak"}
     assert {token.type for token in tokens if token.type.endswith("_open")} <= {
         *(f"{name}_open" for name in ("heading", "paragraph", "table", "thead", "tbody", "tr", "th", "td")),
         *(f"{name}_open" for name in ("bullet_list", "list_item")),
     }
-    assert "\x1b" not in markdown.page([hostile])
+    assert "\x1b" not in markdown.render([hostile])
     first = tokens[[token.type for token in tokens].index("td_open") + 1]
     assert "".join(child.content for child in first.children or []) == clean(HOSTILE)
 
@@ -156,15 +156,15 @@ def test_any_words_stay_words_in_markdown(words: str) -> None:
     ("words", "part"), [("a b/c:d", "a-b-c-d"), ("../..", "result"), ("ü" * 9, "result"), ("x" * 99, "x" * 60)]
 )
 def test_parts_of_file_names(words: str, part: str) -> None:
-    assert slug(words) == part
+    assert make_slug(words) == part
 
 
 def test_a_result_without_summary_is_shown(make_profile: Make, make_result: Callable[..., Result]) -> None:
     made: ProfileReport = make_profile(make_result("a", 1.0))
     bare = dataclasses.replace(made, results=(dataclasses.replace(made.results[0], summary=None),))
-    assert "p50 ms" not in table.contenders(bare)[0]
+    assert "p50 ms" not in table.tabulate_contenders(bare)[0]
 
 
 def test_accuracy_that_was_evaluated(report: ProfileReport) -> None:
-    known = Accuracy("bundles/tiny", "onnxruntime", "fp32", Share(0.5, 0.4, 0.6))
+    known = Accuracy("bundles/tiny", "onnxruntime", "fp32", AccuracyShare(0.5, 0.4, 0.6))
     assert column(report, "top-1 %", known) == ["50.00 [40.0, 60.0]"] * 2 + [None, None]

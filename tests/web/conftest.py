@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 
 import pytest
 
-from evm_deploy.web import page_files
+from evm_deploy.web import list_page_files
 
 CALL = """
 const [module, source, given, done] = [...arguments];
@@ -27,7 +27,7 @@ class Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="session")
 def modules(chromium_of_session: Any) -> Iterator[Callable[..., Any]]:
     """`modules("png.mjs", "(module, given) => ...", given)` is what the function returns; it raises what it throws."""
-    folder = str(page_files()["index.html"].parent)
+    folder = str(list_page_files()["index.html"].parent)
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=folder))
     thread = threading.Thread(target=server.serve_forever)
     thread.start()

@@ -72,7 +72,7 @@ def contents(files: dict[str, Path]) -> dict[str, bytes]:
 
 def test_it_is_fetched_once(cache: Path, npm: Any, tmp_path: Path) -> None:
     calls = npm(packed(DATA))
-    assert contents(runtime.files()) == contents(runtime.files()) == DATA
+    assert contents(runtime.fetch_files()) == contents(runtime.fetch_files()) == DATA
     assert len(calls) == 1
     assert calls[0][-1] == f"onnxruntime-web@{runtime.VERSION}"
     assert "--ignore-scripts" in calls[0]
@@ -82,29 +82,29 @@ def test_it_is_fetched_once(cache: Path, npm: Any, tmp_path: Path) -> None:
 
 def test_a_damaged_cache_is_fetched_again(cache: Path, npm: Any) -> None:
     calls = npm(packed(DATA))
-    next(iter(runtime.files().values())).write_bytes(b"damaged")
-    assert contents(runtime.files()) == DATA
+    next(iter(runtime.fetch_files().values())).write_bytes(b"damaged")
+    assert contents(runtime.fetch_files()) == DATA
     assert len(calls) == 2
 
 
 def test_another_package_is_refused_and_nothing_is_kept(cache: Path, npm: Any) -> None:
     npm(packed({**DATA, "ort.wasm": b"another"}))
     with pytest.raises(MissingToolError, match="sha512"):
-        runtime.files()
+        runtime.fetch_files()
     assert not cache.exists()
 
 
 def test_npm_that_fails_is_told(cache: Path, npm: Any) -> None:
     npm(b"", code=1)
     with pytest.raises(MissingToolError, match="ENOTFOUND") as error:
-        runtime.files()
+        runtime.fetch_files()
     assert runtime.VARIABLE in error.value.fix
 
 
 def test_without_npm(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(runtime.shutil, "which", lambda name: None)
-    with pytest.raises(MissingToolError, match="neither is npm"):
-        runtime.files()
+    with pytest.raises(MissingToolError, match="is not installed either"):
+        runtime.fetch_files()
 
 
 @pytest.mark.parametrize("below", ["", "dist", "node_modules/onnxruntime-web/dist"])
@@ -116,23 +116,23 @@ def test_a_folder_may_be_named_instead(
     for name, data in DATA.items():
         (folder / name).write_bytes(data)
     monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "given"))
-    assert contents(runtime.files()) == DATA
+    assert contents(runtime.fetch_files()) == DATA
     (folder / "ort.wasm").write_bytes(b"of another version")
     with pytest.raises(InputError, match="does not hold"):
-        runtime.files()
+        runtime.fetch_files()
 
 
 def test_a_packed_file_may_be_named_instead(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "package.tgz").write_bytes(packed(DATA))
     monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "package.tgz"))
-    assert contents(runtime.files()) == DATA
+    assert contents(runtime.fetch_files()) == DATA
 
 
 def test_another_packed_file_is_refused(cache: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     (tmp_path / "package.tgz").write_bytes(packed({}))
     monkeypatch.setenv(runtime.VARIABLE, str(tmp_path / "package.tgz"))
     with pytest.raises(InputError, match="sha512"):
-        runtime.files()
+        runtime.fetch_files()
 
 
 @pytest.mark.skipif(os.name == "nt", reason="another way to say it there")
@@ -140,4 +140,4 @@ def test_a_cache_that_cannot_be_written(cache: Path, npm: Any) -> None:
     npm(packed(DATA))
     cache.write_text("a file, where the folder should be")
     with pytest.raises(MissingToolError, match="cannot be written"):
-        runtime.files()
+        runtime.fetch_files()

@@ -16,8 +16,8 @@ from evm_deploy.profiling import report, requests
 from evm_deploy.profiling.devices.posted import Expected, accepted
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.web import page_files, runtime
-from evm_deploy.web.config import Method, Model, config
+from evm_deploy.web import list_page_files, runtime
+from evm_deploy.web.config import PageMethod, PageModel, make_config
 
 if TYPE_CHECKING:
     from evm_deploy.profiling.devices.page_server import PageServer, Site
@@ -46,7 +46,7 @@ def measure(address: str, bundles: Sequence[Path], options: ProfileOptions, say:
     are not here.
     """
     _check(options)
-    models = [Model(name, f"models/{at}/", bundle) for at, (name, bundle) in enumerate(requests.opened(bundles))]
+    models = [PageModel(name, f"models/{at}/", bundle) for at, (name, bundle) in enumerate(requests.opened(bundles))]
     try:
         return asyncio.run(_measured(_site(models, options, say), say))
     except OSError as error:
@@ -61,26 +61,26 @@ async def _measured(site: Site, say: Say) -> ProfileReport:
         return await server.profile()
 
 
-def _site(models: Sequence[Model], options: ProfileOptions, say: Say) -> Site:
+def _site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -> Site:
     try:
         from evm_deploy.profiling.devices.page_server import Site
     except ImportError as error:
         raise MissingToolError(f"the browser device needs aiohttp ({error}).", INSTALL) from error
     provider = "webgpu" if options.provider == "webgpu" else "all"
-    method = Method(options.iterations if options.seconds is None else None, options.seconds, options.warm_up)
+    method = PageMethod(options.iterations if options.seconds is None else None, options.seconds, options.warm_up)
     title = "EfficientVMamba in this browser"
-    facts = config("profile", title, models, method, threads=options.threads, provider=provider)
-    files: dict[str, Path | bytes] = {**page_files(), "config.json": dumps(facts).encode()}
-    files |= {f"runtime/{name}": path for name, path in runtime.files(say).items()}
+    facts = make_config("profile", title, models, method, threads=options.threads, provider=provider)
+    files: dict[str, Path | bytes] = {**list_page_files(), "config.json": dumps(facts).encode()}
+    files |= {f"runtime/{name}": path for name, path in runtime.fetch_files(say).items()}
     for model in models:
-        files |= {model.folder + name: model.bundle.path / name for name in model.names()}
+        files |= {model.folder + name: model.bundle.path / name for name in model.list_files()}
     expected = {model.name: _expected(model) for model in models}
     asked = report.Method(method.iterations, method.seconds, method.warm_up, interleaved=True)
     return Site(files, lambda text: accepted(text, expected, asked), options.lan, options.timeout)
 
 
-def _expected(model: Model) -> Expected:
-    manifest, entry = model.bundle.manifest, model.entry()
+def _expected(model: PageModel) -> Expected:
+    manifest, entry = model.bundle.manifest, model.describe()
     size = model.bundle.model_path.stat().st_size
     return Expected(manifest.target, manifest.precision, entry["sha256"], size, entry["tolerance"])
 

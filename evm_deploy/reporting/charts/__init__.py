@@ -1,1 +1,1 @@
-"""The charts of the HTML report: one a file, each from entries to SVG, or None where there is nothing to draw."""
+"""The charts of the HTML report, one in each file: from entries to SVG, or None where there is nothing to draw."""

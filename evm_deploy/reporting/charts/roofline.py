@@ -1,4 +1,4 @@
-"""How far each operator is from what this machine can do: the roof is memory's speed, then arithmetic's."""
+"""The roofline of one contender: the speed of each operator and the limit that memory and arithmetic set."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ from dataclasses import dataclass
 from evm_deploy.console import clean
 from evm_deploy.profiling.kinds import KINDS
 from evm_deploy.profiling.report import Operator, Operators, Roofline
-from evm_deploy.reporting.charts.kinds import kind_of
-from evm_deploy.reporting.quantities import number, per_cent
-from evm_deploy.reporting.scales import Scale, axis, fitted, side_axis
-from evm_deploy.reporting.svg import WIDTH, Markup, chart, legend, path, shape, text
+from evm_deploy.reporting.charts.kinds import find_kind
+from evm_deploy.reporting.quantities import format_number, format_per_cent
+from evm_deploy.reporting.scales import Scale, draw_axis, draw_side_axis, fit_scale
+from evm_deploy.reporting.svg import WIDTH, Markup, draw_chart, draw_legend, draw_path, draw_shape, draw_text
 
 LEFT, TOP, BOTTOM = 46.0, 22.0, 290.0
-MOST = 300  # points, those that take longest
+MOST = 300  # points in the chart: the operators that take longest
 
 
 @dataclass(frozen=True)
 class Point:
-    """An operator on the plane: operations a byte, and 1e9 operations a second."""
+    """An operator in the chart. intensity: operations per byte. speed: 1e9 operations per second."""
 
     row: Operator
     intensity: float
@@ -27,31 +27,35 @@ class Point:
 
 
 def draw(operators: Operators) -> Markup | None:
-    """A point for each operator whose operations and bytes are known, its area as its time."""
-    roof, found = operators.roofline, points(operators)
+    """Draws a point for each operator with known operations and bytes. Its area is proportional to its time."""
+    roof, found = operators.roofline, list_points(operators)
     if roof is None or not found:
         return None
     corner = roof.gflops / roof.gbytes
-    across = fitted([corner / 4, corner * 8, *(point.intensity for point in found)], LEFT, WIDTH - 10, log=True)
+    across = fit_scale([corner / 4, corner * 8, *(point.intensity for point in found)], LEFT, WIDTH - 10, log=True)
     peaks = [roof.gflops, roof.int8_gops or roof.gflops, roof.gbytes * across.low]
-    up = fitted([*(peak * 1.4 for peak in peaks), *(point.speed for point in found)], BOTTOM, TOP, log=True)
+    up = fit_scale([*(peak * 1.4 for peak in peaks), *(point.speed for point in found)], BOTTOM, TOP, log=True)
     parts = [
-        *axis(across, TOP, BOTTOM, "operations a byte"),
-        *side_axis(up, LEFT, WIDTH - 10, "1e9 operations a second"),
+        *draw_axis(across, TOP, BOTTOM, "operations per byte"),
+        *draw_side_axis(up, LEFT, WIDTH - 10, "1e9 operations per second"),
     ]
-    parts += _roofs(roof, across, up)
+    parts += _draw_roofs(roof, across, up)
     longest = max(point.row.ms for point in found)
     for point in found:
         radius = max(1.6, 11 * math.sqrt(point.row.ms / longest)) if longest > 0 else 1.6
         x, y = across(point.intensity), up(point.speed)
-        parts.append(shape("circle", said(point), class_=f"spot k-{kind_of(point.row)}", cx=x, cy=y, r=radius))
-    used = {kind_of(point.row) for point in found}
-    squares, height = legend([(kind, f"k-{kind}") for kind in KINDS if kind in used], BOTTOM + 38)
-    return chart("Roofline: speed of each operator by its operations a byte", BOTTOM + 38 + height, [*parts, *squares])
+        parts.append(
+            draw_shape("circle", describe_point(point), class_=f"spot k-{find_kind(point.row)}", cx=x, cy=y, r=radius)
+        )
+    used = {find_kind(point.row) for point in found}
+    squares, height = draw_legend([(kind, f"k-{kind}") for kind in KINDS if kind in used], BOTTOM + 38)
+    return draw_chart(
+        "Roofline: speed of each operator by its operations per byte", BOTTOM + 38 + height, [*parts, *squares]
+    )
 
 
-def points(operators: Operators) -> list[Point]:
-    """What can be drawn, what takes longest first."""
+def list_points(operators: Operators) -> list[Point]:
+    """The operators that can be drawn, the one that takes longest first."""
     found = [
         Point(row, row.flops / row.bytes, row.flops / row.ms / 1e6)
         for row in operators.rows
@@ -60,42 +64,53 @@ def points(operators: Operators) -> list[Point]:
     return sorted(found, key=lambda point: -point.row.ms)[:MOST]
 
 
-def said(point: Point) -> str:
-    """What is shown of an operator where the mouse rests on it."""
+def describe_point(point: Point) -> str:
+    """The tooltip of an operator."""
     row = point.row
-    reached = f"\n{per_cent(row.roofline_ms / row.ms)} % of the roofline" if row.roofline_ms is not None else ""
+    reached = f"\n{format_per_cent(row.roofline_ms / row.ms)} % of the roofline" if row.roofline_ms is not None else ""
     return (
-        f"{clean(row.name)}\n{clean(row.op)}, {clean(row.kind)}: {number(row.ms)} ms\n"
-        f"{number(point.speed)} Gop/s at {number(point.intensity)} operations a byte{reached}"
+        f"{clean(row.name)}\n{clean(row.op)}, {clean(row.kind)}: {format_number(row.ms)} ms\n"
+        f"{format_number(point.speed)} Gop/s at {format_number(point.intensity)} operations per byte{reached}"
     )
 
 
-def _roofs(roof: Roofline, across: Scale, up: Scale) -> list[Markup]:
+def _draw_roofs(roof: Roofline, across: Scale, up: Scale) -> list[Markup]:
     parts = [
-        _roof(
+        _draw_roof(
             roof.gflops,
             roof.gbytes,
             across,
             up,
             "roof",
-            f"float32 {number(roof.gflops)}, memory {number(roof.gbytes)} GB/s",
+            f"float32 {format_number(roof.gflops)}, memory {format_number(roof.gbytes)} GB/s",
         )
     ]
     if roof.cache_gbytes is not None:
         parts.append(
-            _roof(roof.gflops, roof.cache_gbytes, across, up, "roof faint", f"cache {number(roof.cache_gbytes)} GB/s")
+            _draw_roof(
+                roof.gflops,
+                roof.cache_gbytes,
+                across,
+                up,
+                "roof faint",
+                f"cache {format_number(roof.cache_gbytes)} GB/s",
+            )
         )
     if roof.int8_gops is not None:
-        parts.append(_roof(roof.int8_gops, roof.gbytes, across, up, "roof faint", f"int8 {number(roof.int8_gops)}"))
-        parts.append(text(WIDTH - 14, up(roof.int8_gops) - 5, "int8", class_="tick", text_anchor="end"))
+        parts.append(
+            _draw_roof(roof.int8_gops, roof.gbytes, across, up, "roof faint", f"int8 {format_number(roof.int8_gops)}")
+        )
+        parts.append(draw_text(WIDTH - 14, up(roof.int8_gops) - 5, "int8", class_="tick", text_anchor="end"))
     parts.append(
-        text(WIDTH - 14, up(roof.gflops) - 5, f"float32 {number(roof.gflops)}", class_="tick", text_anchor="end")
+        draw_text(
+            WIDTH - 14, up(roof.gflops) - 5, f"float32 {format_number(roof.gflops)}", class_="tick", text_anchor="end"
+        )
     )
     return parts
 
 
-def _roof(peak: float, bandwidth: float, across: Scale, up: Scale, colour: str, title: str) -> Markup:
+def _draw_roof(peak: float, bandwidth: float, across: Scale, up: Scale, colour: str, title: str) -> Markup:
     """The line min(peak, bandwidth * intensity) within the chart."""
     corner = min(max(peak / bandwidth, across.low), across.high)
     ends = [across.low, corner, across.high]
-    return path([(across(x), up(min(peak, bandwidth * x))) for x in ends], title=title, class_=colour)
+    return draw_path([(across(x), up(min(peak, bandwidth * x))) for x in ends], title=title, class_=colour)

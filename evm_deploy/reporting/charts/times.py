@@ -1,4 +1,4 @@
-"""Where the times of each contender lie: their density, the median with its interval, p90 and p99."""
+"""The times of each contender: their density, the median with its interval, p90 and p99."""
 
 from __future__ import annotations
 
@@ -9,67 +9,72 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.profiling.report import Summary
-from evm_deploy.reporting.entries import Entry
-from evm_deploy.reporting.quantities import interval, number
-from evm_deploy.reporting.scales import Scale, axis, fitted
-from evm_deploy.reporting.svg import WIDTH, Markup, chart, line, path, shape
+from evm_deploy.reporting.entries import ReportEntry
+from evm_deploy.reporting.quantities import format_interval, format_number
+from evm_deploy.reporting.scales import Scale, draw_axis, fit_scale
+from evm_deploy.reporting.svg import WIDTH, Markup, draw_chart, draw_line, draw_path, draw_shape
 
 ROW, HEIGHT, TOP = 58.0, 30.0, 4.0
-POINTS = 72  # of a density
-MOST = 1000  # samples that a density is made of: quantiles of all
+POINTS = 72  # in a density curve
+MOST = 1000  # samples used for a density; of more samples, this many quantiles
 
 
-def draw(entries: Sequence[Entry]) -> Markup | None:
-    """A row for each entry with times, all on one axis, which ends at the largest p99."""
+def draw(entries: Sequence[ReportEntry]) -> Markup | None:
+    """Draws a row for each entry with times, all on one axis, which ends at the largest p99."""
     timed = [(entry, entry.result.summary) for entry in entries if entry.result.summary and entry.result.samples_ms]
     if not timed:
         return None
     ends = [value for _, summary in timed if summary for value in (summary.min, summary.p99.value)]
-    scale = fitted(ends, 8, WIDTH - 8)
+    scale = fit_scale(ends, 8, WIDTH - 8)
     parts, bottom = [], TOP + ROW * len(timed)
-    parts += axis(scale, TOP, bottom, "milliseconds" + (", logarithmic" if scale.log else ""))
+    parts += draw_axis(scale, TOP, bottom, "milliseconds" + (", logarithmic" if scale.log else ""))
     for index, (entry, summary) in enumerate(timed):
         if summary is not None:
-            parts += _row(entry, summary, scale, TOP + ROW * index)
-    return chart("Distribution of the times of each contender", bottom + 34, parts)
+            parts += _draw_row(entry, summary, scale, TOP + ROW * index)
+    return draw_chart("Distribution of the times of each contender", bottom + 34, parts)
 
 
-def _row(entry: Entry, summary: Summary, scale: Scale, top: float) -> list[Markup]:
+def _draw_row(entry: ReportEntry, summary: Summary, scale: Scale, top: float) -> list[Markup]:
     base, middle = top + ROW - 8, scale(summary.p50.value)
-    shares = density(entry.result.samples_ms, scale)
+    shares = estimate_density(entry.result.samples_ms, scale)
     outline = [(x, base - HEIGHT * share) for x, share in shares]
+    p90, p95, p99 = (format_number(one.value) for one in (summary.p90, summary.p95, summary.p99))
     said = "\n".join(
         [
             entry.label,
-            f"median {interval(summary.p50)} ms",
-            f"p90 {number(summary.p90.value)}, p95 {number(summary.p95.value)}, p99 {number(summary.p99.value)} ms",
-            f"{number(summary.min)} to {number(summary.max)} ms, {summary.count} runs",
+            f"median {format_interval(summary.p50)} ms",
+            f"p90 {p90}, p95 {p95}, p99 {p99} ms",
+            f"{format_number(summary.min)} to {format_number(summary.max)} ms, {summary.count} runs",
         ]
     )
     parts = [
-        *line(top + 14, entry.label, f"{number(summary.p50.value)} ms"),
-        path([(outline[0][0], base), *outline, (outline[-1][0], base)], closed=True, class_=f"area {entry.colour}"),
-        shape(
+        *draw_line(top + 14, entry.label, f"{format_number(summary.p50.value)} ms"),
+        draw_path(
+            [(outline[0][0], base), *outline, (outline[-1][0], base)], closed=True, class_=f"area {entry.colour}"
+        ),
+        draw_shape(
             "line", class_=f"rule {entry.colour}", x1=scale(summary.min), x2=scale(summary.p99.value), y1=base, y2=base
         ),
     ]
     for value in (summary.p90.value, summary.p99.value):
         parts.append(
-            shape("line", class_=f"rule {entry.colour}", x1=scale(value), x2=scale(value), y1=base - 5, y2=base + 3)
+            draw_shape(
+                "line", class_=f"rule {entry.colour}", x1=scale(value), x2=scale(value), y1=base - 5, y2=base + 3
+            )
         )
     low, high = scale(summary.p50.low), scale(summary.p50.high)
     parts.append(
-        shape("rect", class_=f"fill {entry.colour}", x=low, y=base - 3, width=max(high - low, 1), height=6, rx=2)
+        draw_shape("rect", class_=f"fill {entry.colour}", x=low, y=base - 3, width=max(high - low, 1), height=6, rx=2)
     )
-    parts.append(shape("circle", class_=f"dot {entry.colour}", cx=middle, cy=base, r=4.5))
-    parts.append(shape("rect", said, class_="hover", x=0, y=top, width=WIDTH, height=ROW))
+    parts.append(draw_shape("circle", class_=f"dot {entry.colour}", cx=middle, cy=base, r=4.5))
+    parts.append(draw_shape("rect", said, class_="hover", x=0, y=top, width=WIDTH, height=ROW))
     return parts
 
 
-def density(samples: Sequence[float], scale: Scale) -> list[tuple[float, float]]:
-    """Points (place on the axis, density with its peak at 1) of a kernel estimate along the axis.
+def estimate_density(samples: Sequence[float], scale: Scale) -> list[tuple[float, float]]:
+    """Estimates the density along the axis with a Gaussian kernel: points (place on the axis, density; peak 1).
 
-    The width of the kernel is Silverman's, of the samples as they are drawn, and never less than a hair.
+    The kernel has Silverman's width, computed from the places on the axis, and is never narrower than 1.5 units.
     """
     array = np.asarray(samples, np.float64)
     if len(array) > MOST:

@@ -1,5 +1,5 @@
 "use strict";
-// The table is whole without this: it only sorts and filters.
+// The table is complete without this script, which only sorts and filters it.
 {
   const table = document.getElementById("table");
   const body = table.tBodies[0];
@@ -13,7 +13,7 @@
     return text === "" ? null : text;
   };
 
-  // What is absent comes last, whichever way is up.
+  // Missing values come last in either order.
   const compare = (column, figures, down) => (one, other) => {
     const a = value(one, column);
     const b = value(other, column);

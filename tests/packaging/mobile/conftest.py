@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.packaging.contents import Named
+from evm_deploy.packaging.contents import NamedBundle
 
 # A label may be anything of one line; these would end a string, a comment or a tag of every language that is written.
 HOSTILE = (
@@ -25,13 +25,14 @@ def hostile() -> tuple[str, ...]:
 
 
 @pytest.fixture
-def make_named(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> Callable[..., list[Named]]:
+def make_named(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> Callable[..., list[NamedBundle]]:
     """Small bundles with these names: `make_named("a", "b", labels=..., **manifest)`."""
 
-    def make(*names: str, labels: Sequence[str] = ("cat", "dog", "eel"), **changes: Any) -> list[Named]:
+    def make(*names: str, labels: Sequence[str] = ("cat", "dog", "eel"), **changes: Any) -> list[NamedBundle]:
         folder = tmp_path / "bundles"
         return [
-            Named(name, make_bundle(folder / name, labels=tuple(labels), overwrite=True, **changes)) for name in names
+            NamedBundle(name, make_bundle(folder / name, labels=tuple(labels), overwrite=True, **changes))
+            for name in names
         ]
 
     return make

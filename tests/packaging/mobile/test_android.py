@@ -17,12 +17,12 @@ from hypothesis import strategies as st
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.packaging import android
-from evm_deploy.packaging.contents import Named
+from evm_deploy.packaging.contents import NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import native_sources
 
-MakeNamed = Callable[..., list[Named]]
+MakeNamed = Callable[..., list[NamedBundle]]
 Mistakes = Callable[[str, str], list[str]]
 OPTIONS = PackageOptions("android")
 ANDROID = "{http://schemas.android.com/apk/res/android}"

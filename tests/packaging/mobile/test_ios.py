@@ -15,11 +15,11 @@ from hypothesis import strategies as st
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.packaging import ios
-from evm_deploy.packaging.contents import Named
+from evm_deploy.packaging.contents import NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import SWIFT_MEMBERS, SWIFT_MODULES
 
-MakeNamed = Callable[..., list[Named]]
+MakeNamed = Callable[..., list[NamedBundle]]
 Mistakes = Callable[[str, str], list[str]]
 OPTIONS = PackageOptions("ios", name="Cats")
 

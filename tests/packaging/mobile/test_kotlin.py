@@ -24,7 +24,7 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.images import load_image
 from evm_deploy.packaging import android
-from evm_deploy.packaging.contents import Named
+from evm_deploy.packaging.contents import NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.prediction import best_classes
 from evm_deploy.profiling.profile_options import ProfileOptions
@@ -59,7 +59,10 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 def package(digits: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("android")
     android.write(
-        [Named("digits", digits), Named("object", digits)], folder, PackageOptions("android", name=NAME), print
+        [NamedBundle("digits", digits), NamedBundle("object", digits)],
+        folder,
+        PackageOptions("android", name=NAME),
+        print,
     )
     return folder
 

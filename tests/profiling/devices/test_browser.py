@@ -111,7 +111,7 @@ def visit(
     make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Iterator[Callable[..., Visit]]:
     """Serves a bundle that nothing runs, without onnxruntime-web."""
-    monkeypatch.setattr(runtime, "files", lambda say: {})
+    monkeypatch.setattr(runtime, "fetch_files", lambda say: {})
     make_bundle(tmp_path / "cats")
     made: list[Visit] = []
 
@@ -446,7 +446,7 @@ def test_ctrl_c_ends_it(make_bundle: Callable[..., Bundle], tmp_path: Path) -> N
 @pytest.fixture(scope="session")
 def web_runtime() -> None:
     try:
-        runtime.files()
+        runtime.fetch_files()
     except EvmDeployError as error:
         pytest.skip(f"onnxruntime-web is not here: {error.cause}")
 
