@@ -11,8 +11,9 @@ import onnx
 import torch
 from onnx import TensorProto, helper
 
-from evm_deploy.graph import functions
-from evm_deploy.graph.body import Body
+from evm_deploy.graph.functions import write_body
+from evm_deploy.operators import OPERATORS
+from evm_deploy.operators.body import Body
 
 OPSET = 20
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
@@ -22,7 +23,7 @@ Shape = tuple[int, int, int, int]  # K, L, D, N
 def operator(shape: Shape, chunk: int = 28) -> onnx.ModelProto:
     """What we export: the operator, its body in chunks."""
     node = helper.make_node("SelectiveScan", list(NAMES), ["y"], domain="evm", delta_softplus=1)
-    return _model([node], shape, [functions.selective_scan(OPSET, chunk)])
+    return _model([node], shape, [write_body(OPERATORS["SelectiveScan"], OPSET, chunk=chunk)])
 
 
 def unrolled(shape: Shape) -> onnx.ModelProto:

@@ -4,8 +4,9 @@ import onnx
 import onnx.inliner
 from onnx import helper
 
-from evm_deploy.graph import functions
-from evm_deploy.graph.body import Body
+from evm_deploy.graph.functions import write_body
+from evm_deploy.operators import OPERATORS
+from evm_deploy.operators.body import Body
 
 
 def unroll(model: onnx.ModelProto) -> onnx.ModelProto:
@@ -14,7 +15,7 @@ def unroll(model: onnx.ModelProto) -> onnx.ModelProto:
     flat = onnx.ModelProto()
     flat.CopyFrom(model)
     del flat.functions[:]
-    flat.functions.append(functions.efficient_scan_2d(opset))
+    flat.functions.append(write_body(OPERATORS["EfficientScan2D"], opset))
     flat = onnx.shape_inference.infer_shapes(onnx.inliner.inline_local_functions(flat), data_prop=True)
     shapes = {
         value.name: [size.dim_value for size in value.type.tensor_type.shape.dim] for value in flat.graph.value_info

@@ -76,7 +76,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-    from evm_deploy.graph.functions import DOMAIN, SCANS
+    from evm_deploy.operators import DOMAIN, is_scan
 
     try:
         model = onnx.load(path, load_external_data=False)
@@ -101,7 +101,7 @@ def _onnx(path: Path) -> dict[str, Any]:
         "operators": dict(operators.most_common()),
         "function_nodes": functions,
         "weight_bytes": dict(weights),
-        "scan_is_one_operator": any(f"{DOMAIN}::{scan}" in ours for scan in SCANS),
+        "scan_is_one_operator": any(map(is_scan, model.graph.node)),
         "scan_runs_on_a_stock_runtime": all(name in functions for name in ours),
     }
 

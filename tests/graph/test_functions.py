@@ -10,15 +10,22 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from onnx.reference import ReferenceEvaluator
 
+from evm_deploy.errors import InputError
 from evm_deploy.exporters.export_options import OPSETS
 from evm_deploy.graph import functions
+from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import reference
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Error = Callable[..., float]
 Inputs = dict[str, np.ndarray]
 STATE = ("A", "D", "delta_bias", "dt_bias")  # float32 in every precision
+
+
+def body_of(name: str, opset: int, **values: int) -> onnx.FunctionProto:
+    return functions.write_body(OPERATORS[name], opset, **values)
 
 
 def run(op: str, inputs: Inputs, bodies: Sequence[onnx.FunctionProto], opset: int, **attributes: int) -> np.ndarray:
@@ -94,7 +101,7 @@ def test_selective_scan(
     scan_error: Error, batch: int, K: int, L: int, D: int, N: int, chunk: int, softplus: bool, seed: int
 ) -> None:
     inputs = scan_inputs(batch, K, L, D, N, seed)
-    y = run("SelectiveScan", inputs, [functions.selective_scan(20, chunk)], 20, delta_softplus=int(softplus))
+    y = run("SelectiveScan", inputs, [body_of("SelectiveScan", 20, chunk=chunk)], 20, delta_softplus=int(softplus))
     assert scan_error(torch.from_numpy(y), double(inputs), softplus) <= KERNEL_RELATIVE
 
 
@@ -103,7 +110,7 @@ def test_carry_over_every_level(L: int) -> None:
     inputs = scan_inputs(1, 1, L, 3, 2, seed=L, step=1e-3)
     inputs["delta_bias"] *= 0
     inputs["u"][:, :, L // 3 :] = 0  # what the end shows, it got from the beginning
-    y = run("SelectiveScan", inputs, [functions.selective_scan(20)], 20, delta_softplus=0)
+    y = run("SelectiveScan", inputs, [body_of("SelectiveScan", 20)], 20, delta_softplus=0)
     expected = reference.selective_scan(*double(inputs))
     assert expected[:, :, -1].abs().max() > 1e-4 * expected.abs().max()
     assert relative(y, expected) <= KERNEL_RELATIVE
@@ -113,7 +120,7 @@ def test_carry_over_every_level(L: int) -> None:
 def test_decay_as_large_as_float32_allows(size: float) -> None:
     inputs = scan_inputs(1, 2, 60, 5, 4, seed=1, step=20.0)
     inputs["A"] = np.full_like(inputs["A"], -size)
-    y = run("SelectiveScan", inputs, [functions.selective_scan(20)], 20, delta_softplus=1)
+    y = run("SelectiveScan", inputs, [body_of("SelectiveScan", 20)], 20, delta_softplus=1)
     assert np.isfinite(y).all()
     assert relative(y, reference.selective_scan(*double(inputs), True)) <= KERNEL_RELATIVE
 
@@ -133,7 +140,7 @@ def test_efficient_scan_2d(
     scan_2d_error: Error, batch: int, H: int, W: int, D: int, N: int, R: int, step: int, seed: int
 ) -> None:
     inputs = scan_2d_inputs(batch, H, W, D, N, R, step, seed)
-    bodies = [functions.efficient_scan_2d(20, step), functions.selective_scan(20)]
+    bodies = [body_of("EfficientScan2D", 20, step=step), body_of("SelectiveScan", 20)]
     y = run("EfficientScan2D", inputs, bodies, 20, step=step)
     assert scan_2d_error(torch.from_numpy(y), double(inputs), step) <= 5 * KERNEL_RELATIVE  # + projections
 
@@ -141,7 +148,7 @@ def test_efficient_scan_2d(
 @pytest.mark.parametrize("opset", OPSETS)
 def test_every_opset(opset: int) -> None:
     inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=opset)
-    bodies = [functions.efficient_scan_2d(opset), functions.selective_scan(opset)]
+    bodies = [body_of("EfficientScan2D", opset), body_of("SelectiveScan", opset)]
     y = run("EfficientScan2D", inputs, bodies, opset, step=2)
     assert relative(y, reference.efficient_scan_2d(*double(inputs))) <= 5 * KERNEL_RELATIVE
 
@@ -149,14 +156,14 @@ def test_every_opset(opset: int) -> None:
 def test_float16_in_and_out_with_a_float32_recurrence() -> None:
     inputs = scan_2d_inputs(1, 12, 10, 8, 4, 2, 2, seed=0)
     half = {name: array if name in STATE else array.astype(np.float16) for name, array in inputs.items()}
-    bodies = [functions.efficient_scan_2d(20), functions.selective_scan(20)]
+    bodies = [body_of("EfficientScan2D", 20), body_of("SelectiveScan", 20)]
     y = run("EfficientScan2D", half, bodies, 20, step=2)
     assert y.dtype == np.float16
     assert relative(y, reference.efficient_scan_2d(*double(half))) <= FP16_IO_RELATIVE
 
 
 def test_bodies_use_neither_loops_nor_branches() -> None:
-    for body in (functions.selective_scan(20), functions.efficient_scan_2d(20)):
+    for body in (body_of("SelectiveScan", 20), body_of("EfficientScan2D", 20)):
         assert not {node.op_type for node in body.node} & {"Loop", "Scan", "If", "Einsum"}
         assert all(node.domain in ("", "evm") for node in body.node)
         assert not any(len(node.input) > 3 for node in body.node if node.op_type == "Pad")  # wrong in onnxruntime 1.20
@@ -165,7 +172,7 @@ def test_bodies_use_neither_loops_nor_branches() -> None:
 def test_a_lost_carry_is_seen() -> None:
     """The same body with what enters each chunk replaced by zeros fails the tolerance by far."""
     inputs = scan_inputs(1, 1, 100, 3, 2, seed=3, step=0.1)
-    body = functions.selective_scan(20)
+    body = body_of("SelectiveScan", 20)
     carried = next(node for node in reversed(body.node) if node.op_type == "Slice" and node.input[0].startswith("pad"))
     zeros = helper.make_node("Sub", [carried.output[0], carried.output[0]], ["nothing"])
     position = list(body.node).index(carried) + 1
@@ -187,5 +194,52 @@ def test_only_what_the_graph_calls_is_carried() -> None:
     scan_2d = helper.make_node("EfficientScan2D", [""] * 6, ["y"], domain="evm", step=3)
     assert functions.bodies(graph(helper.make_node("Relu", ["x"], ["y"]))) == []
     assert [body.name for body in functions.bodies(graph(scan))] == ["SelectiveScan"]
-    assert [body.name for body in functions.bodies(graph(scan_2d))] == ["EfficientScan2D", "SelectiveScan"]
+    assert [body.name for body in functions.bodies(graph(scan_2d))] == ["SelectiveScan", "EfficientScan2D"]
     assert functions.bodies(graph(scan))[0].opset_import[0].version == 21
+
+
+def node_of(op: str, inputs: Sequence[str], y: str, **attributes: int) -> onnx.NodeProto:
+    return helper.make_node(op, inputs, [y], name=f"node_of_{y}", domain="evm", **attributes)
+
+
+def model_of(nodes: Sequence[onnx.NodeProto], inputs: Inputs, outputs: Sequence[str]) -> onnx.ModelProto:
+    """The nodes with the bodies that they need."""
+    values = [
+        helper.make_tensor_value_info(name, helper.np_dtype_to_tensor_dtype(array.dtype), array.shape)
+        for name, array in inputs.items()
+    ]
+    results = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in outputs]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("evm", 1)]
+    proto = helper.make_model(helper.make_graph(nodes, "g", values, results), opset_imports=imports, ir_version=10)
+    proto.functions.extend(functions.bodies(proto))
+    return proto
+
+
+def test_an_attribute_that_the_body_reads_may_differ_from_node_to_node() -> None:
+    inputs = scan_inputs(1, 2, 30, 3, 2, seed=4)
+    nodes = [node_of("SelectiveScan", list(inputs), f"y{flag}", delta_softplus=flag) for flag in (0, 1)]
+    proto = model_of(nodes, inputs, ["y0", "y1"])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for flag, y in enumerate(session.run(None, inputs)):
+        assert relative(y, reference.selective_scan(*double(inputs), bool(flag))) <= KERNEL_RELATIVE
+
+
+def test_an_attribute_that_the_body_is_written_for_may_not() -> None:
+    inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=0)
+    names = list(inputs)
+    with pytest.raises(InputError, match=r"node_of_y0 has step 2, and node_of_y1 has step 3: .* EfficientScan2D"):
+        model_of([node_of("EfficientScan2D", names, f"y{i}", step=2 + i) for i in range(2)], inputs, ["y0", "y1"])
+    model_of([node_of("EfficientScan2D", names, f"y{i}", step=2) for i in range(2)], inputs, ["y0", "y1"])
+
+
+def test_every_body_comes_after_those_that_it_calls() -> None:
+    """onnx's own evaluator needs that, and computes what onnxruntime does."""
+    inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=0)
+    proto = model_of([node_of("EfficientScan2D", list(inputs), "y", step=2)], inputs, ["y"])
+    y = ReferenceEvaluator(proto).run(None, inputs)[0]
+    assert relative(y, reference.efficient_scan_2d(*double(inputs))) <= 1e-5
+    swapped = onnx.ModelProto()
+    swapped.CopyFrom(proto)
+    swapped.functions.reverse()
+    with pytest.raises(RuntimeError, match="SelectiveScan"):
+        ReferenceEvaluator(swapped)

@@ -14,7 +14,8 @@ from onnx import helper
 from torch import Tensor
 
 from evm_deploy.calib.onnx.scheme import quantise_weights
-from evm_deploy.graph import functions
+from evm_deploy.graph.functions import write_body
+from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native, reference
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
@@ -54,7 +55,10 @@ def run(inputs: Inputs, step: int, *, library: bool, threads: int = 1) -> Tensor
     y = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, None)
     model = helper.make_model(
         helper.make_graph([node], "scan", values, [y]),
-        functions=[functions.quantized_efficient_scan_2d(20, step), functions.selective_scan(20)],
+        functions=[
+            write_body(OPERATORS["SelectiveScan"], 20),
+            write_body(OPERATORS["QuantizedEfficientScan2D"], 20, step=step),
+        ],
         opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("evm", 1)],
         ir_version=10,
     )

@@ -8,11 +8,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from evm_deploy.graph.functions import lookup
+from evm_deploy.graph.functions import write_body
+from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native
 
 SIZES = st.sampled_from([0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000, 16383, 16384, 16385, 40000])
 TYPES = ["float32", "uint8"]
+BODY = write_body(OPERATORS["Lookup"], 20)
 BEYOND = 20000  # entries behind a result, which are watched: more than one unit of work
 needs_library = pytest.mark.skipif(not native.available(), reason="no native library")
 
@@ -30,7 +32,7 @@ def run(
     node = helper.make_node("Lookup", ["x", "table"], ["y"], domain="evm")
     model = helper.make_model(
         helper.make_graph([node], "lookup", values, [y]),
-        functions=[] if library else [lookup(20)],  # without the body, nothing but the kernel can have run
+        functions=[] if library else [BODY],  # without the body, nothing but the kernel can have run
         opset_imports=[helper.make_opsetid("", 20), helper.make_opsetid("evm", 1)],
         ir_version=10,
     )

@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import helper
 
-from evm_deploy.graph.norm_functions import gated_norm, mean_of_norm
+from evm_deploy.graph.functions import write_body
+from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
-BODIES = {"GatedNorm": gated_norm(20), "MeanOfNorm": mean_of_norm(20)}
+BODIES = {name: write_body(OPERATORS[name], 20) for name in ("GatedNorm", "MeanOfNorm")}
 EPSILON = 1e-5
 needs_library = pytest.mark.skipif(not native.available(), reason="no native library")
 

@@ -14,7 +14,7 @@ from onnxscript import ir
 
 from evm_deploy.calib.onnx.layers import Layer, array
 from evm_deploy.calib.onnx.placement import after_relu
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 Floats = npt.NDArray[np.float64]
 # What lets a scale of a channel pass: f(v / s) = f(v) / s for s > 0.

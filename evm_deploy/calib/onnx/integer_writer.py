@@ -12,7 +12,7 @@ from evm_deploy.calib.onnx.placement import Conversion, conversions
 from evm_deploy.calib.onnx.rewrites import constant, replace
 from evm_deploy.calib.onnx.scheme import Scheme, quantise_weights
 from evm_deploy.calib.ranges import Range
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 QUANTISED_SCAN = "QuantizedEfficientScan2D"
 Parameters = tuple[np.float32, np.integer]  # scale and zero point

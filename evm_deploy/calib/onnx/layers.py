@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 SCAN = "EfficientScan2D"
 # Layers that are less than these shares of the network are not worth the conversions around them.

@@ -14,9 +14,8 @@ import numpy.typing as npt
 from onnxscript import ir
 
 from evm_deploy.calib.onnx.rewrites import TO_NHWC, constant, replace
-from evm_deploy.graph.functions import DOMAIN, SCANS
+from evm_deploy.operators import DOMAIN, is_scan, lookup
 
-LOOKUP = "Lookup"
 Numbers = npt.NDArray[np.float64]
 Function = Callable[[Numbers], Numbers]
 Parameters = tuple[np.float32, np.uint8]  # scale and zero point
@@ -89,7 +88,7 @@ def _chain_from(node: ir.Node) -> _Chain | None:
     if function is None:
         return None
     result = nodes[-1].outputs[0]
-    if tuple(result.uses()) and all(_is_scan(user, index) for user, index in result.uses()):
+    if tuple(result.uses()) and all(is_scan(user) and index == 0 for user, index in result.uses()):
         wanted, quantize = None, None
     else:
         quantize = _only_user(result)
@@ -134,7 +133,7 @@ def _replace_chain(graph: ir.Graph, chain: _Chain) -> None:
     transpose = next(node for node in chain.nodes if node.op_type == "Transpose")
     rows = ir.node("Transpose", [integers], transpose.attributes, name=transpose.name)
     rows.outputs[0].name = f"{integers.name}.rows"
-    made = ir.node(LOOKUP, [rows.outputs[0], entries], domain=DOMAIN, name=f"{integers.name}.lookup")
+    made = ir.node(lookup.OPERATOR.name, [rows.outputs[0], entries], domain=DOMAIN, name=f"{integers.name}.lookup")
     graph.insert_before(end, [rows])
     if chain.quantize is not None:
         made.outputs[0].name = f"{integers.name}.found"
@@ -164,7 +163,3 @@ def _of_convolution(integers: ir.Value) -> bool:
 def _only_user(value: ir.Value) -> ir.Node | None:
     uses = tuple(value.uses())
     return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None
-
-
-def _is_scan(node: ir.Node, index: int) -> bool:
-    return node.domain == DOMAIN and node.op_type in SCANS and index == 0

@@ -29,6 +29,7 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
 from evm_deploy.graph.integer_weights import find_oversized_pairs
+from evm_deploy.operators import is_scan
 from evm_deploy.tolerances import PARITY
 
 Progress = Callable[[str], None]
@@ -146,7 +147,7 @@ def _float_graph(bundle: Bundle) -> onnx.ModelProto:
             f"{bundle.model_path} is not a valid graph ({first_line(error)}).", "export the model again."
         ) from error
     names = [node.name for node in proto.graph.node]
-    scans = any(node.domain == functions.DOMAIN and node.op_type in functions.SCANS for node in proto.graph.node)
+    scans = any(map(is_scan, proto.graph.node))
     if not scans or "" in names or len(set(names)) < len(names):
         raise BundleError(f"{bundle.model_path} is not a graph of evm-deploy.", "quantize what `export` wrote.")
     return proto

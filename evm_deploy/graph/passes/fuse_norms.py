@@ -6,7 +6,7 @@ import onnx
 from onnxscript import ir
 from onnxscript.rewriter import pattern
 
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 
 def fuse_norms(proto: onnx.ModelProto) -> None:

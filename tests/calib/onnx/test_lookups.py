@@ -26,7 +26,7 @@ from evm_deploy.calib.onnx.measure import Measured, finished, measure, written
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, TENSORRT, Scheme
 from evm_deploy.calib.ranges import Range
 from evm_deploy.data.samples import read_samples
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 from evm_deploy.runtimes.onnxruntime import OnnxRunner, profiled
 from evm_deploy.scan import native
 from evm_deploy.verification.integer_report import model_report

@@ -9,7 +9,7 @@ from typing import Any
 from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.exporters.tensorrt.plugins.operators import EFFICIENT_SCAN_2D, SELECTIVE_SCAN, SIZES, Operator
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 NOMINAL = 28  # what a side that is open is planned for: any plan is right for every size, and this one fast for most
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import onnx
 
 from evm_deploy.cuda.plan import LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
-from evm_deploy.graph.functions import DOMAIN, SCANS
+from evm_deploy.operators import DOMAIN, is_scan
 
 VERSION = "1"  # of the plugins
 
@@ -63,7 +63,7 @@ SIZES = (1, 2, 3)
 
 def mark(proto: onnx.ModelProto) -> int:
     """Notes on every node that scans which plugin may take it; returns how many there are. Other runtimes skip it."""
-    nodes = [node for node in proto.graph.node if node.domain == DOMAIN and node.op_type in SCANS]
+    nodes = [node for node in proto.graph.node if is_scan(node)]
     for node in nodes:
         there = {attribute.name for attribute in node.attribute}  # of a graph that was marked before
         for name, value in (("plugin_namespace", DOMAIN), ("plugin_version", VERSION), ("aot", 1)):

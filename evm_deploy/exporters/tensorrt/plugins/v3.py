@@ -12,7 +12,7 @@ from evm_deploy.cuda import driver
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.errors import MissingToolError
 from evm_deploy.exporters.tensorrt.plugins.operators import OPERATORS, SIZES, VERSION, Operator, Shape
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import DOMAIN
 
 RTX_LIBRARY = "libtensorrt_rtx.so"
 

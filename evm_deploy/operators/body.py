@@ -4,9 +4,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import onnx
-from onnx import TensorProto, helper
+from onnx import AttributeProto, TensorProto, helper
 
-END = 2**63 - 1  # "to the end" in Slice
+from evm_deploy.operators.operator import DOMAIN, VERSION, Operator
+
+_TYPES = {int: AttributeProto.INT, float: AttributeProto.FLOAT}
 
 
 class Body:
@@ -25,6 +27,26 @@ class Body:
         self.nodes.append(helper.make_node(op, list(inputs), outputs, name=outputs[0], domain=domain, **attributes))
         return outputs
 
+    def call(self, operator: Operator, *inputs: str, **attributes: Any) -> str:
+        """A node of another of our operators."""
+        return self(operator.name, *inputs, domain=DOMAIN, **attributes)
+
+    def refer(
+        self, op: str, *inputs: str, name: str, attribute: str, fills: str, type: type[int] | type[float], **others: Any
+    ) -> str:
+        """A node whose attribute `fills` is the `attribute` of the node that calls the function."""
+        node = helper.make_node(op, list(inputs), [name], **others)
+        value = node.attribute.add()
+        value.name, value.ref_attr_name, value.type = fills, attribute, _TYPES[type]
+        self.nodes.append(node)
+        return name
+
+    def layer_norm(self, x: str, scale: str, bias: str, *, name: str) -> str:
+        """LayerNormalization over the last axis, its epsilon that of the node which calls the function."""
+        return self.refer(
+            "LayerNormalization", x, scale, bias, name=name, attribute="epsilon", fills="epsilon", type=float, axis=-1
+        )
+
     def ints(self, *values: int) -> str:
         """A constant vector of int64."""
         return self("Constant", value_ints=list(values))
@@ -35,6 +57,13 @@ class Body:
 
     def floats(self, value: str) -> str:
         return self("Cast", value, to=TensorProto.FLOAT)
+
+    def booleans(self, value: str) -> str:
+        return self("Cast", value, to=TensorProto.BOOL)
+
+    def integers(self, value: str) -> str:
+        """As int32."""
+        return self("Cast", value, to=TensorProto.INT32)
 
     def size(self, tensor: str, axis: int) -> str:
         """The size of one axis, as a vector of one int64."""
@@ -59,12 +88,12 @@ class Body:
         """How much `size` lacks to be a multiple: -size mod multiple."""
         return self("Mod", self("Neg", size), self.ints(multiple))
 
-    def function(
-        self, name: str, inputs: Sequence[str], outputs: Sequence[str], attributes: Sequence[str], opset: int
-    ) -> onnx.FunctionProto:
-        """The finished function, in the domain `evm`."""
-        imports = [helper.make_opsetid("", opset), helper.make_opsetid("evm", 1)]
-        return helper.make_function("evm", name, inputs, outputs, self.nodes, imports, attributes)
+    def function(self, operator: Operator, opset: int) -> onnx.FunctionProto:
+        """The finished function: the body of `operator`."""
+        imports = [helper.make_opsetid("", opset), helper.make_opsetid(DOMAIN, VERSION)]
+        return helper.make_function(
+            DOMAIN, operator.name, list(operator.inputs), ["y"], self.nodes, imports, list(operator.attributes)
+        )
 
     def _fresh(self, op: str, index: int = 0) -> str:
         return f"{op.lower()}_{len(self.nodes)}_{index}"

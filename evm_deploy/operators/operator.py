@@ -1,0 +1,98 @@
+"""What an operator is: one frozen row that everything else asks. Importing it imports no library."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from evm_deploy.cuda.plan import LaunchPlan
+
+DOMAIN, VERSION = "evm", 1  # of the operators in an ONNX graph
+
+# Kinds of operators, for people who ask where the time goes.
+SCAN, NORM, ACTIVATION = "scan", "norm", "activation"
+
+# Types of inputs. A letter is the same type for all inputs of a node that have it, and for y.
+ROWS = "T"  # what the graph computes in
+STATE = "tensor(float)"  # float32 in every precision: parameters of the recurrence
+ENTRIES = "E"  # what a table holds
+CHOICES = {
+    ROWS: (("tensor(float)", "tensor(float16)"), "what the graph computes in"),
+    ENTRIES: (("tensor(float)", "tensor(uint8)"), "what the table holds"),
+}
+
+Shape = tuple[int, ...]
+Shapes = Mapping[str, Shape]  # of the inputs, by name
+
+
+@dataclass(frozen=True)
+class ProductWeight:
+    """An input that is the weight of a product, and what quantisation may do with it.
+
+    in_axis, out_axis: its input and output channels; the input channels of x are its last axis.
+    scale_axes: one scale of integers for each index along these.
+    integer: whether the operator multiplies integers with it.
+    second: the weight (K, R, D) of another product of the operator, which is always of floats.
+    quantised: the operator that takes this weight as integers. Its inputs are x, scale and zero point of x, the
+        weight, its scales, and then all other inputs of this operator.
+    """
+
+    input: str
+    in_axis: int
+    out_axis: int
+    scale_axes: tuple[int, ...]
+    second: str
+    integer: bool = False
+    quantised: Operator | None = None
+
+
+@dataclass(frozen=True)
+class Operator:
+    """One operator of the domain `evm`; y is its one output.
+
+    inputs: their names and types, in order; the first is x or u, whose type and place y has.
+    attributes: their names and types, int or float; every node has them.
+    write_body: adds the nodes of the ONNX body to a `Body`; its keywords are the attributes in `specialised`.
+    calls: the operators whose nodes are in the body.
+    specialised: the attributes that a body is written for. All nodes of a model have the same values of them.
+    torch_op: the name of the operator in `torch.ops.evm` that is exported as this one.
+    translate: of onnxscript's `op` and `evm`, the function that `torch.onnx` writes the node with.
+    static_form: for compilers that have no operators of others: the torch operator in standard operations of fixed
+        shapes, with the same arguments, and `dtype`, what it computes in.
+    flops, integer_ops: of one run, by the shapes of the inputs; integer_ops are among the flops.
+    weight: the weight of its product, where it has one.
+    affine: the inputs that y scales with, channel by channel: dividing them divides y.
+    library: whether the library for onnxruntime has a kernel.
+    plan: the launch of its CUDA kernel, which TensorRT has as a plugin. Of the shapes of the inputs, the attribute,
+        "float32" or "float16", and the multiprocessors of the GPU.
+    """
+
+    name: str
+    kind: str
+    inputs: Mapping[str, str]
+    write_body: Callable[..., None]
+    flops: Callable[[Shapes], int]
+    version: int = 1
+    attributes: Mapping[str, type[int] | type[float]] = field(default_factory=dict)
+    calls: tuple[Operator, ...] = ()
+    specialised: tuple[str, ...] = ()
+    torch_op: str | None = None
+    translate: Callable[[Any, Any], Callable[..., Any]] | None = None
+    static_form: Callable[..., Tensor] | None = None
+    integer_ops: Callable[[Shapes], int] | None = None
+    weight: ProductWeight | None = None
+    affine: tuple[str, ...] = ()
+    library: bool = True
+    plan: Callable[[Sequence[Shape], int, str, int], LaunchPlan] | None = None
+
+    def place(self, name: str) -> int:
+        """The place of an input."""
+        return list(self.inputs).index(name)
+
+    def places(self, type: str) -> tuple[int, ...]:
+        """The places of the inputs of this type."""
+        return tuple(i for i, each in enumerate(self.inputs.values()) if each == type)
