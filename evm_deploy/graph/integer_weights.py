@@ -10,12 +10,10 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from evm_deploy.graph.functions import DOMAIN
+from evm_deploy.operators import find_operator
 
 LARGEST = 127  # of a weight: -128 has no counterpart
 LARGEST_PAIR = 128
-SCAN_WEIGHT = 3  # x_proj (K, D, R+2N) among the inputs of QuantizedEfficientScan2D
-SCAN_AXES = [0, 2]  # of its scales
 
 
 def add_pairs(weights: npt.NDArray[np.generic], axes: tuple[int, ...]) -> npt.NDArray[np.generic]:
@@ -53,11 +51,12 @@ def _integer_weights(proto: onnx.ModelProto) -> Iterator[tuple[str, npt.NDArray[
         if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1
     }
     for node in proto.graph.node:
+        operator = find_operator(node)
         if node.domain == "" and node.op_type == "DequantizeLinear":
             axis = next((attribute.i for attribute in node.attribute if attribute.name == "axis"), 1)
             place, axes = 0, [axis]
-        elif node.domain == DOMAIN and node.op_type == "QuantizedEfficientScan2D":
-            place, axes = SCAN_WEIGHT, SCAN_AXES
+        elif operator is not None and operator.weight is not None and operator.weight.integer:
+            place, axes = operator.place(operator.weight.input), list(operator.weight.scale_axes)
         else:
             continue
         tensor = constants.get(node.input[place]) if len(node.input) > place else None
