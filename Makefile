@@ -5,7 +5,7 @@ OUT ?= demo-out
 DIGITS := examples/digits
 CALLS := examples/calls
 
-.PHONY: demo system test test-slow test-aarch64 test-oldest bench check clean
+.PHONY: demo system test test-slow test-aarch64 test-oldest test-processors bench check clean
 
 demo: .venv/installed
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
@@ -56,6 +56,16 @@ test-oldest: .venv/installed
 		--out build/oldest-bundle --overwrite
 	build/oldest/bin/python tests/run_golden_pair.py build/oldest-bundle \
 		$$($(BIN)/python -c "import evm_deploy; print(evm_deploy.native_library())")
+
+# The integers and our kernels on this processor, by every instruction set that it has; then on an emulated one with
+# AVX2 and no VNNI, and on one without AVX.
+PROCESSORS := Haswell Nehalem
+test-processors: .venv/installed
+	@command -v qemu-x86_64-static > /dev/null || { echo "install qemu-x86_64-static (Debian: apt install qemu-user-static)"; exit 2; }
+	$(BIN)/python -m pytest -v tests/native
+	for processor in $(PROCESSORS); do echo "on $$processor:"; \
+		qemu-x86_64-static -cpu $$processor $(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" \
+			tests/native tests/calib/onnx tests/graph/test_integer_weights.py || exit 1; done
 
 bench: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt huggingface_hub pyyaml
