@@ -4,6 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from evm_deploy.benchmarking.benchmark import benchmark as benchmark
     from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions as BenchmarkOptions
     from evm_deploy.bundle import Bundle as Bundle
     from evm_deploy.calib.quantize_options import QuantizeOptions as QuantizeOptions
@@ -15,7 +16,6 @@ if TYPE_CHECKING:
     from evm_deploy.models import ModelConfig as ModelConfig
     from evm_deploy.models.checkpoint import load as load
     from evm_deploy.packaging.package_options import PackageOptions as PackageOptions
-    from evm_deploy.pipeline import benchmark as benchmark
     from evm_deploy.pipeline import evaluate as evaluate
     from evm_deploy.pipeline import export as export
     from evm_deploy.pipeline import package as package
@@ -39,7 +39,7 @@ _HOMES = {
     "PackageOptions": "packaging.package_options",
     "ProfileOptions": "profiling.profile_options",
     "QuantizeOptions": "calib.quantize_options",
-    "benchmark": "pipeline",
+    "benchmark": "benchmarking.benchmark",
     "doctor": "diagnosis",
     "evaluate": "pipeline",
     "export": "pipeline",

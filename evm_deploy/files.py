@@ -8,6 +8,7 @@ import hashlib
 import os
 import secrets
 import stat
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -141,3 +142,8 @@ def _sync(path: Path) -> None:
     """Has the system write the file to the disk, so that no crash leaves an empty file under its final name."""
     with path.open("r+b") as file:
         os.fsync(file.fileno())
+
+
+def package_folders() -> list[Path]:
+    """The folders of this package: an editable installation has two, the sources and what was built of them."""
+    return [Path(folder) for folder in sys.modules[__package__].__path__]

@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
@@ -22,7 +21,6 @@ from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
-    from evm_deploy.benchmarking.benchmark_report import BenchmarkReport
     from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
     from evm_deploy.packaging.package import Package
@@ -117,8 +115,8 @@ def quantize(
     """
     from evm_deploy.calib import quantizer_of
     from evm_deploy.calib.plots import prepare
+    from evm_deploy.data.classes import check_labels
     from evm_deploy.data.samples import left_out, read_samples
-    from evm_deploy.evaluation.running import check_labels
     from evm_deploy.exporters.record import tools
     from evm_deploy.runtimes import runtime_of
     from evm_deploy.verification.artifact import verify_against_float
@@ -258,9 +256,24 @@ def profile(
     A bundle that could not be measured, or whose golden pair is not met there, has an `error` in the report and no
     times. Raises BundleError, DeviceError, MissingToolError, OptionError, OutputError.
     """
-    from evm_deploy.profiling.profiler import run
+    from evm_deploy import reporting
+    from evm_deploy.profiling import profiler
 
-    return run(_paths(bundles), options or ProfileOptions(), progress or (lambda stage: None))
+    options, paths = options or ProfileOptions(), _paths(bundles)
+    profiler.check(paths, options)
+    for place in (options.out, options.html):
+        if place is not None:
+            check_outside(place, paths)
+    if options.out is not None:
+        reporting.check_free(options.out, options.overwrite)
+    if options.html is not None:
+        reporting.check_page(options.html, options.overwrite, options.out)
+    measured = profiler.run(paths, options, progress or (lambda stage: None))
+    if options.out is not None:
+        reporting.write(options.out, [measured], options.overwrite)
+    if options.html is not None:
+        reporting.write_page(options.html, [measured], options.overwrite)
+    return measured
 
 
 def report(
@@ -288,18 +301,6 @@ def report(
     if html is not None:
         reporting.write_page(html, found, overwrite, known)
     return found
-
-
-def benchmark(
-    checkpoint: Location, options: BenchmarkOptions | None = None, *, progress: Progress | None = None
-) -> "BenchmarkReport":
-    """Exports every target and precision that this machine can, and measures them beside each other and PyTorch.
-
-    An export that fails is a row that says why. Raises CheckpointError, InputError, OptionError, OutputError.
-    """
-    from evm_deploy.benchmarking.benchmark import benchmark as run
-
-    return run(Path(checkpoint), options or BenchmarkOptions(), progress or (lambda stage: None))
 
 
 def package(

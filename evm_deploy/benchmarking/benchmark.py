@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -41,12 +42,15 @@ class Attempt:
     reason: str | None = None
 
 
-def benchmark(checkpoint: Path, options: BenchmarkOptions, say: Say) -> BenchmarkReport:
-    """Exports the checkpoint to every target in every precision, then measures what runs here, taking turns.
+def benchmark(
+    checkpoint: str | os.PathLike[str], options: BenchmarkOptions | None = None, *, progress: Say | None = None
+) -> BenchmarkReport:
+    """Exports every target and precision that this machine can, and measures them beside each other and PyTorch.
 
-    A form that fails is a row of the table, and no error. Raises CheckpointError, InputError (no such data),
-    OutputError, and what the measuring of all raises.
+    A form that fails is a row of the report that says why. Raises CheckpointError, InputError (no such data),
+    OptionError, OutputError, and what the measuring of all raises.
     """
+    checkpoint, options, say = Path(checkpoint), options or BenchmarkOptions(), progress or (lambda stage: None)
     _check(checkpoint, options)
     with _folder(options) as folder:
         attempts = list(_attempts(checkpoint, folder / benchmark_folder.BUNDLES, options, say))

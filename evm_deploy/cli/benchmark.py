@@ -68,10 +68,10 @@ def benchmark(
         overwrite=overwrite,
     )
     with console.progress() as progress:
-        from evm_deploy import pipeline
+        from evm_deploy.benchmarking import benchmark as benchmarking
         from evm_deploy.benchmarking import benchmark_report
 
-        report = pipeline.benchmark(checkpoint, options, progress=progress)
+        report = benchmarking.benchmark(checkpoint, options, progress=progress)
     if json:
         print(report.to_json(), end="")
     else:

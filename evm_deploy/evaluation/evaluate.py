@@ -4,6 +4,7 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evm_deploy.data.classes import check_labels
 from evm_deploy.data.samples import Data, read_samples
 from evm_deploy.evaluation import cluster, contenders, latency, report, report_folder, running
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -26,7 +27,7 @@ def evaluate(
         data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
     )
     samples = {kind: first if kind == first.preprocessing else first.prepared(kind) for kind in kinds}
-    running.check_labels(first, field.classes, field.labels)
+    check_labels(first, field.classes, field.labels)
     if options.distributed:
         answers = cluster.run(field.contenders, samples, options, say)
     else:

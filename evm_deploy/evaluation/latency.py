@@ -7,11 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from evm_deploy.data.samples import Sample, Samples
+from evm_deploy.evaluation.conditions import described
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.running import scores
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.profiling.agent import timing
-from evm_deploy.profiling.conditions import described
 
 
 @dataclass(frozen=True)

@@ -92,16 +92,3 @@ def _top(contender: Contender, runner: Runner, sample: Sample) -> Ints:
 
 def _k(contenders: Sequence[Contender]) -> int:
     return min(TOP, contenders[0].classes)
-
-
-def check_labels(samples: Samples, classes: int, names: Sequence[str] | None) -> None:
-    """Raises InputError for data whose classes are not those of models of so many classes: one that they do not have,
-    or, where the models have no `names` and the order of the data's counts, not as many.
-    """
-    if names is None and samples.classes is not None and len(samples.classes) != classes:
-        what = f"the data names {len(samples.classes)} classes; the model has {classes}, and no labels to match them."
-        raise InputError(what, "export it with --labels, or name the classes of the data by their index.")
-    highest = max((label for label in samples.labels if label is not None), default=0)
-    if highest >= classes:
-        what = f"the data has class {highest}, the bundles have classes 0 to {classes - 1}."
-        raise InputError(what, "evaluate on data of the bundles' own classes.")

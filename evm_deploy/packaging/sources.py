@@ -5,15 +5,15 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-import evm_deploy
 from evm_deploy.errors import MissingToolError
+from evm_deploy.files import package_folders
 
 _KINDS = ("*.cpp", "*.h", "*.inl", "CMakeLists.txt")
 
 
 def native_sources() -> Path:
     """Finds the folder with the sources and their CMakeLists.txt. Raises MissingToolError: they are not installed."""
-    for folder in map(Path, evm_deploy.__path__):
+    for folder in package_folders():
         for place in (folder / "native_src", folder.parent / "native"):
             if (place / "ort_library.cpp").is_file():
                 return place

@@ -8,8 +8,8 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import evm_deploy
 from evm_deploy.errors import MissingToolError
+from evm_deploy.files import package_folders
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,9 +31,9 @@ def native_library() -> Path:
                 f"{LIBRARY_VARIABLE} names {named}, which is not a file.", f"Correct or unset {LIBRARY_VARIABLE}."
             )
         return Path(named)
-    for folder in evm_deploy.__path__:  # an editable install has two: the sources, and what was built
+    for folder in package_folders():
         for name in LIBRARY_NAMES:
-            path = Path(folder) / "native_lib" / name
+            path = folder / "native_lib" / name
             if path.is_file():
                 return path
     raise MissingToolError(

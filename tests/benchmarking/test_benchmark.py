@@ -115,7 +115,7 @@ def rows_of(report: benchmark_report.BenchmarkReport) -> dict[str, benchmark_rep
 
 @pytest.mark.usefixtures("made", "measured")
 def test_every_form_is_a_row(checkpoint: Path, images: Path) -> None:
-    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), silent))
+    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), progress=silent))
     assert list(rows) == [
         "pytorch-fp32",
         *(f"{t}-{p}" for t, row in TARGETS.items() for p in (*row.precisions, "int8")),
@@ -137,10 +137,10 @@ def test_images_that_int8_was_calibrated_on_are_no_fair_test(
 ) -> None:
     known = (Accuracy("onnx-int8", "onnxruntime", "int8", AccuracyShare(0.9, 0.8, 1.0)),)
     monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: (known, []))
-    said = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), silent).notes
+    said = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), progress=silent).notes
     assert any("calibrated on images of the data" in note for note in said)
     fair = BenchmarkOptions(data=images, calibration=images)
-    assert not any("calibrated on" in note for note in benchmark.benchmark(checkpoint, fair, silent).notes)
+    assert not any("calibrated on" in note for note in benchmark.benchmark(checkpoint, fair, progress=silent).notes)
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_one_failure_costs_only_itself(
     reason: str,
 ) -> None:
     made["onnx-fp16"] = error
-    report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), silent)
+    report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), progress=silent)
     row = rows_of(report)["onnx-fp16"]
     assert (row.status, row.reason) == (status, reason)
     assert measured == ["onnx-fp32", "onnx-int8"]
@@ -173,7 +173,7 @@ def test_int8_needs_the_float_bundle(
     checkpoint: Path, images: Path, made: dict[str, Exception], measured: list[str]
 ) -> None:
     made["onnx-fp32"] = CheckFailed("it does not agree.", "look.")
-    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), silent))
+    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), progress=silent))
     assert rows["onnx-int8"].status == "failed"
     assert "fp32" in str(rows["onnx-int8"].reason)
     assert measured == ["onnx-fp16"]
@@ -181,14 +181,14 @@ def test_int8_needs_the_float_bundle(
 
 @pytest.mark.usefixtures("made")
 def test_int8_needs_images(checkpoint: Path, measured: list[str]) -> None:
-    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("onnx",)), silent))
+    rows = rows_of(benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("onnx",)), progress=silent))
     assert (rows["onnx-int8"].status, rows["onnx-int8"].reason) == ("not here", variants.NO_DATA)
     assert measured == ["onnx-fp32", "onnx-fp16"]
 
 
 @pytest.mark.usefixtures("made", "measured")
 def test_nothing_can_be_timed(checkpoint: Path) -> None:
-    report = benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("coreml",)), silent)
+    report = benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("coreml",)), progress=silent)
     assert report.profile is None
     assert benchmark_report.contenders(report)[1]
     assert all(
@@ -207,13 +207,13 @@ def test_a_result_that_could_not_be_measured_has_failed(
         return dataclasses.replace(report, results=(report.results[0], broken))
 
     monkeypatch.setattr(local, "measure", measure)
-    report = benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("onnx",)), silent)
+    report = benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("onnx",)), progress=silent)
     assert report.failures == ("onnx fp16: its golden pair differs",)
 
 
 @pytest.mark.usefixtures("made", "measured")
 def test_the_table(checkpoint: Path, images: Path) -> None:
-    report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), silent)
+    report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), progress=silent)
     heads, rows = benchmark_report.contenders(report)
     assert "top-1 %" not in heads
     assert rows[1][:5] == ["onnx", "fp32", "onnxruntime", "ok", format_number(1e-5)]
@@ -229,7 +229,7 @@ def test_the_table(checkpoint: Path, images: Path) -> None:
 def test_the_folder(checkpoint: Path, images: Path, tmp_path: Path) -> None:
     out, page = tmp_path / "out", tmp_path / "page.html"
     options = BenchmarkOptions(targets=("onnx", "coreml"), out=out, html=page)
-    benchmark.benchmark(checkpoint, options, silent)
+    benchmark.benchmark(checkpoint, options, progress=silent)
     assert sorted(path.name for path in (out / "bundles").iterdir()) == [
         "coreml-fp16",
         "coreml-fp32",
@@ -242,10 +242,10 @@ def test_the_folder(checkpoint: Path, images: Path, tmp_path: Path) -> None:
     assert "Core ML runs on macOS" in page.read_text()
     assert str(tmp_path) not in (out / "benchmark.json").read_text()
     with pytest.raises(OutputError, match="exists"):
-        benchmark.benchmark(checkpoint, options, silent)
+        benchmark.benchmark(checkpoint, options, progress=silent)
     with pytest.raises(OutputError, match="exists"):
-        benchmark.benchmark(checkpoint, dataclasses.replace(options, out=None), silent)
-    benchmark.benchmark(checkpoint, dataclasses.replace(options, overwrite=True), silent)
+        benchmark.benchmark(checkpoint, dataclasses.replace(options, out=None), progress=silent)
+    benchmark.benchmark(checkpoint, dataclasses.replace(options, overwrite=True), progress=silent)
     (out / "bundles/mine").mkdir()
     (out / "bundles/mine/notes").write_text("mine")
     with pytest.raises(OutputError, match="is not replaced"):
@@ -260,7 +260,7 @@ def test_interrupted_it_leaves_nothing(checkpoint: Path, tmp_path: Path, monkeyp
     monkeypatch.setattr(local, "measure", interrupt)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(KeyboardInterrupt):
-        benchmark.benchmark(checkpoint, BenchmarkOptions(out=tmp_path / "a/b", targets=("onnx",)), silent)
+        benchmark.benchmark(checkpoint, BenchmarkOptions(out=tmp_path / "a/b", targets=("onnx",)), progress=silent)
     assert sorted(tmp_path.iterdir()) == before
 
 
@@ -273,9 +273,9 @@ def test_what_is_wrong_is_found_before_anything_is_exported(
 
     monkeypatch.setattr(benchmark, "_attempts", never)
     with pytest.raises(CheckpointError):
-        benchmark.benchmark(tmp_path / "none.pth", BenchmarkOptions(), silent)
+        benchmark.benchmark(tmp_path / "none.pth", BenchmarkOptions(), progress=silent)
     with pytest.raises(InputError):
-        benchmark.benchmark(checkpoint, BenchmarkOptions(data=tmp_path / "none"), silent)
+        benchmark.benchmark(checkpoint, BenchmarkOptions(data=tmp_path / "none"), progress=silent)
 
 
 @pytest.mark.parametrize(
@@ -310,7 +310,7 @@ def test_digits_in_every_form_of_onnx(tmp_path: Path) -> None:
         iterations=5,
         threads=1,
     )
-    report = benchmark.benchmark(DIGITS / "digits.safetensors", options, silent)
+    report = benchmark.benchmark(DIGITS / "digits.safetensors", options, progress=silent)
     rows = [row for row in report.rows if row.format == "onnx"]
     assert [row.status for row in rows] == ["ok"] * 3
     assert all(row.p50 and row.load_ms and row.memory_bytes and row.parity is not None for row in rows)

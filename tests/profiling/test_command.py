@@ -36,7 +36,7 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
         return known
 
     monkeypatch.setattr("evm_deploy.pipeline.profile", answer)
-    monkeypatch.setattr("evm_deploy.pipeline.benchmark", answer)
+    monkeypatch.setattr("evm_deploy.benchmarking.benchmark.benchmark", answer)
     return found
 
 
