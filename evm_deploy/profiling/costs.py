@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import onnx
 
+from evm_deploy.operators import OPERATORS
 from evm_deploy.profiling.kinds import BY_OPERATOR, LAYOUT
 from evm_deploy.verification.integer_report import PRODUCTS
 
@@ -49,7 +50,9 @@ def cost(node: onnx.NodeProto, values: Mapping[str, Value]) -> Cost | None:
     needed = {name for name in node.input if name}
     if not outputs or any(name not in values for name in needed):
         return None
-    flops = _flops(node, inputs, outputs[0])
+    operator = OPERATORS.get(node.op_type)
+    shapes = {} if operator is None else dict(zip(operator.inputs, (value.shape for value in inputs), strict=False))
+    flops = _flops(node, inputs, outputs[0]) if operator is None else operator.flops(shapes)
     if node.op_type in VIEWS:
         return Cost(flops, 0)
     read = sum(value.size * value.item for value in (values[name] for name in needed))
@@ -57,8 +60,8 @@ def cost(node: onnx.NodeProto, values: Mapping[str, Value]) -> Cost | None:
     if node.op_type in PARTS:
         read = min(read, written)
     integers = (flops or 0) if PRODUCTS.get(node.op_type, (0, False))[1] else 0
-    if node.op_type == "QuantizedEfficientScan2D":
-        integers = 2 * outputs[0].size * inputs[3].shape[-1]  # the first projection alone
+    if operator is not None:
+        integers = operator.integer_ops(shapes) if operator.integer_ops is not None else 0
     return Cost(flops, read + written, integers)
 
 
@@ -83,26 +86,6 @@ def _product(node: onnx.NodeProto, inputs: Sequence[Value], out: Value) -> int:
     return 2 * out.size * (left[-2 if transposed and len(left) > 1 else -1] if left else 1)
 
 
-def _efficient_scan(first: int, second: int, states: int) -> Rule:
-    """Of x (B, H, W, D) with x_proj (K, D, R+2N), dt_proj (K, R, D) and A (K, N, D) at these places."""
-
-    def rule(node: onnx.NodeProto, inputs: Sequence[Value], out: Value) -> int:
-        projections = inputs[first].shape[-1] + inputs[second].shape[-2]
-        return out.size * (2 * projections + _recurrence(inputs[states].shape[-2]))
-
-    return rule
-
-
-def _recurrence(states: int) -> int:
-    """Of a token and channel: seven for each state (delta A, its exponential, times the state, delta u B, their sum,
-    times C, summed), and six (bias, softplus in three, delta u, D u)."""
-    return 7 * states + 6
-
-
-def _selective_scan(node: onnx.NodeProto, inputs: Sequence[Value], out: Value) -> int:
-    return out.size * _recurrence(inputs[2].shape[-2])
-
-
 VIEWS = ("Reshape", "Squeeze", "Unsqueeze", "Flatten", "Identity")  # which touch nothing
 PARTS = ("Slice", "Gather", "GatherElements", "GatherND")  # which read of their input what they write
 RULES: dict[str, Rule] = {
@@ -110,9 +93,6 @@ RULES: dict[str, Rule] = {
     "QLinearConv": _convolution(3),
     **dict.fromkeys("MatMul FusedMatMul Gemm FusedGemm QGemm QLinearMatMul".split(), _product),
     **dict.fromkeys("MatMulInteger MatMulIntegerToFloat".split(), _product),
-    "EfficientScan2D": _efficient_scan(1, 2, 4),
-    "QuantizedEfficientScan2D": _efficient_scan(3, 5, 7),
-    "SelectiveScan": _selective_scan,
 }
 # For each element of the larger of the first input and the first output.
 BY_ELEMENT = {
@@ -121,6 +101,6 @@ BY_ELEMENT = {
     **dict.fromkeys("ReduceMean ReduceSum ReduceMax GlobalAveragePool GlobalMaxPool".split(), 1),
     **dict.fromkeys("QLinearGlobalAveragePool QLinearAdd QLinearMul".split(), 3),
     **{"Sigmoid": 3, "QLinearSigmoid": 0, "Softplus": 3, "Softmax": 4, "QuickGelu": 5, "Gelu": 5, "FastGelu": 8},
-    **{"LayerNormalization": 7, "SkipLayerNormalization": 8, "MeanOfNorm": 8, "GatedNorm": 12, "Lookup": 0},
+    **{"LayerNormalization": 7, "SkipLayerNormalization": 8},
     **{"Cast": 0, "QuantizeLinear": 3, "DequantizeLinear": 2, "DynamicQuantizeLinear": 5},
 }

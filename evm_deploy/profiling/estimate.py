@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.profiling.peaks import FP16, FP32, INT8, Peak
 from evm_deploy.profiling.report import Estimate, Operator, Operators
-from evm_deploy.verification.integer_report import PRODUCTS
+from evm_deploy.verification.integer_report import PRODUCTS, SECOND
 
 NOTE = "estimated, not measured: reaches of its peaks what is reached here; starting operators is not counted"
 
@@ -85,4 +85,4 @@ def _least(row: Operator, device: Peak, precision: str) -> float:
 def _integer(row: Operator) -> bool:
     """Whether all its products are of integers; in a scan only the first projection can be."""
     name = row.op.removeprefix("evm::")
-    return PRODUCTS.get(name, (0, False))[1] and name != "QuantizedEfficientScan2D"
+    return PRODUCTS.get(name, (0, False))[1] and name not in SECOND

@@ -1,18 +1,14 @@
 """The kind of an operator: what a person asks about when asking where the time goes."""
 
-SCAN, CONVOLUTION, MATMUL, NORM = "scan", "convolution", "matmul", "norm"
-LAYOUT, CONVERSION, ACTIVATION, ELEMENTWISE, OTHER = "layout", "conversion", "activation", "elementwise", "other"
+from evm_deploy.operators import OPERATORS
+from evm_deploy.operators.operator import ACTIVATION, NORM, SCAN
+
+CONVOLUTION, MATMUL, LAYOUT, CONVERSION = "convolution", "matmul", "layout", "conversion"
+ELEMENTWISE, OTHER = "elementwise", "other"
 KINDS = (SCAN, CONVOLUTION, MATMUL, NORM, LAYOUT, CONVERSION, ACTIVATION, ELEMENTWISE, OTHER)
 
 # Ours: whatever their bodies are made of belongs to them where a runtime inlines these.
-OURS = {
-    "EfficientScan2D": SCAN,
-    "QuantizedEfficientScan2D": SCAN,
-    "SelectiveScan": SCAN,
-    "GatedNorm": NORM,
-    "MeanOfNorm": NORM,
-    "Lookup": ACTIVATION,
-}
+OURS = {operator.name: operator.kind for operator in OPERATORS.values()}
 
 _NAMES = {
     CONVOLUTION: "Conv FusedConv NhwcFusedConv QLinearConv ConvInteger ConvTranspose",

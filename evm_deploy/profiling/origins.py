@@ -10,12 +10,13 @@ from dataclasses import dataclass
 
 import onnx
 
+from evm_deploy.operators import selective_scan
+
 TAIL = "classifier"  # the block whose output is the graph's, which keeps its own name
 _BLOCK = re.compile(r"(?:model\.)?(.+)\.output")  # as graph.passes.name_blocks names the last value of a block
 _MADE_OF = re.compile(r"(.+?)(?:_token_\d+|_nchwc|_new_reshape|/.*)+")  # what the runtime appends to names
 _BODY = re.compile(r"_inlfunc_([A-Za-z0-9]+)_.*")  # a value within the body of a function that the runtime inlined
 _CALL = re.compile(r".+__(\d+)")  # a node of the body that the exporter inlined, and the number of the call
-_RECURRENCE = "SelectiveScan"
 
 
 @dataclass(frozen=True)
@@ -77,9 +78,8 @@ def _operators(graph: onnx.GraphProto) -> list[str]:
         if value in sources
     }
     around = {before for before, after in edges if before and after in scans and (after, before) in edges}
-    return [
-        _RECURRENCE if call in scans | around else node.op_type for call, node in zip(calls, graph.node, strict=True)
-    ]
+    ours, recurrence = scans | around, selective_scan.OPERATOR.name
+    return [recurrence if call in ours else node.op_type for call, node in zip(calls, graph.node, strict=True)]
 
 
 def _blocks(graph: onnx.GraphProto, tail: str) -> list[str]:

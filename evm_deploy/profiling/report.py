@@ -128,7 +128,7 @@ class Operator:
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     name: str
-    op: str  # type, such as Conv or evm::EfficientScan2D
+    op: str  # type, such as Conv or evm::SelectiveScan
     kind: str  # scan, convolution, matmul, norm, layout, conversion, activation, elementwise, other
     block: str  # of the network, such as stages.0.blocks.1; "" outside of them
     ms: float  # a run

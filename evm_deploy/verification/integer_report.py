@@ -13,8 +13,10 @@ import numpy.typing as npt
 import onnx
 
 from evm_deploy.bundle import Bundle
+from evm_deploy.operators import OPERATORS
 from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK, profiled
 
+WEIGHTS = {name: operator.weight for name, operator in OPERATORS.items() if operator.weight is not None}
 # Products with constant weights, by the names of the runtime's operators: the place of the weight, and whether they
 # multiply integers. The projections of our scans have a second one, which is float in both.
 PRODUCTS: dict[str, tuple[int, bool]] = {
@@ -24,16 +26,15 @@ PRODUCTS: dict[str, tuple[int, bool]] = {
     "FusedMatMul": (1, False),
     "Gemm": (1, False),
     "FusedGemm": (1, False),
-    "EfficientScan2D": (1, False),
     "QLinearConv": (3, True),
     "QLinearMatMul": (3, True),
     "QGemm": (3, True),
     "MatMulInteger": (1, True),
     "MatMulIntegerToFloat": (1, True),
     "ConvInteger": (1, True),
-    "QuantizedEfficientScan2D": (3, True),
+    **{name: (OPERATORS[name].place(weight.input), weight.integer) for name, weight in WEIGHTS.items()},
 }
-SECOND = {"EfficientScan2D": 2, "QuantizedEfficientScan2D": 5}  # dt_proj
+SECOND = {name: OPERATORS[name].place(weight.second) for name, weight in WEIGHTS.items()}
 CONVERSIONS = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -117,13 +118,14 @@ def _products(
     weight, out = weights[node.input[index]], shapes[node.name]
     yield Product(node.name, node.op_type, integer, _multiply_adds(node, weight, out), math.prod(weight))
     if node.op_type in SECOND:
-        weight = weights[node.input[SECOND[node.op_type]]]  # dt_proj (K, R, D)
-        yield Product(f"{node.name}.dt_proj", node.op_type, False, math.prod(out) * weight[1], math.prod(weight))
+        weight, name = weights[node.input[SECOND[node.op_type]]], WEIGHTS[node.op_type].second  # (K, R, D)
+        yield Product(f"{node.name}.{name}", node.op_type, False, math.prod(out) * weight[1], math.prod(weight))
 
 
 def _multiply_adds(node: onnx.NodeProto, weight: tuple[int, ...], out: tuple[int, ...]) -> int:
-    if node.op_type in SECOND:  # each token is in one of the groups: (.., D) times (D, R+2N)
-        return math.prod(out[:-1]) * weight[1] * weight[2]
+    if node.op_type in WEIGHTS:  # each token is in one of the groups: (.., D) times (D, R+2N)
+        ours = WEIGHTS[node.op_type]
+        return math.prod(out[:-1]) * weight[ours.in_axis] * weight[ours.out_axis]
     if "Conv" in node.op_type:  # (O, I, kh, kw)
         return math.prod(out) * math.prod(weight[1:])
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)

@@ -130,3 +130,11 @@ def test_every_operator_that_has_a_cost_has_a_kind() -> None:
 )
 def test_the_kind_is_that_of_our_function_or_else_of_the_operator(op: str, origin: str, expected: str) -> None:
     assert kind(op, origin) == expected
+
+
+@pytest.mark.parametrize(("op", "flops"), [("GatedNorm", 12), ("MeanOfNorm", 8), ("Lookup", 0)])
+def test_our_operators_on_rows_count_each_number_that_they_take(op: str, flops: int) -> None:
+    maps = [(1, 7, 7, 32)] * (2 if op == "GatedNorm" else 1)
+    found = of(op, [*maps, (32,), (32,)], (1, 1, 1, 32) if op == "MeanOfNorm" else (1, 7, 7, 32))
+    assert found is not None
+    assert (found.flops, found.integer_ops) == (flops * 7 * 7 * 32, 0)

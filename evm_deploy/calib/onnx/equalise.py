@@ -14,7 +14,7 @@ from onnxscript import ir
 
 from evm_deploy.calib.onnx.layers import Layer, array
 from evm_deploy.calib.onnx.placement import after_relu
-from evm_deploy.operators import DOMAIN
+from evm_deploy.operators import find_operator
 
 Floats = npt.NDArray[np.float64]
 # What lets a scale of a channel pass: f(v / s) = f(v) / s for s > 0.
@@ -137,7 +137,7 @@ def _rescale(group: Group, scale: Floats) -> None:
     """Divides where the value is made, and multiplies where it is taken."""
     node = group.maker
     if _is_norm(node):
-        for index in (1, 2) if node.op_type == "LayerNormalization" else (2, 3):
+        for index in _affine_inputs(node):
             _multiply(node, index, 1 / scale)
     elif node.op_type == "Conv":
         _multiply(node, 1, (1 / scale)[:, None, None, None])
@@ -167,8 +167,16 @@ def _multiply(node: ir.Node, index: int, factor: Floats) -> None:
 
 
 def _is_norm(node: ir.Node) -> bool:
+    return bool(_affine_inputs(node))
+
+
+def _affine_inputs(node: ir.Node) -> tuple[int, ...]:
+    """The places of the scale and bias of a norm over the last axis."""
+    operator = find_operator(node)
+    if operator is not None:
+        return tuple(map(operator.place, operator.affine))
     last = node.attributes.get_int("axis", -1) == -1
-    return (node.domain, node.op_type) == (DOMAIN, "GatedNorm") or (node.op_type == "LayerNormalization" and last)
+    return (1, 2) if node.op_type == "LayerNormalization" and last else ()
 
 
 def _divides(node: ir.Node, by_node: Mapping[ir.Node, Layer]) -> bool:

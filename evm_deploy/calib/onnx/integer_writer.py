@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import SCAN, Layer, array
+from evm_deploy.calib.onnx.layers import Layer, array
 from evm_deploy.calib.onnx.lookups import write_lookups
 from evm_deploy.calib.onnx.placement import Conversion, conversions
 from evm_deploy.calib.onnx.rewrites import constant, replace
@@ -14,7 +14,6 @@ from evm_deploy.calib.onnx.scheme import Scheme, quantise_weights
 from evm_deploy.calib.ranges import Range
 from evm_deploy.operators import DOMAIN
 
-QUANTISED_SCAN = "QuantizedEfficientScan2D"
 Parameters = tuple[np.float32, np.integer]  # scale and zero point
 
 
@@ -30,7 +29,7 @@ def write_integers(
         parameters[name] = scheme.parameters(ranges[name])
         writer.convert(conversion, parameters[name])
     for layer in chosen:
-        if layer.node.op_type == SCAN:
+        if layer.operator is not None:
             parameters[str(layer.input.name)] = scheme.parameters(ranges[str(layer.input.name)])
             writer.scan(layer, parameters[str(layer.input.name)])
         else:
@@ -45,7 +44,7 @@ def converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
     """The names of the values whose ranges `write_integers` asks for."""
     chosen = list(chosen)
     names = [str(conversion.value.name) for conversion in conversions(chosen, scheme)]
-    scans = [str(layer.input.name) for layer in chosen if layer.node.op_type == SCAN and scheme.has(layer)]
+    scans = [str(layer.input.name) for layer in chosen if layer.operator is not None and scheme.has(layer)]
     return list(dict.fromkeys(names + scans))
 
 
@@ -110,7 +109,10 @@ class _Writer:
     def scan(self, layer: Layer, parameters: Parameters) -> None:
         """The scan with its first projection on integers: input, scale, zero point, integer weight and its scales."""
         node, name = layer.node, str(layer.weight.name)
-        integers, scales = quantise_weights(layer.weights, (0, 2))
+        weight = layer.operator.weight if layer.operator is not None else None
+        assert weight is not None
+        assert weight.quantised is not None
+        integers, scales = quantise_weights(layer.weights, weight.scale_axes)
         given = [self.constant(f"{layer.input.name}.{part}", n) for part, n in _named(parameters)]
         inputs = [
             layer.input,
@@ -119,7 +121,7 @@ class _Writer:
             self.constant(f"{name}.scale", scales),
             *node.inputs[2:],
         ]
-        made = ir.node(QUANTISED_SCAN, inputs, node.attributes, domain=DOMAIN, name=node.name)
+        made = ir.node(weight.quantised.name, inputs, node.attributes, domain=DOMAIN, name=node.name)
         replace(self.graph, node, made)
 
     def _dequantise(

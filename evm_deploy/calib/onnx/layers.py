@@ -8,9 +8,8 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.operators import DOMAIN
+from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator
 
-SCAN = "EfficientScan2D"
 # Layers that are less than these shares of the network are not worth the conversions around them.
 LEAST_WORK, LEAST_WEIGHTS = 1e-3, 5e-3
 
@@ -28,7 +27,10 @@ KINDS = {
     ("", "Conv"): Kind(1, 0, 1),
     ("", "MatMul"): Kind(-1, 1, 0),
     ("", "Gemm"): Kind(-1, 0, 1),  # as the exporter writes it, with transB
-    (DOMAIN, SCAN): Kind(-1, 2, 1),  # x_proj (K, D, R+2N)
+} | {
+    (DOMAIN, operator.name): Kind(-1, operator.weight.out_axis, operator.weight.in_axis)
+    for operator in OPERATORS.values()
+    if operator.weight is not None and operator.weight.quantised is not None
 }
 
 
@@ -59,6 +61,11 @@ class Layer:
         return array(self.weight)
 
     @property
+    def operator(self) -> Operator | None:
+        """Which of our operators it is, if one."""
+        return find_operator(self.node)
+
+    @property
     def depthwise(self) -> bool:
         """Whether each input channel has filters of its own."""
         return self.node.op_type == "Conv" and self.node.attributes.get_int("group", 1) > 1
@@ -87,8 +94,8 @@ class Layer:
         """How many there are for outputs of these shapes; of the scan, those of its first projection."""
         weight: tuple[int, ...] = self.weights.shape
         out = shapes[str(self.node.outputs[0].name)]
-        if self.node.op_type == SCAN:
-            return math.prod(out[:-1]) * weight[1] * weight[2]  # every token is in one group
+        if self.operator is not None:
+            return math.prod(out[:-1]) * weight[self.kind.in_axis] * weight[self.kind.out_axis]  # a token has one group
         return math.prod(out) * math.prod(weight) // weight[self.kind.out_axis]
 
 

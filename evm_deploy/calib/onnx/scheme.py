@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.calib.onnx.layers import SCAN, Layer
+from evm_deploy.calib.onnx.layers import Layer
 from evm_deploy.calib.ranges import Range
 from evm_deploy.graph.integer_weights import LARGEST, LARGEST_PAIR, add_pairs, arrange_as_multiplied
 
@@ -24,7 +24,7 @@ class Scheme:
 
     def has(self, layer: Layer) -> bool:
         """Whether the runtime has such a layer on integers."""
-        return self.integer_scan or layer.node.op_type != SCAN
+        return self.integer_scan or layer.operator is None
 
     @property
     def pixel_zero(self) -> int:
