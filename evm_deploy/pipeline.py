@@ -135,7 +135,7 @@ def quantize(
         )
         classes = manifest.outputs[0].shape[-1]
         if options.search and manifest.task == "classification" and isinstance(classes, int):
-            check_labels(samples, classes, labels)
+            check_labels(samples.labels, samples.classes, classes, labels)
         if options.plots is not None:
             prepare(Path(options.plots))
         quantizer = quantizer_of(manifest.target)

@@ -23,11 +23,10 @@ from evm_deploy.benchmarking.benchmark_report import (
 from evm_deploy.benchmarking.variants import INT8, Variant, hindrance, variants
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, first_line
-from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare, collect_accuracies, match_accuracy
-from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes import PYTORCH, runtime_of
 
 Say = Callable[[str], None]
 

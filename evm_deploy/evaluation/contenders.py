@@ -12,10 +12,8 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import Manifest, Preprocessing
-from evm_deploy.runtimes import Runner, runtime_of
+from evm_deploy.runtimes import PYTORCH, Runner, runtime_of
 from evm_deploy.tasks import IOSpec
-
-PYTORCH = "PyTorch"
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def evaluate(
         data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
     )
     samples = {kind: first if kind == first.preprocessing else first.prepared(kind) for kind in kinds}
-    check_labels(first, field.classes, field.labels)
+    check_labels(first.labels, first.classes, field.classes, field.labels)
     if options.distributed:
         answers = cluster.run(field.contenders, samples, options, say)
     else:

@@ -9,11 +9,12 @@ import numpy as np
 
 from evm_deploy.data.samples import Samples, left_out
 from evm_deploy.errors import InputError
-from evm_deploy.evaluation.contenders import PYTORCH, Field
+from evm_deploy.evaluation.contenders import Field
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.evaluation.latency import Latency
 from evm_deploy.evaluation.metrics import Bools, Change, Ints, Share, change, confusion, per_class, share
 from evm_deploy.evaluation.running import TOP, UNKNOWN, Answers
+from evm_deploy.runtimes import PYTORCH
 
 
 @dataclass(frozen=True)

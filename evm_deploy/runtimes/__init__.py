@@ -12,6 +12,8 @@ import numpy.typing as npt
 from evm_deploy.bundle import Bundle
 from evm_deploy.targets import target_of
 
+PYTORCH = "PyTorch"  # what reports call it
+
 
 class Runner(AbstractContextManager["Runner"], Protocol):
     """What verification, prediction and benchmarks ask of a runtime."""

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import InputError, OptionError
-from evm_deploy.evaluation.contenders import PYTORCH
 from evm_deploy.files import sha256_file
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.requests import Contender, opened
+from evm_deploy.runtimes import PYTORCH
 from evm_deploy.scan import native
 from evm_deploy.targets import target_of
 from evm_deploy.tolerances import PARITY
