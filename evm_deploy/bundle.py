@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import io
-import json
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import find_file, read_file, read_text, sha256_file
-from evm_deploy.folders import Kind, files_below, write_folder
+from evm_deploy.folders import Kind, files_below, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec
 
@@ -175,6 +174,7 @@ def _output_names(count: int) -> tuple[str, ...]:
 
 
 def _read_manifest(root: Path) -> bytes:
+    restore_folder(root)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")
@@ -188,9 +188,8 @@ def _damaged(cause: str) -> BundleError:
 
 
 def _listed(root: Path) -> set[str]:
-    """The names of all files of the bundle at `root`."""
-    manifest = json.loads(_read_manifest(root))
-    return manifest["files"].keys() | {MANIFEST} if "schema_version" in manifest else set()
+    """The names of all files of the bundle at `root`. Raises BundleError: its manifest is not valid."""
+    return Manifest.from_json(_read_manifest(root)).files.keys() | {MANIFEST}
 
 
 KIND = Kind("bundle", MANIFEST, _listed)

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from evm_deploy.errors import OutputError
 
+DRAFT = ".partial"  # ends the name of what is not complete yet
 _BLOCK = 1 << 20  # bytes read at a time
 
 Fail = Callable[[str], Exception]  # the error to raise, from its cause, a sentence
@@ -21,7 +22,7 @@ Fail = Callable[[str], Exception]  # the error to raise, from its cause, a sente
 
 def name_draft(target: Path) -> Path:
     """A name beside `target` that nothing has, to write to before it becomes `target`."""
-    return target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}.partial"
+    return target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}{DRAFT}"
 
 
 @contextlib.contextmanager
@@ -32,8 +33,9 @@ def replace_file(path: Path) -> Iterator[Path]:
     draft = name_draft(path)
     try:
         yield draft
-        _sync(draft)
+        sync_file(draft)
         draft.replace(path)
+        sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
             draft.unlink(missing_ok=True)
@@ -138,10 +140,19 @@ def _check_size(path: Path, limit: int, fail: Fail) -> int:
     return found.st_size
 
 
-def _sync(path: Path) -> None:
+def sync_file(path: Path) -> None:
     """Has the system write the file to the disk, so that no crash leaves an empty file under its final name."""
-    with path.open("r+b") as file:
-        os.fsync(file.fileno())
+    handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def sync_folder(path: Path) -> None:
+    """Has the system write the names in the folder to the disk, where it can."""
+    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems sync none
+        sync_file(path)
 
 
 def package_folders() -> list[Path]:

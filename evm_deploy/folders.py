@@ -5,14 +5,24 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
+import re
 import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
-from evm_deploy.files import cannot_write, name_draft
+from evm_deploy.exchange import exchange
+from evm_deploy.files import DRAFT, cannot_write, name_draft, sync_file, sync_folder
 
+try:
+    import fcntl
+except ImportError:  # Windows: leftovers stay, as nothing tells them from the drafts of runs that go on
+    CAN_LOCK = False
+else:
+    CAN_LOCK = True
+
+_OLD = ".old"  # ends the name of a folder that was moved aside
 _ASIDE = {".DS_Store"}  # put into folders by a system, not by their user
 
 
@@ -29,7 +39,8 @@ class Kind:
 def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty folder; on leaving the block it becomes `out`, and on any failure nothing is left behind.
 
-    The block must write the kind's seal. With `overwrite` a folder of the kind at `out` is replaced, at the end.
+    The block must write the kind's seal. With `overwrite` a folder of the kind at `out` is replaced, at the end: even
+    after a loss of power, the old folder or the new one is there. What killed runs left beside `out` is removed.
     Raises OutputError: `out` exists (with `overwrite`: and is not of the kind alone), cannot be written, or the disk
     is full.
     """
@@ -39,12 +50,15 @@ def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = Fals
     draft = name_draft(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        _remove_leftovers(target)
         draft.mkdir()
-        yield draft
-        if not (draft / kind.seal).is_file():
-            raise RuntimeError(f"the block that wrote the {kind.name} did not seal it")
-        check_free(target, kind, overwrite)
-        _move(draft, target)
+        with _lock(draft):
+            yield draft
+            if not (draft / kind.seal).is_file():
+                raise RuntimeError(f"the block that wrote the {kind.name} did not seal it")
+            check_free(target, kind, overwrite)
+            _sync_below(draft)
+            _move(draft, target)
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         for folder in made:
@@ -70,6 +84,7 @@ def files_below(root: Path) -> Iterator[Path]:
 
 def check_free(target: Path, kind: Kind, overwrite: bool) -> None:
     """Raises OutputError unless `target` may be created, or replaced without losing anything but such a folder."""
+    restore_folder(target)
     if not os.path.lexists(target):
         return
     if not overwrite:
@@ -85,6 +100,8 @@ def _stranger(target: Path, kind: Kind) -> str | None:
         return "it is not a folder"
     if target in (Path.cwd(), *Path.cwd().parents):
         return "it is the current folder, or holds it"
+    if target.is_mount():
+        return "another file system is mounted there"
     if all(entry.name in _ASIDE for entry in target.iterdir()):
         return None
     try:
@@ -104,19 +121,71 @@ def _missing_parents(target: Path) -> list[Path]:
 
 
 def _move(source: Path, target: Path) -> None:
-    """Renames `source` to `target`; what was there is put back if that fails, and deleted only after it worked."""
-    old = source.with_suffix(".old")
-    try:
-        if os.path.lexists(target):
-            target.rename(old)
+    """Makes `source` the folder `target`. What was there is deleted after that, or is still there if it fails."""
+    if not os.path.lexists(target):
         source.rename(target)
-    except BaseException:
-        if os.path.lexists(old) and not os.path.lexists(target):
+    elif exchange(source, target):
+        shutil.rmtree(source, ignore_errors=True)
+    else:
+        old = source.with_suffix(_OLD)
+        try:
+            target.rename(old)
+            source.rename(target)
+        except BaseException:
+            restore_folder(target)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+    sync_folder(target.parent)
+
+
+def restore_folder(target: Path) -> None:
+    """Puts back the folder that a run was killed in replacing, where a system takes two steps for that."""
+    if not os.path.lexists(target):
+        for old in _find_leftovers(target, _OLD)[-1:]:
             old.rename(target)
-        raise
+
+
+def _remove_leftovers(target: Path) -> None:
+    """Removes what killed runs left that were to write `target`. The drafts of runs that go on are locked."""
+    for left in _find_leftovers(target, DRAFT) if CAN_LOCK else ():
+        with contextlib.suppress(OSError), _lock(left, required=True):
+            shutil.rmtree(left)
+    for left in _find_leftovers(target, _OLD) if os.path.lexists(target) else ():
+        shutil.rmtree(left, ignore_errors=True)
+
+
+def _find_leftovers(target: Path, suffix: str) -> list[Path]:
+    """The drafts for `target`, or by the other suffix what was moved aside for it."""
+    named = re.compile(re.escape(f".{target.name[:50]}.") + r"[0-9a-f]{8}" + re.escape(suffix))
+    folder = target.parent
+    return sorted(path for path in folder.iterdir() if named.fullmatch(path.name)) if folder.is_dir() else []
+
+
+@contextlib.contextmanager
+def _lock(folder: Path, *, required: bool = False) -> Iterator[None]:
+    """Holds the folder until the block ends or this process does.
+
+    With `required` raises OSError where another process holds it; without, goes on where the file system has no locks.
+    """
+    if not CAN_LOCK:
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.nullcontext() if required else contextlib.suppress(OSError):
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
     finally:
-        if os.path.lexists(target):
-            shutil.rmtree(old, ignore_errors=True)
+        os.close(handle)
+
+
+def _sync_below(folder: Path) -> None:
+    """Has the system write every file below `folder`, and the folders that name them, to the disk."""
+    for file in files_below(folder):
+        if not file.is_symlink():
+            sync_file(file)
+    for place, _, _ in os.walk(folder):
+        sync_folder(Path(place))
 
 
 def _explain(error: OSError, draft: Path, target: Path) -> OutputError | None:

@@ -1,10 +1,16 @@
 """Folders of any kind: whole or not there, and nothing of the user's is replaced."""
 
+import json
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from evm_deploy.errors import OptionError, OutputError
+from evm_deploy import folders
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError, OptionError, OutputError
 from evm_deploy.folders import Kind, check_outside, write_folder
 
 NOTES = Kind("book", "index.txt", lambda root: {*(root / "index.txt").read_text().split(), "index.txt"})
@@ -69,3 +75,110 @@ def test_a_place_in_a_bundle(tmp_path: Path) -> None:
             check_outside(place, [tmp_path / "other", bundle])
     for place in (tmp_path / "bundle-out", tmp_path, tmp_path / "bundle/../out"):
         check_outside(place, [bundle])
+
+
+STEPS = """
+import os, sys, shutil
+from pathlib import Path
+from evm_deploy import folders
+from evm_deploy.folders import Kind, write_folder
+
+if sys.argv[2] == "two steps":
+    folders.exchange = lambda first, second: False
+left = int(sys.argv[3])
+
+def kill_at_the_nth(call):
+    def run(*arguments, **options):
+        global left
+        if left == 0:
+            os._exit(9)
+        left -= 1
+        return call(*arguments, **options)
+    return run
+
+Path.rename, folders.exchange, shutil.rmtree = map(kill_at_the_nth, (Path.rename, folders.exchange, shutil.rmtree))
+kind = Kind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
+with write_folder(sys.argv[1], kind, overwrite=True) as folder:
+    (folder / "one.txt").write_text("new")
+    (folder / "index.txt").write_text("")
+"""
+
+
+@pytest.mark.skipif(not folders.CAN_LOCK, reason="leftovers stay on this system")
+@pytest.mark.parametrize("way", ["exchange", "two steps"])
+@pytest.mark.parametrize("step", range(6))
+def test_killed_at_any_step_the_old_or_the_new_is_there(tmp_path: Path, way: str, step: int) -> None:
+    """A run that is killed before its n-th rename or deletion; then one that is not."""
+    out, kind = tmp_path / "out", Kind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
+    with write_folder(out, kind) as folder:
+        (folder / "one.txt").write_text("old")
+        (folder / "index.txt").write_text("")
+    command = [sys.executable, "-c", STEPS, str(out), way, str(step)]
+    done = subprocess.run(command, check=False, timeout=60)
+    assert done.returncode in (0, 9)
+    folders.restore_folder(out)
+    assert (out / "one.txt").read_text() in ("old", "new")
+    with write_folder(out, kind, overwrite=True) as folder:
+        (folder / "one.txt").write_text("newest")
+        (folder / "index.txt").write_text("")
+    assert (out / "one.txt").read_text() == "newest"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+@pytest.mark.skipif(not folders.CAN_LOCK, reason="leftovers stay on this system")
+def test_a_run_that_goes_on_keeps_its_draft(tmp_path: Path) -> None:
+    with write_folder(tmp_path / "out", NOTES, overwrite=True) as draft:
+        (draft / "index.txt").write_text("chapters/one.txt")
+        write(tmp_path / "out", "of another run, which ends first")
+        assert draft.is_dir()
+        (draft / "chapters").mkdir()
+        (draft / "chapters/one.txt").write_text("last")
+    assert (tmp_path / "out/chapters/one.txt").read_text() == "last"
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]
+
+
+def test_drafts_of_other_targets_stay(tmp_path: Path) -> None:
+    others = [tmp_path / ".out.b.01234567.partial", tmp_path / ".out.0123.partial", tmp_path / "out.01234567.partial"]
+    for other in others:
+        other.mkdir()
+    (tmp_path / ".out.89abcdef.partial").mkdir()
+    write(tmp_path / "out", "first")
+    assert {*others, tmp_path / "out"} == {path for path in tmp_path.iterdir() if folders.CAN_LOCK or path in others}
+
+
+def test_a_bundle_that_was_being_replaced_opens(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    """On a system without an exchange a kill can come between the two renames."""
+    make_bundle(tmp_path / "out")
+    (tmp_path / "out").rename(tmp_path / ".out.01234567.old")
+    assert Bundle.open(tmp_path / "out").manifest.target == "onnx"
+    with pytest.raises(BundleError, match="does not exist"):
+        Bundle.open(tmp_path / "other")
+
+
+@pytest.mark.parametrize(
+    "manifest",
+    [
+        {"schema_version": 1, "files": {"thesis.txt": "0" * 64}},
+        {"schema_version": 1, "files": ["thesis.txt"]},
+        {"files": {"thesis.txt": "0" * 64}},
+        [],
+    ],
+)
+def test_a_stranger_with_a_manifest_is_not_replaced(
+    manifest: object, tmp_path: Path, make_bundle: Callable[..., Bundle]
+) -> None:
+    """Somebody else's folder, whose manifest.json happens to list its files."""
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/thesis.txt").write_text("mine")
+    (tmp_path / "out/manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(OutputError, match="it is not a bundle"):
+        make_bundle(tmp_path / "out", overwrite=True)
+    assert (tmp_path / "out/thesis.txt").read_text() == "mine"
+
+
+def test_a_mount_point_is_refused_at_once(small_disk: Path) -> None:
+    with (
+        pytest.raises(OutputError, match="another file system is mounted there"),
+        write_folder(small_disk, NOTES, overwrite=True),
+    ):
+        raise AssertionError("the block must not run")

@@ -2,22 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from dataclasses import fields
 from pathlib import Path
 
 from evm_deploy import folders, reporting
 from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, remarks
 from evm_deploy.bundle import MANIFEST, Bundle
+from evm_deploy.errors import InputError
+from evm_deploy.files import read_file
 from evm_deploy.reporting import profile_folder
 from evm_deploy.reporting.accuracy import Accuracy
 
 JSON, BUNDLES, PROFILE = "benchmark.json", "bundles", "profile"
+LARGEST_TABLE = 64 << 20  # bytes
 
 
 def _files(folder: Path) -> set[str]:
     """The files of a benchmark's folder. Raises BundleError or InputError where it is not one."""
+    table = json.loads(read_file(folder / JSON, LARGEST_TABLE, lambda cause: InputError(cause, "benchmark again.")))
+    if table.keys() != {field.name for field in fields(BenchmarkReport)}:
+        return set()
     found = {JSON}
     for path in (folder / BUNDLES).iterdir() if (folder / BUNDLES).is_dir() else ():
         found |= {f"{BUNDLES}/{path.name}/{name}" for name in (MANIFEST, *Bundle.open(path).manifest.files)}
