@@ -5,11 +5,9 @@ from collections.abc import Callable
 from typing import Any
 
 import onnx
-import torch
 
 from evm_deploy.operators import DOMAIN, OPERATORS, VERSION, Operator
 from evm_deploy.operators.operator import CHOICES
-from evm_deploy.scan import ops as ops  # registers torch.ops.evm
 
 _KINDS = {int: onnx.defs.OpSchema.AttrType.INT, float: onnx.defs.OpSchema.AttrType.FLOAT}
 # What a node may carry for TensorRT: which plugin takes it.
@@ -51,7 +49,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     register()
     evm = values.Opset(DOMAIN, VERSION)
     return {
-        getattr(torch.ops.evm, operator.torch_op).default: operator.translate(opset18, evm)
+        operator.torch_op(): operator.translate(opset18, evm)
         for operator in OPERATORS.values()
         if operator.torch_op is not None and operator.translate is not None
     }

@@ -23,6 +23,13 @@ def write_body(b: Body, step: int = 2) -> None:
     write_atrous_scan(b, x, dt_proj, step, lambda u: b("MatMul", u, x_proj))
 
 
+def torch_op() -> Any:
+    """As `scan.ops` defines it."""
+    from evm_deploy.scan import ops
+
+    return ops.find_overload("efficient_scan_2d")
+
+
 def translate(op: Any, evm: Any) -> Callable[..., Any]:
     """The node of a call."""
 
@@ -55,9 +62,10 @@ OPERATOR = Operator(
     write_body=write_body,
     calls=(selective_scan.OPERATOR,),
     specialised=("step",),
-    torch_op="efficient_scan_2d",
+    torch_op=torch_op,
     translate=translate,
     static_form=static_form,
+    skip="D",
     flops=flops,
     weight=ProductWeight(
         "x_proj",

@@ -50,7 +50,7 @@ class ProductWeight:
     quantised: Operator | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Operator:
     """One operator of the domain `evm`; y is its one output.
 
@@ -59,10 +59,11 @@ class Operator:
     write_body: adds the nodes of the ONNX body to a `Body`; its keywords are the attributes in `specialised`.
     calls: the operators whose nodes are in the body.
     specialised: the attributes that a body is written for. All nodes of a model have the same values of them.
-    torch_op: the name of the operator in `torch.ops.evm` that is exported as this one.
+    torch_op: gives the overload of the torch operator that is exported as this one.
     translate: of onnxscript's `op` and `evm`, the function that `torch.onnx` writes the node with.
     static_form: for compilers that have no operators of others: the torch operator in standard operations of fixed
-        shapes, with the same arguments, and `dtype`, what it computes in.
+        shapes, with the same arguments, and `dtype`, what it computes in. float16 may halve the inputs of type ROWS.
+    skip: the input whose product with the first passes by the recurrence.
     flops, integer_ops: of one run, by the shapes of the inputs; integer_ops are among the flops.
     weight: the weight of its product, where it has one.
     affine: the inputs that y scales with, channel by channel: dividing them divides y.
@@ -80,9 +81,10 @@ class Operator:
     attributes: Mapping[str, type[int] | type[float]] = field(default_factory=dict)
     calls: tuple[Operator, ...] = ()
     specialised: tuple[str, ...] = ()
-    torch_op: str | None = None
+    torch_op: Callable[[], Any] | None = None
     translate: Callable[[Any, Any], Callable[..., Any]] | None = None
     static_form: Callable[..., Tensor] | None = None
+    skip: str | None = None
     integer_ops: Callable[[Shapes], int] | None = None
     weight: ProductWeight | None = None
     affine: tuple[str, ...] = ()

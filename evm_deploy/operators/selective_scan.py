@@ -86,6 +86,13 @@ def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:
     return b("ReduceSum", b("Mul", decay, b.unsqueeze(x, 2)), b.ints(3), keepdims=0)
 
 
+def torch_op() -> Any:
+    """As `scan.ops` defines it."""
+    from evm_deploy.scan import ops
+
+    return ops.find_overload("selective_scan")
+
+
 def translate(op: Any, evm: Any) -> Callable[..., Any]:
     """The node of a call; zeros for the inputs that it leaves out."""
 
@@ -130,9 +137,10 @@ OPERATOR = Operator(
     inputs={"u": ROWS, "delta": ROWS, "A": STATE, "B": ROWS, "C": ROWS, "D": STATE, "delta_bias": STATE},
     attributes={"delta_softplus": int},
     write_body=write_body,
-    torch_op="selective_scan",
+    torch_op=torch_op,
     translate=translate,
     static_form=static_form,
+    skip="D",
     flops=flops,
     plan=plan,
 )

@@ -42,6 +42,11 @@ def efficient_scan_2d(
     return y.contiguous()
 
 
+def find_overload(name: str) -> Any:
+    """The overload of one of these operators that a traced program calls."""
+    return getattr(torch.ops.evm, name).default
+
+
 def _form(*tensors: Tensor | None) -> ModuleType:
     """The kernels for these tensors where there are any, else the chunked form."""
     return native if _native(*tensors) else cuda if cuda.takes(*tensors) else chunked

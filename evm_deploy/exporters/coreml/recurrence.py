@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evm_deploy.models.efficientvmamba.blocks import ScanMixer
-from evm_deploy.scan import static
+from evm_deploy.operators import OPERATORS
+from evm_deploy.operators.operator import ROWS
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,9 @@ class Form:
 
 
 FORMS = {
-    torch.ops.evm.efficient_scan_2d.default: Form(static.efficient_scan_2d, (0, 1, 2), 5),
-    torch.ops.evm.selective_scan.default: Form(static.selective_scan, (0, 1, 3, 4), 5),
+    operator.torch_op(): Form(operator.static_form, operator.places(ROWS), operator.place(operator.skip))
+    for operator in OPERATORS.values()
+    if operator.torch_op is not None and operator.static_form is not None and operator.skip is not None
 }
 
 

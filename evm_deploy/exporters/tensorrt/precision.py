@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from evm_deploy.errors import CheckFailed
 from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.operators import OPERATORS
+from evm_deploy.operators.operator import SCAN
 
 # Convolutions and matrix products, in a network and as builders name them in an engine; ours are the plugin's kinds.
 PRODUCTS = {
@@ -21,7 +23,9 @@ PRODUCTS = {
 INTEGER_PRODUCTS = PRODUCTS - {"runtime_fusion"} | {"CaskGemmConvolution", "CaskGemmMatrixMultiply", "MatrixMultiply"}
 INTEGERS = ("int8",)  # the precisions that have such products, and of what type
 PLUGINS = {"PLUGIN_V3", "PLUGIN", "custom_layer", "PluginV3"}
-SCANS = ("(EfficientScan2D)", "(SelectiveScan)")
+# How the parser ends the names of what it made of a function; the recurrence is the scan that no other is part of.
+SCANS = tuple(f"({operator.name})" for operator in OPERATORS.values() if operator.kind == SCAN)
+RECURRENCES = tuple(f"({name})" for name, operator in OPERATORS.items() if operator.kind == SCAN and not operator.calls)
 CASTS = ("node_of_cast", "node_of_y")  # y, the result of an operator, is cast to the type of its input
 
 
@@ -31,7 +35,7 @@ def _product(layer: Layer) -> bool:
 
 def _recurrence(layer: Layer) -> bool:
     """Wholly inside of the recurrence, and no cast: those are what lets it be float32 among float16."""
-    inside = all("(SelectiveScan)" in node and not node.startswith(CASTS) for node in layer.nodes)
+    inside = all(_names(node, RECURRENCES) and not node.startswith(CASTS) for node in layer.nodes)
     return inside and bool(layer.nodes) and layer.kind != "CAST"
 
 
@@ -40,7 +44,11 @@ def _scan_product(layer: Layer) -> bool:
 
 
 def _scan(layer: Layer) -> bool:
-    return any(scan in node for node in layer.nodes for scan in SCANS)
+    return any(_names(node, SCANS) for node in layer.nodes)
+
+
+def _names(node: str, functions: Iterable[str]) -> bool:
+    return any(function in node for function in functions)
 
 
 def _any(layer: Layer) -> bool:
@@ -70,7 +78,7 @@ class Rule:
 
 
 # A fused layer may give another type than it computes in, where a cast was fused into it: products are held by what
-# they take. The projections inside of EfficientScan2D are float32 in every precision, like the recurrence.
+# they take. The projections inside of ES2D are float32 in every precision, like the recurrence.
 RULES = {
     "fp32": (Rule("every layer", _any, _touches, "float32"),),
     "fp16": (

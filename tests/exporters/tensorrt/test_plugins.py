@@ -20,6 +20,7 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
 from evm_deploy.manifest import Preprocessing
+from evm_deploy.operators import OPERATORS, Operator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 
@@ -47,8 +48,8 @@ def test_only_the_bodies_with_a_plugin_are_left_out(golden: Any) -> None:
 
 PARSE = """
 import sys, onnx, tensorrt_rtx as trt
-from evm_deploy.trt import build, layers, plugins
-from evm_deploy.trt.shapes import Profile
+from evm_deploy.exporters.tensorrt import build, layers, plugins
+from evm_deploy.exporters.tensorrt.shapes import Profile
 shape = (1, 3, 64, 64)
 with open(sys.argv[1], "rb") as file:
     data = file.read()
@@ -97,7 +98,7 @@ def test_rtx_that_cannot_find_itself_is_an_error_and_no_crash(monkeypatch: pytes
 def test_what_the_kernels_take() -> None:
     """Rows of one type, states float32, all of them in the order that they are declared in."""
     trt = pytest.importorskip("tensorrt_rtx")
-    plugin = v3._plugin(trt, operators.EFFICIENT_SCAN_2D)(2)
+    plugin = v3._plugin(trt, OPERATORS["EfficientScan2D"])(2)
 
     def takes(place: int, rows: Any, kind: Any, format: Any = trt.TensorFormat.LINEAR) -> bool:
         tensors = [SimpleNamespace(desc=SimpleNamespace(type=rows, format=trt.TensorFormat.LINEAR)) for _ in range(7)]
@@ -200,15 +201,15 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     return found
 
 
-@pytest.mark.parametrize("operator", operators.OPERATORS, ids=lambda operator: operator.name)
-def test_signatures_are_what_tensorrt_asks_for(module: Module, operator: operators.Operator) -> None:
+@pytest.mark.parametrize("operator", operators.PLUGINS, ids=lambda operator: operator.name)
+def test_signatures_are_what_tensorrt_asks_for(module: Module, operator: Operator) -> None:
     described = inspect.signature(module.described[f"evm::{operator.name}"])
     types = [parameter.annotation for parameter in described.parameters.values()]
-    assert list(described.parameters) == [*operator.inputs, operator.attribute]
+    assert list(described.parameters) == [*operator.inputs, *operator.attributes]
     assert types == [Desc] * len(operator.inputs) + [int]
     assert described.return_annotation is Desc
     implemented = inspect.signature(module.implemented[f"evm::{operator.name}"])
-    assert list(implemented.parameters) == [*operator.inputs, operator.attribute, "outputs", "tactic"]
+    assert list(implemented.parameters) == [*operator.inputs, *operator.attributes, "outputs", "tactic"]
     assert implemented.return_annotation == tuple[str | bytes, str | bytes, Params, Sizes]
 
 
@@ -221,7 +222,7 @@ def test_the_kernel_of_a_scan_with_an_open_batch(module: Module, dtype: str) -> 
     A, skip, bias = (Desc(shape, "float") for shape in states)
     b, c = (Desc((B, K, L, N), dtype, open=(0,)) for _ in range(2))
     name, code, params, sizes = module.implemented["evm::SelectiveScan"](u, delta, A, b, c, skip, bias, 1, (u,), None)
-    plan = operators.SELECTIVE_SCAN.plan(
+    plan = OPERATORS["SelectiveScan"].plan(
         [(1, K, L, D), (1, K, L, D), (K, N, D)], 1, "float16" if dtype == "half" else "float32", 16
     )
     assert name == b"evm_selective_scan"
@@ -237,7 +238,7 @@ def test_the_kernel_of_a_scan_in_two_dimensions(module: Module) -> None:
     shapes = [(B, H, W, D), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D)]
     given = [Desc(shape, "half" if i < 3 else "float") for i, shape in enumerate(shapes)]
     name, code, params, sizes = module.implemented["evm::EfficientScan2D"](*given, 2, given[:1], None)
-    plan = operators.EFFICIENT_SCAN_2D.plan(shapes, 2, "float16", 16)
+    plan = OPERATORS["EfficientScan2D"].plan(shapes, 2, "float16", 16)
     assert (name, sizes) == (b"evm_efficient_scan_2d", [H, W, D])
     assert b".entry evm_efficient_scan_2d" in code
     assert (params.grid_x, params.block_x, params.shared_mem) == (plan.grid[0], plan.block[0], plan.shared_bytes)

@@ -3,13 +3,14 @@
 import contextlib
 import functools
 import importlib
-from collections.abc import Iterator, Sequence
+import inspect
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
-from evm_deploy.exporters.tensorrt.plugins.operators import EFFICIENT_SCAN_2D, SELECTIVE_SCAN, SIZES, Operator
-from evm_deploy.operators import DOMAIN
+from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, SIZES
+from evm_deploy.operators import DOMAIN, Operator
 
 NOMINAL = 28  # what a side that is open is planned for: any plan is right for every size, and this one fast for most
 
@@ -27,31 +28,41 @@ def _register(trtp: Any, trt: Any) -> None:
 
     TensorRT reads the names and types of the arguments: a description has a parameter for each input and attribute.
     """
-    desc = trtp.TensorDesc
-    compiled = tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymExprs]
-
-    def selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus):  # type: ignore[no-untyped-def]
-        return u.like()
-
-    def efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, step):  # type: ignore[no-untyped-def]
-        return x.like()
-
-    def compile_selective_scan(u, delta, A, B, C, D, delta_bias, delta_softplus, outputs, tactic):  # type: ignore[no-untyped-def]
-        return kernel(trt, trtp, SELECTIVE_SCAN, (u, delta, A, B, C, D, delta_bias), delta_softplus)
-
-    def compile_efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, step, outputs, tactic):  # type: ignore[no-untyped-def]
-        return kernel(trt, trtp, EFFICIENT_SCAN_2D, (x, x_proj, dt_proj, dt_bias, A, D), step)
-
-    for operator, describe, implement in (
-        (SELECTIVE_SCAN, selective_scan, compile_selective_scan),
-        (EFFICIENT_SCAN_2D, efficient_scan_2d, compile_efficient_scan_2d),
-    ):
+    for operator in PLUGINS:
         plugin = f"{DOMAIN}::{operator.name}"
-        types = dict.fromkeys(operator.inputs, desc) | {operator.attribute: int}
-        describe.__annotations__ = types | {"return": desc}
-        implement.__annotations__ = {"return": compiled}
-        trtp.register(plugin)(describe)
-        trtp.aot_impl(plugin)(implement)
+        trtp.register(plugin)(_describe(trtp, operator))
+        trtp.aot_impl(plugin)(_implement(trt, trtp, operator))
+
+
+def _describe(trtp: Any, operator: Operator) -> Callable[..., Any]:
+    """y is like the first input."""
+
+    def describe(first: Any, *others: Any, **attributes: Any) -> Any:
+        return first.like()
+
+    desc = trtp.TensorDesc
+    types = dict.fromkeys(operator.inputs, desc) | dict(operator.attributes)
+    return _with_signature(describe, types, returns=desc)
+
+
+def _implement(trt: Any, trtp: Any, operator: Operator) -> Callable[..., Any]:
+    """TensorRT gives the inputs, the attribute, the outputs and the tactic, by their places."""
+    count = len(operator.inputs)
+
+    def implement(*given: Any) -> tuple[bytes, bytes, Any, Any]:
+        return kernel(trt, trtp, operator, given[:count], given[count])
+
+    names = [*operator.inputs, *operator.attributes, "outputs", "tactic"]
+    compiled = tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymExprs]
+    return _with_signature(implement, dict.fromkeys(names, inspect.Parameter.empty), returns=compiled)
+
+
+def _with_signature(function: Callable[..., Any], types: Mapping[str, Any], *, returns: Any) -> Callable[..., Any]:
+    """The function, for whoever inspects it with these parameters."""
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(name, kind, annotation=type_) for name, type_ in types.items()]
+    function.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]
+    return function
 
 
 def kernel(
@@ -61,6 +72,7 @@ def kernel(
 
     The grid is proportional to the batch, which may be open; the sizes are too.
     """
+    assert operator.plan is not None
     shapes = [tuple(_size(side, axis) for axis, side in enumerate(tensor.shape_expr)) for tensor in inputs]
     gpu = driver.gpu()
     dtype = "float16" if inputs[0].dtype == trt.float16 else "float32"

@@ -11,8 +11,9 @@ import numpy as np
 from evm_deploy.cuda import driver
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.exporters.tensorrt.plugins.operators import OPERATORS, SIZES, VERSION, Operator, Shape
-from evm_deploy.operators import DOMAIN
+from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, SIZES, VERSION
+from evm_deploy.operators import DOMAIN, Operator
+from evm_deploy.operators.operator import STATE, Shape
 
 RTX_LIBRARY = "libtensorrt_rtx.so"
 
@@ -22,7 +23,7 @@ def registered(trt: Any) -> Iterator[None]:
     """Registers a creator for each operator, and takes them back."""
     _check_loadable(trt)
     registry = trt.get_plugin_registry()
-    creators = [_creator(trt, operator) for operator in OPERATORS]
+    creators = [_creator(trt, operator) for operator in PLUGINS]
     for creator in creators:
         registry.register_creator(creator, DOMAIN)
     try:
@@ -48,6 +49,7 @@ def _check_loadable(trt: Any) -> None:
 
 def _creator(trt: Any, operator: Operator) -> Any:
     plugin = _plugin(trt, operator)
+    (attribute,) = operator.attributes
 
     class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
         """Makes the plugin of a node, or of an engine that is loaded, from its fields."""
@@ -55,12 +57,12 @@ def _creator(trt: Any, operator: Operator) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.name, self.plugin_namespace, self.plugin_version = operator.name, DOMAIN, VERSION
-            self.field_names = trt.PluginFieldCollection([_field(trt, operator.attribute, [])])
+            self.field_names = trt.PluginFieldCollection([_field(trt, attribute, [])])
             self.made: list[Any] = []  # the library borrows them
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
             found = {field.name: field.data for field in fields}
-            self.made.append(plugin(int(np.asarray(found[operator.attribute]).reshape(-1)[0])))
+            self.made.append(plugin(int(np.asarray(found[attribute]).reshape(-1)[0])))
             return self.made[-1]
 
     return Creator()
@@ -69,6 +71,12 @@ def _creator(trt: Any, operator: Operator) -> Any:
 def _plugin(trt: Any, operator: Operator) -> type[Any]:
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     types = {trt.float32: "float32", trt.float16: "float16"}
+    (name,), states, plan = operator.attributes, operator.places(STATE), operator.plan
+    assert plan is not None
+
+    @functools.cache
+    def plan_once(shapes: tuple[Shape, ...], attribute: int, dtype: str, sm_count: int) -> LaunchPlan:
+        return plan(shapes, attribute, dtype, sm_count)
 
     class Plugin(*bases):  # type: ignore[misc]
         """One node: float32 or float16 rows in, the same out, on the stream of the engine."""
@@ -91,7 +99,7 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
 
         def supports_format_combination(self, place: int, tensors: Sequence[Any], inputs: int) -> bool:
             tensor, rows = tensors[place].desc, tensors[0].desc
-            wanted = trt.float32 if operator.is_state(place) else rows.type
+            wanted = trt.float32 if place in states else rows.type
             return bool(tensor.format == trt.TensorFormat.LINEAR and tensor.type == wanted and tensor.type in types)
 
         def configure_plugin(self, inputs: Any, outputs: Any) -> None:
@@ -104,7 +112,7 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection([_field(trt, operator.attribute, [self.attribute])])
+            return trt.PluginFieldCollection([_field(trt, name, [self.attribute])])
 
         def clone(self) -> Any:
             return Plugin(self.attribute)
@@ -119,15 +127,10 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
             stream: int,
         ) -> None:
             shapes = tuple(tuple(tensor.dims) for tensor in described)
-            plan = _planned(operator, shapes, self.attribute, types[described[0].type], driver.sm_count())
-            driver.enqueue(plan, inputs, [shapes[0][axis] for axis in SIZES], outputs[0], stream)
+            planned = plan_once(shapes, self.attribute, types[described[0].type], driver.sm_count())
+            driver.enqueue(planned, inputs, [shapes[0][axis] for axis in SIZES], outputs[0], stream)
 
     return Plugin
-
-
-@functools.cache
-def _planned(operator: Operator, shapes: tuple[Shape, ...], attribute: int, dtype: str, sm_count: int) -> LaunchPlan:
-    return operator.plan(shapes, attribute, dtype, sm_count)
 
 
 def _field(trt: Any, name: str, values: Sequence[int]) -> Any:
