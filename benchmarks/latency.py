@@ -19,8 +19,9 @@ from unroll import unroll
 
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.exporters import onnx as exporter
-from evm_deploy.manifest import Preprocessing
+from evm_deploy.exporters.record import first_manifest
 from evm_deploy.models import VARIANTS, EfficientVMamba
+from evm_deploy.models.network import open_module
 from evm_deploy.profiling.agent.timing import interleaved, quartiles
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -63,7 +64,8 @@ def main() -> None:
 def ours(variant: str, image: np.ndarray) -> onnx.ModelProto:
     """The exported network, after both of its forms agreed with PyTorch."""
     model = EfficientVMamba(ModelConfig.variant(variant)).eval()
-    proto = exporter.export(model, Preprocessing(SIZE), ExportOptions())
+    network, options = open_module(model), ExportOptions(image_size=SIZE)
+    proto = exporter.export(network, first_manifest(network, options), options)
     for library in [False, True] if native.available() else [False]:
         agrees(proto.SerializeToString(), model, image, library)
     return proto

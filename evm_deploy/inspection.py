@@ -107,17 +107,15 @@ def _onnx(path: Path) -> dict[str, Any]:
 
 
 def _checkpoint(path: Path) -> dict[str, Any]:
-    from evm_deploy.models import VARIANTS, count_parameters, read_checkpoint
+    from evm_deploy.models import count_parameters, read_checkpoint
 
     checkpoint = read_checkpoint(path)
-    config, shapes = checkpoint.config, ("dims", "depths")
-    names = (name for name, known in VARIANTS.items() if all(getattr(known, s) == getattr(config, s) for s in shapes))
     return {
         "bytes": path.stat().st_size,
         "sha256": checkpoint.sha256,
-        "variant": next(names, None),
+        "variant": checkpoint.family.name_variant(checkpoint.config),
         "parameters": count_parameters(checkpoint.build()),
-        "config": asdict(config),
+        "config": asdict(checkpoint.config),
         "weights_under": checkpoint.source_key,
         "ignored": checkpoint.ignored,
     }

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evm_deploy.bundle import Bundle, Sample, write_bundle
+from evm_deploy.bundle import Bundle, Manifest, Sample, write_bundle
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -19,6 +19,7 @@ from evm_deploy.labels import read_labels
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.targets import TARGETS
+from evm_deploy.tasks import find_task
 
 if TYPE_CHECKING:
     from evm_deploy.data.samples import Data
@@ -60,29 +61,26 @@ def export(
         from evm_deploy.exporters import exporter_of
         from evm_deploy.exporters.deployed import Source
         from evm_deploy.exporters.record import check_float16, first_manifest, golden_pair
-        from evm_deploy.models.checkpoint import read_checkpoint
+        from evm_deploy.models.network import open_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.images import verification_images
 
         say("reading the checkpoint")
-        source = read_checkpoint(checkpoint, key=options.key, scan=options.scan)
-        if options.softmax and source.config.num_classes is None:
-            raise OptionError("a backbone has no scores to make probabilities of.", "leave --softmax out.")
-        labels = read_labels(Path(options.labels), source.config.num_classes) if options.labels else None
-        model = source.build()
+        network = open_checkpoint(checkpoint, key=options.key, scan=options.scan)
+        manifest = first_manifest(network, options)
+        labels = read_labels(Path(options.labels), _count_classes(manifest)) if options.labels else None
         if options.precision == "fp16":
-            check_float16(model, checkpoint)
-        manifest = first_manifest(source, Path(checkpoint).name, options)
+            check_float16(network)
         images = verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
         exporter = exporter_of(options.target)
-        given = Source(model, manifest, options, images, labels)
+        given = Source(network, manifest, options, images, labels)
         build = exporter.write(given, draft.path / manifest.model_file, say)
         manifest = dataclasses.replace(manifest, build=build or None)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
-        sample = golden_pair(model, manifest, images)
+        sample = golden_pair(network, manifest, images)
         if not all(np.isfinite(output).all() for output in sample.outputs):
             raise CheckpointError(f"{checkpoint} gives values that are not finite.", "use another checkpoint.")
         draft.write_sample(sample)
@@ -90,7 +88,7 @@ def export(
 
         if options.verify:
             say("verifying")
-            report = verify_against_model(bundle, model, images)
+            report = verify_against_model(bundle, network, images)
             if options.precision == "fp16" and not all(np.isfinite(row.relative) for row in report.rows):
                 raise CheckFailed("the network leaves the range of float16.", "export it with --precision fp32.")
             if not report.passed:
@@ -188,7 +186,7 @@ def verify(
     Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's); of a package
     CheckFailed too.
     """
-    from evm_deploy.models.checkpoint import read_checkpoint
+    from evm_deploy.models.network import open_checkpoint
     from evm_deploy.packaging.verify import is_package
     from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
     from evm_deploy.verification.images import verification_images
@@ -207,11 +205,11 @@ def verify(
         say("verifying against the golden pair")
         return verify_against_sample(opened)
     record = opened.manifest.checkpoint
-    source = read_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan", "es2d"))
-    if source.sha256 != record.sha256:
+    network = open_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan"))
+    if network.record.sha256 != record.sha256:
         raise InputError(f"{checkpoint} is not the checkpoint that {bundle} was made from.", f"name {record.file}.")
     say("verifying against PyTorch")
-    return verify_against_model(opened, source.build(), verification_images(opened.manifest, images))
+    return verify_against_model(opened, network, verification_images(opened.manifest, images))
 
 
 def predict(
@@ -314,6 +312,11 @@ def package(
     from evm_deploy.packaging.package import package as run
 
     return run(_paths(bundles), out, options, progress or (lambda stage: None))
+
+
+def _count_classes(manifest: Manifest) -> int | None:
+    count = find_task(manifest.task).count_classes
+    return None if isinstance(count, str) else count(manifest.outputs)
 
 
 VERIFIED_SAMPLES = 8

@@ -128,15 +128,15 @@ def test_a_wrong_artifact_does_not_become_a_bundle(
     checkpoint: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An exporter with a fault in one block: the gate refuses, and says in which block it begins."""
-    from evm_deploy.exporters import onnx as exporter
+    from evm_deploy.models import checkpoint as checkpoint_module
+    from evm_deploy.models.efficientvmamba import FAMILY
 
     def faulty(model: EfficientVMamba) -> EfficientVMamba:
-        folded = fold(model)
+        folded = FAMILY.fold(model)
         folded.layers[1].blocks[0].op.out_norm.bias.data += 0.1  # type: ignore[union-attr, index]
         return folded
 
-    fold = exporter.fold
-    monkeypatch.setattr(exporter, "fold", faulty)
+    monkeypatch.setattr(checkpoint_module, "FAMILIES", (dataclasses.replace(FAMILY, fold=faulty),))
     with pytest.raises(CheckFailed, match=r"layers\.1\.blocks\.0"):
         evm_deploy.export(checkpoint, tmp_path / "out", OPTIONS)
     assert left_behind(tmp_path) == []

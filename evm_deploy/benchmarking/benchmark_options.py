@@ -18,7 +18,7 @@ class BenchmarkOptions:
 
     targets: tuple[str, ...] = ()  # of the exports; (): all
     image_size: tuple[int, int] = (224, 224)  # (h, w)
-    scan: str = "es2d"  # as for export
+    scan: str | None = None  # as for export
     key: str | None = None  # as for export
     labels: Location | None = None  # a text file, a label a line
     data: Location | None = None  # images: int8 is calibrated on them, and with classes top-1 is measured on them

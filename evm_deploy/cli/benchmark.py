@@ -22,7 +22,7 @@ def benchmark(
         list[str] | None, typer.Option(help=f"{', '.join(TARGETS)}; may be given again; all by default.")
     ] = None,
     image_size: Annotated[str, typer.Option(help="224, or 192x256 for height and width.")] = "224",
-    scan: Annotated[str, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
+    scan: Annotated[str | None, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
     key: Annotated[str | None, typer.Option(help="The entry of the checkpoint that holds the weights.")] = None,
     labels: Annotated[Path | None, typer.Option(help="A text file with a class name a line.")] = None,
     data: Annotated[

@@ -50,7 +50,7 @@ def export(
     ] = "",
     plugin: Annotated[bool, typer.Option("--plugin", help="TensorRT: the scan by our CUDA kernel.")] = False,
     key: Annotated[str | None, typer.Option(help="The entry of the checkpoint that holds the weights.")] = None,
-    scan: Annotated[str, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
+    scan: Annotated[str | None, typer.Option(help="es2d; ss2d: trained with the full cross-scan.")] = DEFAULTS.scan,
     images: Annotated[Path | None, typer.Option(help="Verify on this image, or folder of images, as well.")] = None,
     no_verify: Annotated[bool, typer.Option("--no-verify", help="Do not compare the result with PyTorch.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the bundle at --out.")] = False,

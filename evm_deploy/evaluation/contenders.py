@@ -13,7 +13,7 @@ from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.runtimes import PYTORCH, Runner, runtime_of
-from evm_deploy.tasks import IOSpec
+from evm_deploy.tasks import IOSpec, infer_task
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class Contender:
     checkpoint: str  # sha256 of the checkpoint that it was made from
     library: bool = True
     way: int | None = None  # of those that the machine has; None: the best
-    source: tuple[str | None, str] | None = None  # PyTorch: the checkpoint's key and kind of scan
+    source: tuple[str | None, str | None] | None = None  # PyTorch: the checkpoint's key and kind of scan
     exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
 
     @contextlib.contextmanager
@@ -55,14 +55,14 @@ class Contender:
 
     def _pytorch(self) -> Any:
         from evm_deploy.exporters.deployed import reference
-        from evm_deploy.models.checkpoint import read_checkpoint
+        from evm_deploy.models.network import open_checkpoint
         from evm_deploy.runtimes.pytorch import TorchRunner
 
-        key, scan = self.source or (None, "es2d")
-        read = read_checkpoint(self.path, key=key, scan=scan)
-        if read.sha256 != self.sha256:
+        key, scan = self.source or (None, None)
+        network = open_checkpoint(self.path, key=key, scan=scan)
+        if network.record.sha256 != self.sha256:
             self._replaced()
-        return TorchRunner(reference(read.build(), self.preprocessing, softmax=False))
+        return TorchRunner(reference(network.module, self.preprocessing, softmax=False))
 
     def _replaced(self) -> None:
         raise BundleError(
@@ -136,25 +136,27 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
 def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
     """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
     from evm_deploy.files import sha256_file
-    from evm_deploy.models.checkpoint import read_checkpoint
+    from evm_deploy.models.network import open_checkpoint
 
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")
     made = [bundle for _, bundle in bundles if bundle.manifest.checkpoint.sha256 == sha256_file(path)]
     manifest = (made or [bundles[0][1]])[0].manifest
-    source = (manifest.checkpoint.key if made else None, str(manifest.model.get("scan", "es2d")))
-    read = read_checkpoint(path, key=source[0], scan=source[1])
-    if read.config.num_classes is None:
+    source = (manifest.checkpoint.key if made else None, manifest.model.get("scan"))
+    network = open_checkpoint(path, key=source[0], scan=source[1])
+    shapes = network.output_shapes(manifest.preprocessing.image_size)
+    task = infer_task(shapes)
+    if isinstance(task.count_classes, str):
         raise InputError(f"{path} is a backbone: it gives feature maps, not classes.", "evaluate classifiers.")
     return Contender(
         name=PYTORCH,
         path=path.resolve(),
-        sha256=read.sha256,
+        sha256=network.record.sha256,
         precision="fp32",
         size=path.stat().st_size,
         preprocessing=manifest.preprocessing,
-        classes=read.config.num_classes,
-        checkpoint=read.sha256,
+        classes=task.count_classes(task.describe_outputs(shapes)) or 0,
+        checkpoint=network.record.sha256,
         source=source,
         exact=True,
     )

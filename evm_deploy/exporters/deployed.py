@@ -8,20 +8,21 @@ import numpy.typing as npt
 import torch
 from torch import Tensor, nn
 
+from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import Manifest, Preprocessing
-from evm_deploy.models import EfficientVMamba, ModelConfig
-from evm_deploy.tasks import CLASSIFICATION, FEATURES, IOSpec, Shape, describe_image
+from evm_deploy.models.network import Network
+from evm_deploy.tasks import IOSpec, Task, describe_image, infer_task
 
-INPUT, LOGITS, PROBABILITIES = "image", "logits", "probabilities"
+INPUT = "image"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Source:
-    """What the exporter of a target works from: a loaded model, and all that is known of the bundle to be."""
+    """What the exporter of a target works from: a network, and all that is known of the bundle to be."""
 
-    model: EfficientVMamba
+    network: Network
     manifest: Manifest
     options: ExportOptions
     images: Mapping[str, npt.NDArray[Any]]  # as the bundle's input takes them
@@ -58,34 +59,22 @@ class Deployed(nn.Module):
         return y.float().softmax(-1) if self.softmax else y.float()
 
 
-def reference(model: EfficientVMamba, preprocessing: Preprocessing, *, softmax: bool) -> Deployed:
+def reference(model: nn.Module, preprocessing: Preprocessing, *, softmax: bool) -> Deployed:
     """`model` as it was loaded, nothing folded, in float32: what an artifact has to agree with."""
     normalise = preprocessing if preprocessing.baked else None
     return Deployed(model, softmax=softmax, uint8=preprocessing.baked, normalise=normalise).eval()
 
 
-def io_specs(config: ModelConfig, options: ExportOptions) -> tuple[tuple[IOSpec, ...], tuple[IOSpec, ...]]:
-    """The inputs and the outputs of the exported model."""
+def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[IOSpec, ...], tuple[IOSpec, ...]]:
+    """The task of the exported model, its inputs and its outputs. Raises OptionError: --softmax, and no scores."""
     size = ("height", "width") if options.dynamic_size else options.image_size
     batch = "batch" if options.dynamic_batch else 1
     image = describe_image(size, batch, baked=options.bake_preprocessing)
-    if config.num_classes is None:
-        names = output_names(config, options)
-        maps: list[Shape] = [(batch, config.dims[stage], *_feature_size(options, stage)) for stage in config.outputs]
-        return (image,), FEATURES.describe_outputs(maps, names)
-    scores = [(batch, config.num_classes)]
-    return (image,), CLASSIFICATION.describe_outputs(scores, softmax=options.gives_probabilities)
-
-
-def output_names(config: ModelConfig, options: ExportOptions) -> list[str]:
-    """One name for a classifier, one a stage for a backbone."""
-    if config.num_classes is None:
-        return [f"feature{stage}" for stage in config.outputs]
-    return [PROBABILITIES if options.gives_probabilities else LOGITS]
-
-
-def _feature_size(options: ExportOptions, stage: int) -> tuple[int | str, int | str]:
-    if options.dynamic_size:
-        return f"height{stage}", f"width{stage}"
-    h, w = (side // 4 for side in options.image_size)  # the stem; each downsample halves, rounding up
-    return -(-h >> stage), -(-w >> stage)
+    shapes = network.output_shapes(
+        options.image_size, dynamic_batch=options.dynamic_batch, dynamic_size=options.dynamic_size
+    )
+    task = infer_task(shapes)
+    if options.softmax and task.no_softmax:
+        raise OptionError(f"{task.no_softmax}.", "leave --softmax out.")
+    outputs = task.describe_outputs(shapes, network.output_names or (), softmax=options.gives_probabilities)
+    return task, (image,), outputs

@@ -50,7 +50,9 @@ class ExportOptions:
     verify: bool = True
     images: str | os.PathLike[str] | None = None  # real images for the verification: a file or a folder
     key: str | None = None  # which state dict of the checkpoint
-    scan: str = "es2d"  # "ss2d": the checkpoint was trained with the full cross-scan, which its tensors do not tell
+    scan: str | None = (
+        None  # "ss2d": the checkpoint was trained with the full cross-scan, which its tensors do not tell
+    )
     overwrite: bool = False
 
     def __post_init__(self) -> None:

@@ -11,32 +11,33 @@ import onnx
 import onnx.inliner
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source, output_names
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.graph import functions
+from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.graph.passes import run_passes
+from evm_deploy.graph.passes.name_blocks import name_blocks
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import SMALLEST_IMAGE, Preprocessing
-from evm_deploy.models import EfficientVMamba
-from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
+from evm_deploy.manifest import SMALLEST_IMAGE, Manifest, Preprocessing
+from evm_deploy.models.network import Network
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
     """Exports the model and writes it at `path`, weights included."""
-    path.write_bytes(export(source.model, source.manifest.preprocessing, source.options).SerializeToString())
+    path.write_bytes(export(source.network, source.manifest, source.options).SerializeToString())
     return {}
 
 
-def export(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> onnx.ModelProto:
-    """The ONNX model of `model`, checked by `onnx.checker`."""
+def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx.ModelProto:
+    """The ONNX model of `network`, checked by `onnx.checker`."""
     with quiet():
         program = torch.onnx.export(
-            deployed(model, preprocessing, options),
+            deployed(network, manifest.preprocessing, options),
             (_example(options),),
             input_names=[INPUT],
-            output_names=output_names(model.config, options),
+            output_names=[spec.name for spec in manifest.outputs],
             dynamic_shapes=(_dynamic_axes(options),),
             opset_version=options.opset,
             custom_translation_table=translations(),
@@ -44,7 +45,9 @@ def export(model: EfficientVMamba, preprocessing: Preprocessing, options: Export
             verbose=False,
         )
     assert program is not None  # it is None for the older exporter only
-    proto = run_passes(program.model_proto)
+    proto = program.model_proto
+    name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
+    run_passes(proto)
     proto.functions.extend(functions.bodies(proto))
     proto.ir_version = IR_VERSION
     if options.scan_form == "inlined":
@@ -53,11 +56,11 @@ def export(model: EfficientVMamba, preprocessing: Preprocessing, options: Export
     return proto
 
 
-def deployed(model: EfficientVMamba, preprocessing: Preprocessing, options: ExportOptions) -> Deployed:
+def deployed(network: Network, preprocessing: Preprocessing, options: ExportOptions) -> Deployed:
     """The module that is traced: everything exact is folded, and it computes in the precision asked for."""
-    folded = fold(model)
+    folded = network.fold(network.module)
     if preprocessing.baked:
-        folded = fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
+        folded = network.fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
     dtype = DTYPES[options.precision]
     wrapped = Deployed(folded.to(dtype), softmax=options.gives_probabilities, uint8=preprocessing.baked, dtype=dtype)
     return wrapped.eval()

@@ -7,15 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from evm_deploy.errors import CheckpointError, OptionError
+from evm_deploy.errors import CheckpointError, OptionError, check_choice
 from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
-from evm_deploy.models.efficientvmamba.config import ModelConfig
-from evm_deploy.models.efficientvmamba.fold import fold as fold_model
-from evm_deploy.models.efficientvmamba.names import canonical, infer_config
-from evm_deploy.models.efficientvmamba.network import EfficientVMamba
+from evm_deploy.models.families import FAMILIES
+from evm_deploy.models.family import Family
 
 # Where training scripts put the weights, in the order in which they are looked for; averages come last.
 CONTAINERS = ("state_dict", "model", "model_ema", "ema_model", "state_dict_ema")
@@ -26,25 +24,40 @@ SHOWN = 3
 class Checkpoint:
     """What a file said. `state_dict` has the released names, float32; `ignored` what the file holds besides."""
 
+    family: Family
     state_dict: dict[str, Tensor]
-    config: ModelConfig
+    config: Any  # the family's: a dataclass
     source_key: str | None  # the container that held the weights; None: the file is the state dict
     sha256: str
     ignored: tuple[str, ...]
 
-    def build(self) -> EfficientVMamba:
+    def build(self) -> nn.Module:
         """The network with these weights, in eval mode."""
         with torch.device("meta"):
-            model = EfficientVMamba(self.config)
+            model = self.family.network(self.config)
         weights = {name: tensor.clone() for name, tensor in self.state_dict.items()}
         model.load_state_dict(weights, assign=True)
         return model.eval()
 
 
+@dataclasses.dataclass(frozen=True)
+class _Mismatch:
+    """Why tensors are not those of a network of the family."""
+
+    family: Family
+    missing: list[str]
+    unexpected: list[str]
+    wrong: list[str] = dataclasses.field(default_factory=list)
+
+    @property
+    def size(self) -> int:
+        return len(self.missing) + len(self.unexpected) + len(self.wrong)
+
+
 def load(
-    path: str | os.PathLike[str], *, key: str | None = None, scan: str = "es2d", fold: bool = False
-) -> EfficientVMamba:
-    """The network in the checkpoint at `path`, float32, on the CPU, in eval mode.
+    path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None, fold: bool = False
+) -> nn.Module:
+    """The network in the checkpoint at `path`, float32, on the CPU, in eval mode: an `EfficientVMamba`.
 
     Reads what torch.save (either format) and safetensors write; nothing in the file is ever run. The configuration
     comes from the shapes of the tensors. A file of a detector or a segmenter gives its backbone, whose forward returns
@@ -55,18 +68,18 @@ def load(
         path: the file; its format is told by its content, not by its name.
         key: the container to take the weights from, such as "model_ema". By default the first of state_dict, model,
             model_ema, ema_model and state_dict_ema that is there and not None.
-        scan: "ss2d" for a network trained with the full cross-scan, which has the same tensors.
-        fold: return the network folded, as `fold` does.
+        scan: "ss2d" for a network trained with the full cross-scan, which has the same tensors as with "es2d".
+        fold: return the network folded, for inference.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not hold an EfficientVMamba.
+        CheckpointError: the file cannot be read, or does not hold a network of a known family.
         OptionError: there is no such scan.
     """
-    model = read_checkpoint(path, key=key, scan=scan).build()
-    return fold_model(model) if fold else model
+    checkpoint = read_checkpoint(path, key=key, scan=scan)
+    return checkpoint.family.fold(checkpoint.build()) if fold else checkpoint.build()
 
 
-def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str = "es2d") -> Checkpoint:
+def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Checkpoint:
     """As `load`, but returns the weights and where they come from instead of the network."""
     path = Path(path)
     sha256 = _sha256(path)
@@ -74,13 +87,48 @@ def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, sca
     tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
     if sum(t.numel() * t.element_size() for t in tensors.values()) > path.stat().st_size:
         raise CheckpointError(f"{path} declares more weights than it holds.", tensor_files.DOWNLOAD)
-    tensors, ignored = canonical(tensors)
-    config = infer_config(tensors, scan)
-    if isinstance(config, list):
-        raise _mismatch(path, config, list(tensors), [])
-    state_dict = _checked(path, tensors, config)
+    if scan is not None:
+        check_choice("scan", scan, tuple(dict.fromkeys(name for family in FAMILIES for name in family.scans)))
     others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    return Checkpoint(state_dict, config, source_key, sha256, (*ignored, *others))
+    mismatches = []
+    for family in FAMILIES:
+        renamed, ignored = family.rename(tensors)
+        config = _recognise(family, renamed, scan)
+        if not isinstance(config, _Mismatch):
+            state_dict = _check_tensors(path, renamed, _expected(family, config))
+            return Checkpoint(family, state_dict, config, source_key, sha256, (*ignored, *others))
+        mismatches.append(config)
+    raise _refusal(path, mismatches)
+
+
+def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> Any:
+    """The configuration of the network of `family` that has exactly these tensors, or the `_Mismatch`.
+
+    Raises OptionError: it has no such scan.
+    """
+    usual = family.scans[0] if family.scans else None
+    config = family.infer_config(tensors, scan if scan in family.scans else usual)
+    if isinstance(config, list):
+        return _Mismatch(family, config, list(tensors))
+    expected = _expected(family, config)
+    counters = {name for name in expected if name.endswith("num_batches_tracked")}  # no part in inference
+    missing = [name for name in expected if name not in tensors and name not in counters]
+    unexpected = [name for name in tensors if name not in expected]
+    wrong = [
+        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(t.shape)}"
+        for name, t in expected.items()
+        if name in tensors and tensors[name].shape != t.shape
+    ]
+    if missing or unexpected or wrong:
+        return _Mismatch(family, missing, unexpected, wrong)
+    if scan is not None and scan not in family.scans:
+        raise OptionError(f"{family.title} has no scan {scan!r}.", "leave the scan out.")
+    return config
+
+
+def _expected(family: Family, config: Any) -> dict[str, Tensor]:
+    with torch.device("meta"):
+        return dict(family.network(config).state_dict())
 
 
 def _sha256(path: Path) -> str:
@@ -121,20 +169,8 @@ def _is_state_dict(value: Any) -> bool:
     return isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
 
 
-def _checked(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dict[str, Tensor]:
-    """`tensors` as float32, if they are exactly those of a network of `config`."""
-    with torch.device("meta"):
-        expected = EfficientVMamba(config).state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}  # no part in inference
-    missing = [name for name in expected if name not in tensors and name not in counters]
-    unexpected = [name for name in tensors if name not in expected]
-    wrong = [
-        f"{name} is {tuple(tensors[name].shape)}, expected {tuple(t.shape)}"
-        for name, t in expected.items()
-        if name in tensors and tensors[name].shape != t.shape
-    ]
-    if missing or unexpected or wrong:
-        raise _mismatch(path, missing, unexpected, wrong)
+def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """`tensors` as float32, if their values can be those of `expected`, whose names and shapes they have."""
     checked = {}
     for name, like in expected.items():
         tensor = tensors[name] if name in tensors else torch.zeros(like.shape, dtype=like.dtype)
@@ -149,14 +185,23 @@ def _checked(path: Path, tensors: dict[str, Tensor], config: ModelConfig) -> dic
     return checked
 
 
-def _mismatch(path: Path, missing: list[str], unexpected: list[str], wrong: list[str]) -> CheckpointError:
-    groups = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
+def _refusal(path: Path, mismatches: list[_Mismatch]) -> CheckpointError:
+    """Names every family, and says what the tensors lack to be a network of the one that comes nearest."""
+    nearest = min(mismatches, key=lambda mismatch: mismatch.size)
+    groups = (
+        ("missing", nearest.missing),
+        ("unexpected", nearest.unexpected),
+        ("of the wrong shape", nearest.wrong),
+    )
     said = []
     for what, names in groups:
         if names:
             more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
             said.append(f"{len(names)} {what} ({'; '.join(names[:SHOWN])}{more})")
+    titles = [mismatch.family.title for mismatch in mismatches]
+    listed = " or ".join(f"{'an' if title[0] in 'AEIO' else 'a'} {title}" for title in titles)
+    compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""
     return CheckpointError(
-        f"{path} does not hold an EfficientVMamba: of its keys, {', '.join(said)}.",
-        "Pass a checkpoint of EfficientVMamba, or export the network in the framework that it comes from.",
+        f"{path} does not hold {listed}: of its keys{compared}, {', '.join(said)}.",
+        f"Pass a checkpoint of {' or '.join(titles)}, or export the network in the framework that it comes from.",
     )

@@ -47,7 +47,7 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
 
     from evm_deploy.bundle import Bundle
     from evm_deploy.exporters.deployed import reference
-    from evm_deploy.models.checkpoint import read_checkpoint
+    from evm_deploy.models.network import open_checkpoint
     from evm_deploy.runtimes.pytorch import TorchRunner
 
     threads = request.threads or len(request.affinity)
@@ -55,13 +55,14 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
         torch.set_num_threads(threads)
     try:
         manifest = Bundle.open(checked.folder).manifest
-        source = read_checkpoint(contender.more["path"], key=manifest.checkpoint.key, scan=contender.more["scan"])
+        scan = manifest.model.get("scan")
+        network = open_checkpoint(contender.more["path"], key=manifest.checkpoint.key, scan=scan)
     except EvmDeployError as error:
         raise Refused(error.cause.rstrip(".")) from None
-    if source.sha256 != manifest.checkpoint.sha256:
+    if network.record.sha256 != manifest.checkpoint.sha256:
         raise Refused("the checkpoint is not what it was when measuring began (its sha256 differs)")
     softmax = manifest.outputs[0].meaning == "probabilities"
-    runner = TorchRunner(reference(source.build(), manifest.preprocessing, softmax=softmax))
+    runner = TorchRunner(reference(network.module, manifest.preprocessing, softmax=softmax))
     return Runner("PyTorch", None, runner.run, runner.close)
 
 

@@ -62,7 +62,7 @@ def _rows(
     roofline: Roofline | None,
 ) -> Iterator[Operator]:
     bundled = onnx.load(bundle.model_path).graph
-    places = origins(bundled, graph, classifier=bundle.manifest.task == "classification")
+    places = origins(bundled, graph)
     values, total = _values(bundle, graph, record), float(times.sum()) or 1.0
     shown = quiet[len(quiet) // 2]
     starts, lengths = record.starts[shown], record.times[shown]

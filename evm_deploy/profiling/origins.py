@@ -10,10 +10,9 @@ from dataclasses import dataclass
 
 import onnx
 
+from evm_deploy.graph.blocks import block_of, last_block
 from evm_deploy.operators import selective_scan
 
-TAIL = "classifier"  # the block whose output is the graph's, which keeps its own name
-_BLOCK = re.compile(r"(?:model\.)?(.+)\.output")  # as graph.passes.name_blocks names the last value of a block
 _MADE_OF = re.compile(r"(.+?)(?:_token_\d+|_nchwc|_new_reshape|/.*)+")  # what the runtime appends to names
 _BODY = re.compile(r"_inlfunc_([A-Za-z0-9]+)_.*")  # a value within the body of a function that the runtime inlined
 _CALL = re.compile(r".+__(\d+)")  # a node of the body that the exporter inlined, and the number of the call
@@ -27,13 +26,13 @@ class Origin:
     block: str
 
 
-def origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto, *, classifier: bool = False) -> list[Origin]:
+def origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto) -> list[Origin]:
     """The origin of each node of `optimised`, in its order.
 
     A node whose names say nothing is part of what takes its value: of a convolution whose layout was changed, of a
-    product that was made two-dimensional. `classifier`: what follows the last block is one.
+    product that was made two-dimensional.
     """
-    blocks, operators = _blocks(bundled, TAIL if classifier else ""), _operators(bundled)
+    blocks, operators = _blocks(bundled), _operators(bundled)
     places = _places(bundled)
     takers: dict[str, tuple[int, str]] = {}  # of each value: the first place in the bundle's graph that takes it
     found: list[tuple[int, str] | None] = []
@@ -82,14 +81,15 @@ def _operators(graph: onnx.GraphProto) -> list[str]:
     return [recurrence if call in ours else node.op_type for call, node in zip(calls, graph.node, strict=True)]
 
 
-def _blocks(graph: onnx.GraphProto, tail: str) -> list[str]:
+def _blocks(graph: onnx.GraphProto) -> list[str]:
     """The block of each node: the first one whose output needs it."""
     sources = {value: index for index, node in enumerate(graph.node) for value in node.output if value}
     blocks: dict[int, str] = {}
     for index, node in enumerate(graph.node):
-        for match in filter(None, map(_BLOCK.fullmatch, node.output)):
-            _assign(graph.node, sources, blocks, index, match[1])
-    rest = tail if blocks and tail not in blocks.values() else ""
+        for block in filter(None, map(block_of, node.output)):
+            _assign(graph.node, sources, blocks, index, block)
+    after = (value for index, node in enumerate(graph.node) if index not in blocks for value in node.input)
+    rest = last_block(after) if blocks else ""
     return [blocks.get(index, rest) for index in range(len(graph.node))]
 
 

@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import reference
-from evm_deploy.models import EfficientVMamba
+from evm_deploy.models.network import Network
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
@@ -18,12 +18,10 @@ from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 
 
-def verify_against_model(
-    bundle: Bundle, model: EfficientVMamba, images: Mapping[str, npt.NDArray[Any]]
-) -> ParityReport:
-    """Every image through every runtime, against the model as it was loaded; a failure is traced to a block."""
+def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
+    """Every image through every runtime, against the network as it was loaded; a failure is traced to a block."""
     softmax = bundle.manifest.outputs[0].meaning == "probabilities"
-    pytorch = TorchRunner(reference(model, bundle.manifest.preprocessing, softmax=softmax))
+    pytorch = TorchRunner(reference(network.module, bundle.manifest.preprocessing, softmax=softmax))
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)

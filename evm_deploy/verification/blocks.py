@@ -8,7 +8,7 @@ import onnx
 import torch
 from torch import Tensor, nn
 
-from evm_deploy.graph.passes.name_blocks import block_name
+from evm_deploy.graph.blocks import output_of
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.verification.metrics import compare
 
@@ -23,8 +23,8 @@ def first_divergent_block(
     proto = onnx.load(path)
     named = {name for node in proto.graph.node for name in node.output}
     wanted = _outputs_of_modules(model, image)
-    present = [name for name in wanted if block_name(name) in named]
-    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(block_name(name)) for name in present)
+    present = [name for name in wanted if output_of(name) in named]
+    proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(output_of(name)) for name in present)
     outputs = len(proto.graph.output)
     with OnnxRunner(proto.SerializeToString(), library=library) as runner:
         found = dict(zip(present, runner.run(image)[outputs - len(present) :], strict=True))

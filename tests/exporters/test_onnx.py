@@ -14,10 +14,12 @@ from evm_deploy import ExportOptions, selective_scan_fn
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.deployed import reference
+from evm_deploy.exporters.record import first_manifest
 from evm_deploy.graph import functions
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.models import EfficientVMamba
+from evm_deploy.models.network import open_module
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import GOLDEN_LOGITS, PARITY
@@ -29,7 +31,8 @@ SMALL = ExportOptions(image_size=(64, 64))
 
 
 def export(model: EfficientVMamba, options: ExportOptions) -> onnx.ModelProto:
-    return exporter.export(model, Preprocessing(options.image_size, baked=options.bake_preprocessing), options)
+    network = open_module(model)
+    return exporter.export(network, first_manifest(network, options), options)
 
 
 def run(proto: onnx.ModelProto, image: np.ndarray, library: bool = False) -> list[np.ndarray]:

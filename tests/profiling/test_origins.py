@@ -21,28 +21,30 @@ BUNDLED = graph(
     node("EfficientScan2D", "conv_1 p", "scan", domain="evm"),
     node("MatMul", "model.patch_embed.output w2", "linear"),
     node("Add", "scan linear", "model.layers.0.blocks.0.output"),
-    node("ReduceMean", "model.layers.0.blocks.0.output", "mean"),
-    node("MatMul", "mean w3", "logits"),
+    node("MeanOfNorm", "model.layers.0.blocks.0.output model.classifier.norm.weight", "mean", domain="evm"),
+    node("MatMul", "mean model.classifier.head.weight", "logits"),
 )
 STEM, BLOCK = "patch_embed", "layers.0.blocks.0"
 
 
-def found(*nodes: NodeProto, classifier: bool = True) -> list[tuple[str, str]]:
-    return [(origin.op, origin.block) for origin in origins(BUNDLED, graph(*nodes), classifier=classifier)]
+def found(*nodes: NodeProto) -> list[tuple[str, str]]:
+    return [(origin.op, origin.block) for origin in origins(BUNDLED, graph(*nodes))]
 
 
 def test_the_graph_itself_is_told_by_block() -> None:
-    blocks = [origin.block for origin in origins(BUNDLED, BUNDLED, classifier=True)]
+    blocks = [origin.block for origin in origins(BUNDLED, BUNDLED)]
     assert blocks == [STEM, STEM, BLOCK, BLOCK, BLOCK, BLOCK, "classifier", "classifier"]
 
 
 def test_what_follows_the_last_block_of_a_backbone_is_outside_of_all() -> None:
-    assert [origin.block for origin in origins(BUNDLED, BUNDLED)][-2:] == ["", ""]
+    norms = [node("Mul", f"model.patch_embed.output model.outnorm{i}.weight", f"feature{i}") for i in range(2)]
+    backbone = graph(*BUNDLED.node[:6], *norms)
+    assert [origin.block for origin in origins(backbone, backbone)][-2:] == ["", ""]
 
 
 def test_a_graph_whose_blocks_have_no_names_has_none() -> None:
     plain = graph(node("Conv", "image w", "a"), node("MatMul", "a w", "b"))
-    assert origins(plain, plain, classifier=True) == [Origin("Conv", ""), Origin("MatMul", "")]
+    assert origins(plain, plain) == [Origin("Conv", ""), Origin("MatMul", "")]
 
 
 def test_the_order_in_which_branches_run_does_not_matter() -> None:

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
+from evm_deploy.graph.blocks import NETWORK, block_of, last_block
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator
 
 # Layers that are less than these shares of the network are not worth the conversions around them.
@@ -115,10 +116,10 @@ def layers(model: ir.Model) -> list[Layer]:
         if kind is None or weight is None or weight.const_value is None or not _standard(node):
             continue
         block, name = blocks[node], str(weight.name)
-        if name.startswith("model."):
-            name = name.removeprefix("model.").removesuffix(".weight").removesuffix(".x_proj")
+        if name.startswith(NETWORK):
+            name = name.removeprefix(NETWORK).removesuffix(".weight").removesuffix(".x_proj")
         else:  # the exporter transposed it
-            name = f"{block}.{str(node.name).removeprefix('node_')}"
+            name = f"{block}.{str(node.name).removeprefix('node_')}".removeprefix(".")
         found.append(Layer(name, block, node, kind))
     return found
 
@@ -148,20 +149,17 @@ def _standard(node: ir.Node) -> bool:
 
 def _blocks(graph: ir.Graph) -> dict[ir.Node, str]:
     """The block of the network of each node: that whose output comes next."""
-    nodes = list(graph)
     names: dict[ir.Node, str] = {}
-    block = "classifier"
-    for node in reversed(nodes):
-        outputs = [str(value.name) for value in node.outputs]
-        block = next(
-            (name.removeprefix("model.").removesuffix(".output") for name in outputs if _is_block(name)), block
-        )
-        names[node] = block
-    return names
-
-
-def _is_block(name: str) -> bool:
-    return name.startswith("model.") and name.endswith(".output")
+    block: str | None = None
+    rest: list[ir.Node] = []  # what comes after the last block
+    for node in reversed(list(graph)):
+        block = next(filter(None, (block_of(str(value.name)) for value in node.outputs)), block)
+        if block is None:
+            rest.append(node)
+        else:
+            names[node] = block
+    last = last_block(str(value.name) for node in rest for value in node.inputs if value is not None)
+    return dict.fromkeys(rest, last) | names
 
 
 def walk_back(value: ir.Value, operators: frozenset[str]) -> Iterator[ir.Value]:

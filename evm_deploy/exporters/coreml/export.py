@@ -17,8 +17,7 @@ import torch
 from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.exporters.coreml.recurrence import FORMS, measure
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Deployed, Source, output_names, reference
-from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
+from evm_deploy.exporters.deployed import INPUT, Deployed, Source, reference
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
 
@@ -37,7 +36,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     losses: dict[str, float] = {}
     if source.options.precision == "fp16":
         progress("measuring what float16 costs the recurrence")
-        exact = reference(source.model, source.manifest.preprocessing, softmax=False)
+        exact = reference(source.network.module, source.manifest.preprocessing, softmax=False)
         losses = measure(exact, map(torch.from_numpy, source.images.values()))
     kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
 
@@ -86,7 +85,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
     """The coremltools model at (h, w), the weights as they are; the scans of the modules `kept` stay float32."""
     ct, options = coremltools(), source.options
     fp16 = options.precision == "fp16"
-    baked = source.manifest.preprocessing.baked
+    baked, names = source.manifest.preprocessing.baked, [spec.name for spec in source.manifest.outputs]
     with quiet():
         model = ct.convert(
             _program(source, size, kept),
@@ -94,7 +93,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             minimum_deployment_target=getattr(ct.target, options.deployment_target),
             compute_precision=ct.transform.FP16ComputePrecision(_may_be_float16) if fp16 else ct.precision.FLOAT32,
             inputs=[_input(size, image=baked)],
-            outputs=[ct.TensorType(name, dtype=float) for name in output_names(source.model.config, options)],
+            outputs=[ct.TensorType(name, dtype=float) for name in names],
             classifier_config=ct.ClassifierConfig(list(source.labels)) if source.labels else None,
             skip_model_load=True,
         )
@@ -104,10 +103,10 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
 
 def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> torch.export.ExportedProgram:
     """The folded network in float32, its scans in standard operations."""
-    preprocessing = source.manifest.preprocessing
-    model = fold(source.model)
+    preprocessing, network = source.manifest.preprocessing, source.network
+    model = network.fold(network.module)
     if preprocessing.baked:
-        model = fold_preprocessing(model, preprocessing.mean, preprocessing.std)
+        model = network.fold_preprocessing(model, preprocessing.mean, preprocessing.std)
     deployed = Deployed(model, softmax=source.options.gives_probabilities).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -171,7 +170,7 @@ def _describe(model: Any, source: Source) -> None:
     """What Xcode shows of a model."""
     options, checkpoint = source.options, source.manifest.checkpoint
     model.author, model.license, model.version = options.author, options.licence, options.version
-    model.short_description = options.description or f"EfficientVMamba from {checkpoint.file}"
+    model.short_description = options.description or f"{source.network.title} from {checkpoint.file}"
     model.user_defined_metadata["evm-deploy.checkpoint.sha256"] = checkpoint.sha256
     model.user_defined_metadata["evm-deploy.version"] = source.manifest.tools["evm-deploy"]
 

@@ -1,7 +1,8 @@
 """What float16 would cost the recurrence of each scan: measured on images, before anything is converted."""
 
+import contextlib
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from evm_deploy.models.efficientvmamba.blocks import ScanMixer
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import ROWS
 
@@ -31,19 +31,38 @@ FORMS = {
 
 
 def measure(model: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
-    """The name of each module with a scan, and the largest error of float16, relative to the largest |y|, on `images`.
+    """The name of each module that runs a scan, the innermost, and the largest error of float16 in it on `images`.
 
-    Every operation of the scan is rounded to float16, as on a device that computes in it. D u is left out: it passes
-    by the recurrence and would hide what that loses. Infinite where float16 overflows. `model` is float32.
+    It is relative to the largest |y|. Every operation of the scan is rounded to float16, as on a device that computes
+    in it. D u is left out: it passes by the recurrence and would hide what that loses. Infinite where float16
+    overflows. `model` is float32.
     """
-    names = [name for name, module in model.named_modules() if isinstance(module, ScanMixer)]
-    worst = dict.fromkeys(names, 0.0)
-    for image in images:
-        with torch.inference_mode(), _Losses() as mode:
-            model(image)
-        for name, loss in zip(names, mode.losses, strict=True):
-            worst[name] = max(worst[name], loss)
-    return worst
+    losses = _Losses()
+    with follow_modules(model, losses.running):
+        for image in images:
+            with torch.inference_mode(), losses:
+                model(image)
+    return losses.worst
+
+
+@contextlib.contextmanager
+def follow_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
+    """Keeps the names of the modules that run, the innermost last, in `running` while `model` is called."""
+    hooks = []
+    for name, module in model.named_modules():
+
+        def enter(_: nn.Module, __: object, name: str = name) -> None:
+            running.append(name)
+
+        def leave(_: nn.Module, __: object, ___: object) -> None:
+            running.pop()
+
+        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()
 
 
 class _Losses(TorchDispatchMode):
@@ -51,7 +70,8 @@ class _Losses(TorchDispatchMode):
 
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.losses: list[float] = []
+        self.running: list[str] = []
+        self.worst: dict[str, float] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if func in FORMS:
@@ -61,5 +81,6 @@ class _Losses(TorchDispatchMode):
             halves = [a.half() if i in form.halves else a for i, a in enumerate(given)]
             found = form.run(*halves, **(kwargs or {}), dtype=torch.float16).float()
             error = (found - exact).abs().max() / exact.abs().max().clamp_min(1e-30)
-            self.losses.append(float(error.nan_to_num(math.inf)))
+            name = self.running[-1]
+            self.worst[name] = max(self.worst.get(name, 0.0), float(error.nan_to_num(math.inf)))
         return func(*args, **(kwargs or {}))

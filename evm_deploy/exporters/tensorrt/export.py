@@ -49,7 +49,7 @@ def write(source: Source, path: Path, progress: Progress) -> dict[str, Any]:
     options, manifest = source.options, source.manifest
     wishes = Wishes(options.precision, options.compute_capabilities, options.plugin)
     wishes.library()  # what cannot be built is known before anything is traced
-    proto = graph.export(source.model, manifest.preprocessing, options)
+    proto = graph.export(source.network, manifest, options)
     return write_graph(proto, manifest, wishes, path, progress)
 
 

@@ -5,11 +5,9 @@ from collections.abc import Callable
 import onnx
 
 from evm_deploy.graph.passes.fuse_norms import fuse_norms
-from evm_deploy.graph.passes.name_blocks import name_blocks
 from evm_deploy.graph.passes.strip_metadata import strip_metadata
 
 PASSES: tuple[Callable[[onnx.ModelProto], None], ...] = (
-    name_blocks,  # reads the exporter's metadata, so it comes before
     fuse_norms,
     strip_metadata,  # what the others noted as well
 )

@@ -1,1 +1,29 @@
 """EfficientVMamba (arXiv 2403.09977): configuration, network, names in checkpoints, exact folding."""
+
+import re
+
+from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig, name_variant
+from evm_deploy.models.efficientvmamba.fold import SCAN_PARAMETERS, fold, fold_preprocessing
+from evm_deploy.models.efficientvmamba.names import canonical, infer_config
+from evm_deploy.models.efficientvmamba.network import EfficientVMamba
+from evm_deploy.models.family import Family
+
+
+def _name_outputs(config: ModelConfig) -> list[str] | None:
+    """A backbone's maps are named after their stages."""
+    return [f"feature{stage}" for stage in config.outputs] if config.num_classes is None else None
+
+
+FAMILY = Family(
+    title="EfficientVMamba",
+    network=EfficientVMamba,
+    rename=canonical,
+    infer_config=infer_config,
+    fold=fold,
+    fold_preprocessing=fold_preprocessing,
+    name_outputs=_name_outputs,
+    name_variant=name_variant,
+    blocks=re.compile(r"patch_embed|layers\.\d+\.(blocks\.\d+|downsample|\d+)|classifier"),
+    scan_values=SCAN_PARAMETERS,
+    scans=SCANS,
+)

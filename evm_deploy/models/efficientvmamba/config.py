@@ -86,3 +86,9 @@ VARIANTS = {
     "small": ModelConfig((64, 128, 256, 512), (2, 2, 4, 2)),
     "base": ModelConfig((96, 192, 384, 768), (2, 2, 9, 2)),
 }
+
+
+def name_variant(config: ModelConfig) -> str | None:
+    """The published network that has the dims and depths of `config`."""
+    shape = (config.dims, config.depths)
+    return next((name for name, known in VARIANTS.items() if (known.dims, known.depths) == shape), None)

@@ -6,7 +6,7 @@ import re
 
 from torch import Tensor
 
-from evm_deploy.models.efficientvmamba.config import ModelConfig
+from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig
 
 OLD_NAMES = (
     (re.compile(r"^patch_embed\.proj\."), "patch_embed.0."),
@@ -42,7 +42,7 @@ def _renamed(name: str) -> str:
     return name
 
 
-def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | list[str]:
+def infer_config(tensors: dict[str, Tensor], scan: str | None) -> ModelConfig | list[str]:
     """The configuration that the shapes say, which may not fit every tensor; or what is missing to say any."""
     shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
     found = {int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d{1,4})\.", name))}
@@ -62,7 +62,7 @@ def infer_config(tensors: dict[str, Tensor], scan: str) -> ModelConfig | list[st
         step=math.isqrt(scanned[0].directions) if scanned and scan != "ss2d" else 2,
         num_classes=None if outputs and not head else (head and head[0]) or 1000,
         blocks=tuple(stage.kind for stage in known),
-        scan=scan,
+        scan=scan or SCANS[0],
         conv_branch=not scanned or any(".conv_branch." in name for name in shapes),
         out_indices=outputs if outputs and not head else None,
     )

@@ -67,14 +67,13 @@ def _checkpoint(path: Path, named: Sequence[tuple[str, Bundle]]) -> Contender:
     if not made:
         what = f"none of the bundles was made from {path}: there is no golden pair to hold PyTorch against."
         raise InputError(what, "name a bundle that was made from it.")
-    scan = str(made[0].manifest.model.get("scan", "es2d"))
     return Contender(
         PYTORCH,
         made[0],
         path.name,
         CHECKPOINT,
         tolerance=PARITY["fp32"],
-        more={"path": str(path.resolve()), "scan": scan},
+        more={"path": str(path.resolve())},
         shown={"target": "pytorch", "precision": "fp32", "sha256": sha256, "size_bytes": path.stat().st_size},
     )
 

@@ -10,10 +10,11 @@ import pytest
 
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import build
 from evm_deploy.exporters.tensorrt.interrupt import interruptible, monitor
 from evm_deploy.exporters.tensorrt.shapes import Profile
-from evm_deploy.manifest import Preprocessing
+from evm_deploy.models.network import open_module
 
 
 def interrupt() -> None:
@@ -42,7 +43,8 @@ def test_the_work_is_told_and_waited_for() -> None:
 def test_a_build_is_given_up(golden: Any, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     shape, options = (1, 3, 64, 64), ExportOptions(target="tensorrt", image_size=(64, 64))
-    graph = exporter.export(golden.model("micro"), Preprocessing((64, 64)), options).SerializeToString()
+    network = open_module(golden.model("micro"))
+    graph = exporter.export(network, first_manifest(network, options), options).SerializeToString()
     request = build.Request(graph, "fp32", Profile("image", shape, shape, shape), ("8.6",), 2)
     configured, log, finished = build._config, tmp_path / "failed.log", list[Any]()
 

@@ -17,9 +17,10 @@ from evm_deploy.cuda.driver import Gpu
 from evm_deploy.errors import MissingToolError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
-from evm_deploy.manifest import Preprocessing
+from evm_deploy.models.network import open_module
 from evm_deploy.operators import OPERATORS, Operator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -27,7 +28,8 @@ from evm_deploy.scan import native
 
 def graph(golden: Any, precision: str = "fp32") -> onnx.ModelProto:
     options = ExportOptions(target="tensorrt", precision=precision, image_size=(64, 64))
-    return exporter.export(golden.model("micro"), Preprocessing((64, 64)), options)
+    network = open_module(golden.model("micro"))
+    return exporter.export(network, first_manifest(network, options), options)
 
 
 def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:

@@ -15,9 +15,10 @@ from evm_deploy import caches, pipeline
 from evm_deploy.errors import MissingToolError, OptionError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
 from evm_deploy.exporters.tensorrt.plugins.operators import mark
-from evm_deploy.manifest import Preprocessing
+from evm_deploy.models.network import open_module
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +94,8 @@ def test_a_typo_in_the_capability_leaves_nothing(checkpoint: Callable[[str], Pat
 
 def proto_of(golden: Any, name: str, **changes: Any) -> tuple[onnx.ModelProto, int]:
     asked = options(**changes)
-    preprocessing = Preprocessing(asked.image_size, baked=asked.bake_preprocessing)
-    proto = exporter.export(golden.model(name), preprocessing, asked)
+    network = open_module(golden.model(name))
+    proto = exporter.export(network, first_manifest(network, asked), asked)
     return proto, mark(proto)
 
 

@@ -1,0 +1,35 @@
+"""What a kind of network has to say of itself, so that its checkpoints can be read and exported."""
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class Family:
+    """One row of the table of families. A configuration is a dataclass of plain values: the manifest records it.
+
+    rename: gives the tensors of a file their released names, and says which belong to something else.
+    infer_config: the configuration that the tensors' shapes say, which need not fit every tensor; or what is missing
+        to say any. Its second argument is one of `scans`, None for a family without.
+    network: the class of the networks; called with a configuration it builds one, which has it as `config`.
+    fold: the same function for inference, with everything exact folded, on a copy.
+    fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy.
+    name_outputs: the names of the exported model's outputs; None: the task's.
+    name_variant: the name under which a configuration was published, if it was.
+    """
+
+    title: str
+    network: type[nn.Module]
+    rename: Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], list[str]]]
+    infer_config: Callable[[dict[str, Tensor], str | None], Any]
+    fold: Callable[[Any], nn.Module]
+    fold_preprocessing: Callable[[Any, Sequence[float], Sequence[float]], nn.Module]
+    name_outputs: Callable[[Any], list[str] | None]
+    name_variant: Callable[[Any], str | None]
+    blocks: re.Pattern[str]  # the modules that errors and profiles are told by
+    scan_values: tuple[str, ...]  # how the names of what scans are given end, once folded: it may stay float32
+    scans: tuple[str, ...] = ()  # what the tensors do not tell and `scan` does, the usual one first
