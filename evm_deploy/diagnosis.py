@@ -18,7 +18,7 @@ from evm_deploy.targets import TARGETS
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
 # What single targets and commands need: the module, the package that has it, and what is not there without it.
 OPTIONAL = (
-    *((row.module, row.package, row.purpose) for target in TARGETS.values() for row in target.libraries),
+    *((row.module, row.name, row.purpose) for target in TARGETS.values() for row in target.packages),
     ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
     ("matplotlib", "matplotlib", "pictures of ranges and of profiles"),
     ("jinja2", "jinja2", "profiles as HTML"),

@@ -7,11 +7,11 @@ from evm_deploy.errors import BundleError
 
 
 @dataclass(frozen=True)
-class Library:
+class PythonPackage:
     """A Python package that a target needs beside those that every installation has."""
 
     module: str
-    package: str  # as pip calls it
+    name: str  # as pip calls it
     purpose: str  # what cannot be done without it
 
 
@@ -27,7 +27,7 @@ class Target:
     scan_forms: tuple[str, ...]  # the first is the default
     offers: tuple[str, ...]  # the options of an export that not every target has
     platforms: tuple[str, ...]  # whose packages take its bundles
-    libraries: tuple[Library, ...] = ()
+    packages: tuple[PythonPackage, ...] = ()
     writes_folder: bool = False  # the model file is a folder
     classifiers: bool = False  # labels become a part of the model, which then gives probabilities
     searches: bool = False  # its quantiser can measure which parts to turn to integers
@@ -69,7 +69,7 @@ TARGETS = {
         scan_forms=("inlined",),
         offers=("deployment_target", "weights", "more_sizes", "author", "licence", "version", "description"),
         platforms=("ios",),
-        libraries=(Library("coremltools", "coremltools", "--target coreml"),),
+        packages=(PythonPackage("coremltools", "coremltools", "--target coreml"),),
         writes_folder=True,
         classifiers=True,
     ),
@@ -82,9 +82,9 @@ TARGETS = {
         scan_forms=("operator",),
         offers=("opset", "dynamic_batch", "compute_capabilities", "plugin"),
         platforms=("jetson",),
-        libraries=(
-            Library("tensorrt", "tensorrt", "engines for the GPU in this machine"),
-            Library("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
+        packages=(
+            PythonPackage("tensorrt", "tensorrt", "engines for the GPU in this machine"),
+            PythonPackage("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
         ),
     ),
 }

@@ -43,7 +43,7 @@ class BenchmarkOptions:
                 raise OptionError(f"--{name} {value} is less than {least}.", f"give {least} or more, or leave it out.")
         if self.calibration is not None and self.data is None:
             raise OptionError("calibration images without --data.", "name them as --data: int8 is calibrated on those.")
-        self.export("onnx", "fp32")
+        self.export(ExportOptions.target, ExportOptions.precision)
         self.profile(None)
 
     def export(self, target: str, precision: str) -> ExportOptions:

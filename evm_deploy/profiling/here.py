@@ -67,8 +67,8 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
 
 
 def _prepare_bundle() -> dict[str, str]:
-    libraries = [library for target in TARGETS.values() for library in target.libraries]
-    found = {library.module: version for library in libraries if (version := _version(library.package))}
+    packages = [package for target in TARGETS.values() for package in target.packages]
+    found = {package.module: version for package in packages if (version := _version(package.name))}
     return {**_prepare_torch(), **found}
 
 
