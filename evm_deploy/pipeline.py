@@ -60,9 +60,10 @@ def export(
 
         from evm_deploy.exporters import exporter_of
         from evm_deploy.exporters.deployed import Source
-        from evm_deploy.exporters.record import check_float16, first_manifest, golden_pair
+        from evm_deploy.exporters.record import check_float16, first_manifest
         from evm_deploy.models.network import open_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
+        from evm_deploy.verification.golden_pair import compute_golden_pair
         from evm_deploy.verification.images import verification_images
 
         say("reading the checkpoint")
@@ -80,7 +81,7 @@ def export(
         manifest = dataclasses.replace(manifest, build=build or None)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
-        sample = golden_pair(network, manifest, images)
+        sample = compute_golden_pair(network, manifest, images)
         if not all(np.isfinite(output).all() for output in sample.outputs):
             raise CheckpointError(f"{checkpoint} gives values that are not finite.", "use another checkpoint.")
         draft.write_sample(sample)

@@ -1,12 +1,8 @@
-"""What export writes beside a model: what can be said of it, and the golden pair."""
+"""What export writes beside a model: what can be said of it."""
 
 import importlib.metadata
-from collections.abc import Mapping
-from typing import Any
 
-import numpy.typing as npt
-
-from evm_deploy.bundle import Manifest, Preprocessing, Sample
+from evm_deploy.bundle import Manifest, Preprocessing
 from evm_deploy.errors import CheckpointError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models.network import Network
@@ -35,17 +31,6 @@ def first_manifest(network: Network, options: ExportOptions) -> Manifest:
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
         more_sizes=options.more_sizes,
     )
-
-
-def golden_pair(network: Network, manifest: Manifest, images: Mapping[str, npt.NDArray[Any]]) -> Sample:
-    """The first verification image, and what PyTorch makes of it."""
-    from evm_deploy.exporters.deployed import reference
-    from evm_deploy.runtimes.pytorch import TorchRunner
-
-    softmax = manifest.outputs[0].meaning == "probabilities"
-    image = next(iter(images.values()))
-    outputs = TorchRunner(reference(network.module, manifest.preprocessing, softmax=softmax)).run(image)
-    return Sample(image, tuple(outputs))
 
 
 def check_float16(network: Network) -> None:
