@@ -1,11 +1,12 @@
 """What can be asked of a benchmark. Light: the command line reads its defaults from here."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.export_options import ExportOptions, parse_image_size
+from evm_deploy.options import check_ranges, option
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.targets import TARGETS
 
@@ -16,31 +17,39 @@ Location = str | os.PathLike[str]
 class BenchmarkOptions:
     """Options of `benchmark`. Raises OptionError for a value that export or profile would refuse as well."""
 
-    targets: tuple[str, ...] = ()  # of the exports; (): all
-    image_size: tuple[int, int] = (224, 224)  # (h, w)
-    scan: str | None = None  # as for export
-    key: str | None = None  # as for export
-    labels: Location | None = None  # a text file, a label a line
-    data: Location | None = None  # images: int8 is calibrated on them, and with classes top-1 is measured on them
-    calibration: Location | None = None  # images for int8, instead of some of `data`
-    samples: int = 256  # images that int8 is calibrated on
-    count: int | None = None  # images that top-1 is measured on, a sample; None: all
-    iterations: int = 100  # timed runs of each contender
-    seconds: float | None = None  # of each contender, instead of iterations
-    warm_up: int = 5
-    threads: int = 0  # of the runtimes; 0: as many as each chooses
-    every_way: bool = False  # each bundle with and without our operator library
-    out: Path | None = None  # a folder for the bundles and the report; None: both are gone afterwards
-    html: Path | None = None  # one page
-    overwrite: bool = False
+    targets: tuple[str, ...] = field(  # (): all
+        default=(), metadata=option(f"{', '.join(TARGETS)}; may be given again; all by default.", "--target", kind=list)
+    )
+    image_size: tuple[int, int] = field(  # (h, w)
+        default=(224, 224),
+        metadata=option("224, or 192x256 for height and width.", kind=str, default="224", parse=parse_image_size),
+    )
+    scan: str | None = field(default=None, metadata=option("es2d; ss2d: trained with the full cross-scan."))
+    key: str | None = field(default=None, metadata=option("The entry of the checkpoint that holds the weights."))
+    labels: Location | None = field(default=None, metadata=option("A text file with a class name a line.", kind=Path))
+    data: Location | None = field(
+        default=None, metadata=option("Images: int8 is calibrated on them, and with classes top-1 measured.")
+    )
+    calibration: Location | None = field(default=None, metadata=option("Images for int8, instead of some of --data."))
+    samples: int = field(default=256, metadata=option("Images that int8 is calibrated on.", minimum=1))
+    count: int | None = field(  # None: all
+        default=None, metadata=option("Measure top-1 on a sample of so many images.", kind=int, minimum=1)
+    )
+    iterations: int = field(default=100, metadata=option("Timed runs of each form."))
+    seconds: float | None = field(default=None, metadata=option("Time each form so long instead.", kind=float))
+    warm_up: int = field(default=5, metadata=option("Least runs before times may be called steady."))
+    threads: int = field(default=0, metadata=option("Of the runtimes; 0 leaves it to each."))
+    every_way: bool = field(default=False, metadata=option("Each bundle with and without our operator library."))
+    out: Path | None = field(  # None: both are gone afterwards
+        default=None, metadata=option("A folder for the bundles and the report.", kind=Path)
+    )
+    html: Path | None = field(default=None, metadata=option("One HTML file that needs no network.", kind=Path))
+    overwrite: bool = field(default=False, metadata=option("Replace what is at --out or --html."))
 
     def __post_init__(self) -> None:
         for name in self.targets:
             check_choice("target", name, TARGETS)
-        for name, least in (("samples", 1), ("count", 1)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                raise OptionError(f"--{name} {value} is less than {least}.", f"give {least} or more, or leave it out.")
+        check_ranges(self)
         if self.calibration is not None and self.data is None:
             raise OptionError("calibration images without --data.", "name them as --data: int8 is calibrated on those.")
         self.export(ExportOptions.target, ExportOptions.precision)

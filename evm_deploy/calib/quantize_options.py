@@ -3,10 +3,12 @@
 import difflib
 import os
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TypeVar
 
 from evm_deploy.errors import OptionError, check_choice
+from evm_deploy.options import check_ranges, option
 
 METHODS = ("mse", "percentile", "entropy", "minmax", "moving-average")
 PARTS = ("block", "layer")
@@ -17,32 +19,48 @@ Layer = TypeVar("Layer")
 class QuantizeOptions:
     """Options of `quantize`. Raises OptionError for a value that does not exist."""
 
-    method: str = "mse"  # how the range of a tensor is chosen from its histogram
-    percentile: float = 99.99  # for the method of that name: the share, in %, of values that the range covers
-    samples: int | None = 256  # how many images are read for calibration; None: all
-    seed: int = 0
-    equalise: bool = True  # scales of channels move into the norm or layer before
-    bias_correction: bool = True
-    exclude: tuple[str, ...] = ()  # layers, or whole blocks, that stay float
-    search: bool = False  # what each part loses and wins is measured, and the best mix is taken
-    max_drop: float = 0.3  # for the search: points of top-1 that may be lost
-    by: str = "block"  # for the search: what is a part
-    cache: str | os.PathLike[str] | None = None  # a folder for what was measured: a killed run goes on from there
-    plots: str | os.PathLike[str] | None = None  # a folder for pictures of histograms and ranges, and of the search
-    verify: bool = True
-    overwrite: bool = False
+    method: str = field(default="mse", metadata=option(f"How ranges are chosen: {', '.join(METHODS)}."))
+    # The share, in %, of values that the range covers; more than 50, 100 at most.
+    percentile: float = field(default=99.99, metadata=option("For the method percentile."))
+    samples: int | None = field(  # None: all
+        default=256,
+        metadata=option(
+            "Images that are read, a sample of the data; 0 for all.", minimum=1, parse=lambda count: count or None
+        ),
+    )
+    seed: int = field(default=0, metadata=option("Of that sample.", minimum=0))
+    # Scales of channels move into the norm or layer before.
+    equalise: bool = field(default=True, metadata=option("Leave the scales of channels alone."))
+    bias_correction: bool = field(default=True, metadata=option("Leave the biases alone."))
+    exclude: tuple[str, ...] = field(
+        default=(), metadata=option("A layer or a block that stays float; may be given again.", kind=list)
+    )
+    search: bool = field(
+        default=False, metadata=option("Measure what each part loses and wins, and take the best mix.")
+    )
+    max_drop: float = field(
+        default=0.3,
+        metadata=option(
+            "For the search: points of top-1 that may be lost.", minimum=0, maximum=100, fix="0.3 is a usual value."
+        ),
+    )
+    by: str = field(default="block", metadata=option("For the search: block or layer."))
+    cache: str | os.PathLike[str] | None = field(
+        default=None,
+        metadata=option("A folder for what was measured: a killed run goes on from there.", kind=Path),
+    )
+    plots: str | os.PathLike[str] | None = field(
+        default=None, metadata=option("A folder for pictures of histograms, ranges, the search.", kind=Path)
+    )
+    verify: bool = field(default=True, metadata=option("Do not compare with the float bundle."))
+    overwrite: bool = field(default=False, metadata=option("Replace the bundle at --out."))
 
     def __post_init__(self) -> None:
         check_choice("method", self.method, METHODS)
         check_choice("part", self.by, PARTS)
-        if not 0 <= self.max_drop <= 100:
-            raise OptionError(f"a drop of {self.max_drop} points is not within 0 to 100.", "0.3 is a usual value.")
+        check_ranges(self)
         if not 50 < self.percentile <= 100:
             raise OptionError(f"percentile {self.percentile} is not within 50 to 100.", "99.99 is a usual value.")
-        if self.seed < 0:
-            raise OptionError(f"the seed {self.seed} is negative.", "give 0 or more.")
-        if self.samples is not None and self.samples < 1:
-            raise OptionError(f"{self.samples} samples are none.", "ask for one at least, or leave it out.")
 
 
 def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import importlib.metadata
-import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evm_deploy import console
-from evm_deploy.errors import OptionError
 from evm_deploy.jsontext import dumps
 
 if TYPE_CHECKING:
@@ -40,14 +38,6 @@ def common(
     ] = False,
 ) -> None:
     """From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT."""
-
-
-def parse_image_size(text: str) -> tuple[int, int]:
-    """(h, w) from `224` or `192x256`. Raises OptionError: anything else."""
-    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip(), flags=re.ASCII)
-    if match is None:
-        raise OptionError(f"--image-size {text!r} is not a size.", "write 224, or 192x256 for height and width.")
-    return int(match[1]), int(match[2] or match[1])
 
 
 def print_report(report: ParityReport) -> None:

@@ -8,25 +8,19 @@ from typing import Annotated
 import typer
 
 from evm_deploy import console
-from evm_deploy.cli.app import Json, app, print_json
-from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
+from evm_deploy.cli.app import Json, print_json
+from evm_deploy.cli.command import add_command
+from evm_deploy.packaging.package_options import PackageOptions
 
 
-@app.command()
+@add_command(PackageOptions)
 def package(
     bundles: Annotated[list[Path], typer.Argument(metavar="BUNDLE...", help="Folders that export or quantize wrote.")],
-    platform: Annotated[
-        str, typer.Option("--for", help=f"{'; '.join(f'{name}: {row.help}' for name, row in PLATFORMS.items())}.")
-    ],
+    options: PackageOptions,
     out: Annotated[Path, typer.Option(help="The package's own folder.")],
-    name: Annotated[str, typer.Option(help="Of the module, the library or the page.")] = "EfficientVMamba",
-    archive: Annotated[bool, typer.Option("--archive", help="Write OUT.zip beside it as well.")] = False,
-    sign: Annotated[Path | None, typer.Option(help="A minisign secret key to sign with.")] = None,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the package at --out.")] = False,
     json: Json = False,
 ) -> None:
     """Write what an app, a board or a web site takes: models, loaders, tests, hashes, licences."""
-    options = PackageOptions(platform=platform, name=name, archive=archive, sign=sign, overwrite=overwrite)
     with console.progress() as progress:
         from evm_deploy import pipeline
 

@@ -2,47 +2,69 @@
 
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 
 from evm_deploy.errors import OptionError
+from evm_deploy.options import check_ranges, option
 
 # Dask waits for ever for an address that it cannot read.
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx)://)?(?:\[[^\[\]\s]+\]|[^\[\]:/\s]+):\d{1,5}/?")
-MOST_WORKERS = 1024  # processes: more is a slip of the hand, which the machine would not survive
 
 
 @dataclass(frozen=True)
 class EvaluateOptions:
     """Options of `evaluate`. Raises OptionError for a value that does not exist, or options that exclude each other."""
 
-    checkpoint: str | os.PathLike[str] | None = None  # PyTorch as one more contender, and as the reference
-    floor: float | None = None  # least top-1 of every bundle, a share: 0.9 is 90 %
-    max_drop: float | None = None  # most points (per cent) of top-1 that a bundle may lose against the reference
-    count: int | None = None  # how many images, a sample; None: all
-    seed: int = 0  # of that sample
-    library: bool = True  # our operators, where they are built
-    every_way: bool = False  # each bundle in every way that this machine can run it, not in the best one only
-    latency_runs: int = 30  # timed runs of each contender; 0: latency is left out
-    workers: int | None = None  # processes on this machine
-    cluster: str | None = None  # address of a Dask scheduler, such as tcp://host:8786
-    shards: int | None = None  # parts of the images, each of which can be lost and retried
-    out: str | os.PathLike[str] | None = None  # a folder for the report, with every confusion matrix
+    checkpoint: str | os.PathLike[str] | None = field(
+        default=None, metadata=option("PyTorch beside them, as the float model to agree with.", kind=Path)
+    )
+    floor: float | None = field(
+        default=None,
+        metadata=option(
+            "Least top-1 of every bundle, 0 to 1 (0.9 is 90 %).",
+            kind=float,
+            minimum=0,
+            maximum=1,
+            fix="it is a share: write 0.9 for 90 %.",
+        ),
+    )
+    max_drop: float | None = field(
+        default=None,
+        metadata=option(
+            "Most points (0.3: three images in 1000) lost against the float model.",
+            kind=float,
+            minimum=0,
+            maximum=100,
+            fix="write 0.3 for three images in a thousand.",
+        ),
+    )
+    count: int | None = field(  # None: all
+        default=None, metadata=option("Evaluate on a sample of so many images.", kind=int, minimum=1)
+    )
+    seed: int = field(default=0, metadata=option("Of that sample.", minimum=0))
+    library: bool = field(default=True, metadata=option("Run without our operator library."))
+    every_way: bool = field(default=False, metadata=option("Run each bundle in every way that this machine has."))
+    latency_runs: int = field(default=30, metadata=option("Timed runs of each; 0 leaves latency out.", minimum=0))
+    workers: int | None = field(  # more than the most is a slip of the hand, which the machine would not survive
+        default=None,
+        metadata=option("Share the images out to so many processes here.", kind=int, minimum=1, maximum=1024),
+    )
+    cluster: str | None = field(
+        default=None,
+        metadata=option("Share them out over a Dask cluster: tcp://host:8786. It sees the same paths."),
+    )
+    shards: int | None = field(
+        default=None, metadata=option("Parts that are shared out: what a lost worker costs.", kind=int, minimum=1)
+    )
+    out: str | os.PathLike[str] | None = field(
+        default=None, metadata=option("A folder for the report and the confusion matrices.", kind=Path)
+    )
 
     def __post_init__(self) -> None:
-        if self.floor is not None and not 0 <= self.floor <= 1:
-            raise OptionError(f"the floor {self.floor} is not within 0 to 1.", "it is a share: write 0.9 for 90 %.")
-        if self.max_drop is not None and not 0 <= self.max_drop <= 100:
-            what = f"the greatest drop {self.max_drop} is not within 0 to 100 points."
-            raise OptionError(what, "write 0.3 for three images in a thousand.")
-        for name, least in (("count", 1), ("seed", 0), ("workers", 1), ("shards", 1), ("latency_runs", 0)):
-            value = getattr(self, name)
-            if value is not None and value < least:
-                spelt = name.replace("_", " ")
-                raise OptionError(f"{spelt} {value} is less than {least}.", f"give {least} or more, or leave it out.")
+        check_ranges(self)
         if self.workers is not None and self.cluster is not None:
             raise OptionError("workers are of this machine, a cluster has its own.", "give --workers or --cluster.")
-        if self.workers is not None and self.workers > MOST_WORKERS:
-            raise OptionError(f"{self.workers} workers are too many for a machine.", f"give {MOST_WORKERS} at most.")
         if self.cluster is not None and not ADDRESS.fullmatch(self.cluster):
             raise OptionError(f"{self.cluster!r} is not the address of a cluster.", "write tcp://host:8786.")
         if self.shards is not None and not self.distributed:

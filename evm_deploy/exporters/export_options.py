@@ -1,23 +1,35 @@
 """What can be asked of an export, and what each target can give."""
 
 import os
-from dataclasses import dataclass, fields
+import re
+from dataclasses import dataclass, field, fields
+from pathlib import Path
 
 from evm_deploy.errors import OptionError, check_choice
 from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE
+from evm_deploy.options import check_ranges, option, spell_option
 from evm_deploy.targets import TARGETS, Target
 
 OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntime 1.20 reads up to 21
 # The oldest system that has to run a Core ML package, and the operations that it has, by the iOS that brought them.
 DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
 WEIGHTS = ("float", "int8", "palette6", "palette4")
-# Options that the command line calls otherwise than by their names here.
-SPELLINGS = {
-    "compute_capabilities": "--compute-capability",
-    "licence": "--license",
-    "more_sizes": "of several image sizes",
-    "version": "--model-version",
-}
+
+
+def parse_image_size(text: str) -> tuple[int, int]:
+    """(h, w) from `224` or `192x256`. Raises OptionError: anything else."""
+    match = re.fullmatch(r"(\d{1,5})(?:x(\d{1,5}))?", text.strip(), flags=re.ASCII)
+    if match is None:
+        raise OptionError(f"--image-size {text!r} is not a size.", "write 224, or 192x256 for height and width.")
+    return int(match[1]), int(match[2] or match[1])
+
+
+def _parse_image_sizes(text: str) -> tuple[tuple[int, int], ...]:
+    return tuple(map(parse_image_size, text.split(",")))
+
+
+def _parse_capabilities(text: str) -> tuple[str, ...]:
+    return tuple(map(str.strip, text.split(","))) if text else ()
 
 
 @dataclass(frozen=True)
@@ -28,32 +40,68 @@ class ExportOptions:
     the operator written out in standard ops, for tools that cannot read local functions (no native kernel then).
     """
 
-    target: str = "onnx"
-    precision: str = "fp32"
-    image_size: tuple[int, int] = (224, 224)  # (h, w)
-    opset: int = 20
-    dynamic_batch: bool = False
-    dynamic_size: bool = False
-    bake_preprocessing: bool = False  # the model takes a uint8 NHWC image
-    softmax: bool = False
-    labels: str | os.PathLike[str] | None = None  # a text file, a label a line
-    scan_form: str | None = None  # None: the first that the target has
-    deployment_target: str = "iOS16"  # Core ML: the oldest system that has to run it
-    weights: str = "float"  # Core ML: how the weights are stored; "palette4": as indices into 16 values
-    more_sizes: tuple[tuple[int, int], ...] = ()  # Core ML: a function for each further (h, w), on the same weights
-    author: str = ""  # Core ML: what Xcode shows of the model, as are the next three
-    licence: str = ""
-    version: str = ""
-    description: str = ""
-    compute_capabilities: tuple[str, ...] = ()  # TensorRT: what engines are built for; (): all that the library offers
-    plugin: bool = False  # TensorRT: the scan by our CUDA kernel, not by standard layers
-    verify: bool = True
-    images: str | os.PathLike[str] | None = None  # real images for the verification: a file or a folder
-    key: str | None = None  # which state dict of the checkpoint
-    scan: str | None = (
-        None  # "ss2d": the checkpoint was trained with the full cross-scan, which its tensors do not tell
+    target: str = field(default="onnx", metadata=option(f"{', '.join(TARGETS)}."))
+    precision: str = field(default="fp32", metadata=option("fp32 or fp16."))
+    image_size: tuple[int, int] = field(  # (h, w)
+        default=(224, 224),
+        metadata=option(
+            "224, or 192x256 for height and width; for Core ML several: 224,192x256.",
+            kind=str,
+            default="224",
+            parse=lambda text: _parse_image_sizes(text)[0],
+        ),
     )
-    overwrite: bool = False
+    opset: int = field(default=20, metadata=option("ONNX opset.", minimum=OPSETS[0], maximum=OPSETS[-1]))
+    dynamic_batch: bool = field(default=False, metadata=option("Any number of images."))
+    dynamic_size: bool = field(default=False, metadata=option("Any height and width."))
+    bake_preprocessing: bool = field(
+        default=False, metadata=option("Take a uint8 NHWC image and normalise it in the model.")
+    )
+    softmax: bool = field(default=False, metadata=option("Give probabilities, not logits."))
+    labels: str | os.PathLike[str] | None = field(
+        default=None, metadata=option("A text file with a class name a line.", kind=Path)
+    )
+    scan_form: str | None = field(  # None: the first that the target has
+        default=None, metadata=option("operator; inlined: standard operators only.")
+    )
+    deployment_target: str = field(
+        default="iOS16", metadata=option(f"Core ML: the oldest system, {', '.join(DEPLOYMENT_TARGETS)}.")
+    )
+    weights: str = field(  # "palette4": as indices into 16 values
+        default="float", metadata=option(f"Core ML: how weights are stored, {', '.join(WEIGHTS)}.")
+    )
+    # Core ML: a function for each further (h, w), on the same weights.
+    more_sizes: tuple[tuple[int, int], ...] = field(
+        default=(),
+        metadata=option(
+            "", "of several image sizes", read_from="image_size", parse=lambda text: _parse_image_sizes(text)[1:]
+        ),
+    )
+    # What Xcode shows of the model.
+    author: str = field(default="", metadata=option("Core ML: who made the model."))
+    licence: str = field(default="", metadata=option("Core ML: its licence.", "--license"))
+    version: str = field(default="", metadata=option("Core ML: its version.", "--model-version"))
+    description: str = field(default="", metadata=option("Core ML: what it does."))
+    compute_capabilities: tuple[str, ...] = field(  # (): all that the library offers
+        default=(),
+        metadata=option(
+            "TensorRT: what engines are built for, such as 8.6,8.9; all by default.",
+            "--compute-capability",
+            kind=str,
+            default="",
+            parse=_parse_capabilities,
+        ),
+    )
+    plugin: bool = field(default=False, metadata=option("TensorRT: the scan by our CUDA kernel."))
+    key: str | None = field(default=None, metadata=option("The entry of the checkpoint that holds the weights."))
+    scan: str | None = field(  # its tensors do not tell
+        default=None, metadata=option("es2d; ss2d: trained with the full cross-scan.")
+    )
+    images: str | os.PathLike[str] | None = field(
+        default=None, metadata=option("Verify on this image, or folder of images, as well.", kind=Path)
+    )
+    verify: bool = field(default=True, metadata=option("Do not compare the result with PyTorch."))
+    overwrite: bool = field(default=False, metadata=option("Replace the bundle at --out."))
 
     def __post_init__(self) -> None:
         check_choice("target", self.target, TARGETS)
@@ -65,9 +113,7 @@ class ExportOptions:
         self._check_offered(target)
         check_choice("deployment target", self.deployment_target, DEPLOYMENT_TARGETS)
         check_choice("form of weights", self.weights, WEIGHTS)
-        if self.opset not in OPSETS:
-            offered = f"{OPSETS[0]} to {OPSETS[-1]}"
-            raise OptionError(f"opset {self.opset} is not one of {offered}.", f"choose an opset from {offered}.")
+        check_ranges(self)
         for size in (self.image_size, *self.more_sizes):
             _check_size(size)
         sizes = (self.image_size, *self.more_sizes)
@@ -104,11 +150,11 @@ class ExportOptions:
     def _check_offered(self, target: Target) -> None:
         """No option that the target does not have may be set: it would be dropped in silence."""
         special = {name for row in TARGETS.values() for name in row.offers}
-        for field in fields(self):
-            changed = getattr(self, field.name) != field.default
-            if changed and field.name in special and field.name not in target.offers:
-                having = " and ".join(name for name, row in TARGETS.items() if field.name in row.offers)
-                name = SPELLINGS.get(field.name, "--" + field.name.replace("_", "-"))
+        for one in fields(self):
+            changed = getattr(self, one.name) != one.default
+            if changed and one.name in special and one.name not in target.offers:
+                having = " and ".join(name for name, row in TARGETS.items() if one.name in row.offers)
+                name = spell_option(ExportOptions, one.name)
                 raise OptionError(
                     f"the target {self.target} has no option {name}.",
                     f"leave it out; {having} has it." if " " not in having else f"leave it out; {having} have it.",

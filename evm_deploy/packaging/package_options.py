@@ -1,10 +1,11 @@
 """The options of `package`, and a row for each platform. The module of a platform is imported when it is used."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from evm_deploy.errors import OptionError, check_choice
+from evm_deploy.options import option
 
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9]{0,39}")
 
@@ -30,11 +31,14 @@ PLATFORMS = {
 class PackageOptions:
     """How a package is made. Raises OptionError: an unknown platform, or a name that is not an identifier."""
 
-    platform: str
-    name: str = "EfficientVMamba"  # of the Swift or Kotlin module, the CMake project, the title of the page
-    archive: bool = False  # also write OUT.zip beside the folder; the same input gives the same bytes
-    sign: Path | None = None  # a minisign secret key
-    overwrite: bool = False
+    platform: str = field(
+        metadata=option(f"{'; '.join(f'{name}: {row.help}' for name, row in PLATFORMS.items())}.", "--for")
+    )
+    name: str = field(default="EfficientVMamba", metadata=option("Of the module, the library or the page."))
+    # The same input gives the same bytes.
+    archive: bool = field(default=False, metadata=option("Write OUT.zip beside it as well."))
+    sign: Path | None = field(default=None, metadata=option("A minisign secret key to sign with.", kind=Path))
+    overwrite: bool = field(default=False, metadata=option("Replace the package at --out."))
 
     def __post_init__(self) -> None:
         check_choice("platform", self.platform, PLATFORMS)

@@ -10,9 +10,8 @@ import pytest
 from evm_deploy import cli
 from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, BenchmarkRow
-from evm_deploy.cli.profile import parse_cores
 from evm_deploy.errors import OptionError
-from evm_deploy.profiling.profile_options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions, parse_cores
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
 from evm_deploy.profiling.summaries import summarised
 

@@ -1,14 +1,18 @@
 """Where a bundle can be measured: one row a device, the module of each imported on use."""
 
+from __future__ import annotations
+
 import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.profiling.profile_options import ProfileOptions
-from evm_deploy.profiling.report import ProfileReport
+
+if TYPE_CHECKING:
+    from evm_deploy.profiling.profile_options import ProfileOptions
+    from evm_deploy.profiling.report import ProfileReport
 
 
 class Device(Protocol):
@@ -36,7 +40,7 @@ class Row:
     help: str
 
 
-DEVICES = {
+DEVICES: dict[str, Row] = {
     "local": Row("local", "evm_deploy.profiling.devices.local", "this machine"),
     "ssh": Row("ssh://[user@]host[:port]", "evm_deploy.profiling.devices.ssh", "a board or a server, by OpenSSH"),
     "adb": Row("adb[:serial]", "evm_deploy.profiling.devices.adb", "an Android phone"),
