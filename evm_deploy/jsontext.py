@@ -1,13 +1,18 @@
-"""One way to write JSON: stable text that any parser reads."""
+"""One way to write JSON, stable text that any parser reads, and one to read documents that nobody vouches for."""
 
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 import math
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
+
+from evm_deploy.errors import EvmDeployError
+
+Value = TypeVar("Value")
 
 
 def dumps(value: Any) -> str:
@@ -24,10 +29,46 @@ def utf8_name(name: str | Path) -> str:
     return os.fsencode(name).decode("utf-8", "replace")
 
 
-def first_problem(error: Any) -> tuple[str, str]:
-    """Where in a document pydantic's ValidationError found the first fault ("": all of it), and which."""
-    first = error.errors(include_url=False, include_input=False)[0]
-    return ".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")[:200]
+def read_object(text: bytes, what: str, error: type[EvmDeployError], fix: str) -> dict[str, Any]:
+    """The JSON object that is the document `text`, which is called `what`. Raises `error`: it is none."""
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise error(f"{what} is not a JSON object.", fix)
+    return value
+
+
+def check_version(found: object, known: int, what: str, error: type[EvmDeployError]) -> None:
+    """Raises `error` unless the document `what` has the version that is known here."""
+    if found != known or isinstance(found, bool):
+        raise error(
+            f"{what} has schema version {str(found)[:20]}; this evm-deploy reads {known}.",
+            "use the evm-deploy that wrote it, or a newer one.",
+        )
+
+
+def read_dataclass(
+    kind: type[Value], text: bytes, what: str, error: type[EvmDeployError], fix: str, is_not: str = "valid"
+) -> Value:
+    """The dataclass of this kind that the untrusted document `text` holds. Raises `error`: `what` is not `is_not`."""
+    from pydantic import ValidationError
+
+    try:
+        value: Value = _make_adapter(kind).validate_json(text)  # type: ignore[arg-type]  # a class is hashable
+    except ValidationError as fault:
+        first = fault.errors(include_url=False, include_input=False)[0]
+        where, problem = ".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")[:200]
+        raise error(f"{what} is not {is_not}: {': '.join(filter(None, (where, problem)))}.", fix) from None
+    return value
+
+
+@functools.cache
+def _make_adapter(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
 
 
 def _plain(value: Any) -> Any:

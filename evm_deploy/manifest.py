@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import math
 import re
 from dataclasses import dataclass, field
@@ -11,7 +9,7 @@ from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative
-from evm_deploy.jsontext import dumps, first_problem
+from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
 from evm_deploy.tasks import TASKS, IOSpec, describe_image
 
 SCHEMA_VERSION = 1
@@ -127,28 +125,7 @@ class Manifest:
     @classmethod
     def from_json(cls, text: bytes) -> Manifest:
         """Reads untrusted text. Raises BundleError: not JSON, an unknown schema version, key, type or value."""
-        from pydantic import ValidationError
-
-        fix = "export the model again."
-        try:
-            version = json.loads(text).get("schema_version")
-        except (ValueError, RecursionError, AttributeError):
-            raise BundleError("manifest.json is not a JSON object.", fix) from None
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise BundleError(
-                f"manifest.json has schema version {version!r}; this evm-deploy reads {SCHEMA_VERSION}.",
-                "use the evm-deploy that wrote the bundle, or a newer one.",
-            )
-        try:
-            manifest: Manifest = _adapter().validate_json(text)
-        except ValidationError as error:
-            reason = ": ".join(filter(None, first_problem(error)))
-            raise BundleError(f"manifest.json is not valid: {reason}.", fix) from None
-        return manifest
-
-
-@functools.cache
-def _adapter() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Manifest)
+        what, fix = "manifest.json", "export the model again."
+        found = read_object(text, what, BundleError, fix)
+        check_version(found.get("schema_version"), SCHEMA_VERSION, what, BundleError)
+        return read_dataclass(Manifest, text, what, BundleError, fix)

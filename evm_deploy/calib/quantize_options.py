@@ -46,8 +46,7 @@ class QuantizeOptions:
     )
     by: str = field(default="block", metadata=option("For the search: block or layer."))
     cache: str | os.PathLike[str] | None = field(
-        default=None,
-        metadata=option("A folder for what was measured: a killed run goes on from there.", kind=Path),
+        default=None, metadata=option("A folder for what was measured: a killed run goes on from there.", kind=Path)
     )
     plots: str | os.PathLike[str] | None = field(
         default=None, metadata=option("A folder for pictures of histograms, ranges, the search.", kind=Path)

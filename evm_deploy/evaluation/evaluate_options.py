@@ -11,6 +11,8 @@ from evm_deploy.options import check_ranges, option
 # Dask waits for ever for an address that it cannot read.
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx)://)?(?:\[[^\[\]\s]+\]|[^\[\]:/\s]+):\d{1,5}/?")
 
+SHARE = "it is a share: write 0.9 for 90 %."
+
 
 @dataclass(frozen=True)
 class EvaluateOptions:
@@ -22,11 +24,7 @@ class EvaluateOptions:
     floor: float | None = field(
         default=None,
         metadata=option(
-            "Least top-1 of every bundle, 0 to 1 (0.9 is 90 %).",
-            kind=float,
-            minimum=0,
-            maximum=1,
-            fix="it is a share: write 0.9 for 90 %.",
+            "Least top-1 of every bundle, 0 to 1 (0.9 is 90 %).", kind=float, minimum=0, maximum=1, fix=SHARE
         ),
     )
     max_drop: float | None = field(

@@ -100,7 +100,9 @@ class ExportOptions:
     images: str | os.PathLike[str] | None = field(
         default=None, metadata=option("Verify on this image, or folder of images, as well.", kind=Path)
     )
-    verify: bool = field(default=True, metadata=option("Do not compare the result with PyTorch."))
+    verify: bool = field(  # with the help of --no-verify
+        default=True, metadata=option("Do not compare the result with PyTorch.")
+    )
     overwrite: bool = field(default=False, metadata=option("Replace the bundle at --out."))
 
     def __post_init__(self) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import json
 import re
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,7 +9,7 @@ from typing import Any, ClassVar
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative, find_file, read_file
-from evm_deploy.jsontext import dumps, first_problem
+from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 
 SCHEMA_VERSION = 1
@@ -84,23 +82,9 @@ class Index:
     @classmethod
     def from_json(cls, text: bytes) -> Index:
         """Reads untrusted text. Raises BundleError: not JSON, or an unknown schema version, key, type or value."""
-        from pydantic import ValidationError
-
-        try:
-            version = json.loads(text).get("schema_version")
-        except (ValueError, RecursionError, AttributeError):
-            raise BundleError(f"{INDEX} is not a JSON object.", _FIX) from None
-        if version != SCHEMA_VERSION or isinstance(version, bool):
-            raise BundleError(
-                f"{INDEX} has schema version {str(version)[:20]}; this evm-deploy reads {SCHEMA_VERSION}.",
-                "use the evm-deploy that wrote the package, or a newer one.",
-            )
-        try:
-            index: Index = _make_adapter().validate_json(text)
-        except ValidationError as error:
-            reason = ": ".join(filter(None, first_problem(error)))
-            raise BundleError(f"{INDEX} is not valid: {reason}.", _FIX) from None
-        return index
+        found = read_object(text, INDEX, BundleError, _FIX)
+        check_version(found.get("schema_version"), SCHEMA_VERSION, INDEX, BundleError)
+        return read_dataclass(Index, text, INDEX, BundleError, _FIX)
 
 
 def read_index(folder: Path, shown: Path) -> Index:
@@ -112,10 +96,3 @@ def read_index(folder: Path, shown: Path) -> Index:
 
 def _damaged(cause: str) -> BundleError:
     return BundleError(cause, _FIX)
-
-
-@functools.cache
-def _make_adapter() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(Index)

@@ -6,13 +6,11 @@ Absent is None, never zero. Times are milliseconds, sizes bytes, energies joules
 
 from __future__ import annotations
 
-import functools
-import json
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal
 
 from evm_deploy.errors import InputError
-from evm_deploy.jsontext import dumps, first_problem
+from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
 
 SCHEMA, VERSION = "evm-deploy/profile", 1
 LARGEST = 64 << 20  # bytes of a profile that is read
@@ -290,31 +288,11 @@ class ProfileReport:
     @classmethod
     def from_json(cls, text: bytes, where: str = "the profile") -> ProfileReport:
         """Reads untrusted text. Raises InputError: too large, not JSON, another schema or version, an unknown key."""
-        from pydantic import ValidationError
-
         fix = "name a file that `evm-deploy profile --json` or `--out` wrote."
         if len(text) > LARGEST:
             raise InputError(f"{where} has more than {LARGEST} bytes.", fix)
-        try:
-            value = json.loads(text)
-            schema, version = value.get("schema"), value.get("version")
-        except (ValueError, RecursionError, AttributeError):
-            raise InputError(f"{where} is not a JSON object.", fix) from None
-        if schema != SCHEMA:
-            raise InputError(f"{where} is not a profile (its schema is {str(schema)[:60]!r}).", fix)
-        if version != VERSION or isinstance(version, bool):
-            newer = "use the evm-deploy that wrote it, or a newer one."
-            raise InputError(f"{where} has version {str(version)[:20]}; this evm-deploy reads {VERSION}.", newer)
-        try:
-            report: ProfileReport = _adapter().validate_json(text)
-        except ValidationError as error:
-            reason = ": ".join(filter(None, first_problem(error)))
-            raise InputError(f"{where} is not valid: {reason}.", fix) from None
-        return report
-
-
-@functools.cache
-def _adapter() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(ProfileReport)
+        found = read_object(text, where, InputError, fix)
+        if found.get("schema") != SCHEMA:
+            raise InputError(f"{where} is not a profile (its schema is {str(found.get('schema'))[:60]!r}).", fix)
+        check_version(found.get("version"), VERSION, where, InputError)
+        return read_dataclass(ProfileReport, text, where, InputError, fix)

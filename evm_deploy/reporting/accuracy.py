@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PureWindowsPath
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_file
-from evm_deploy.jsontext import first_problem
+from evm_deploy.jsontext import read_dataclass
 from evm_deploy.profiling.report import Result
 
 if TYPE_CHECKING:
@@ -75,15 +74,9 @@ def read_accuracies(path: Path) -> tuple[Accuracy, ...]:
 
     Raises InputError: the file does not exist, is too large, or is not an evaluation.
     """
-    from pydantic import ValidationError
-
     file = path / "evaluation.json" if path.is_dir() else path
     content = read_file(file, LARGEST, lambda cause: InputError(cause, FIX))
-    try:
-        evaluation = _make_adapter().validate_json(content)
-    except ValidationError as error:
-        at, problem = first_problem(error)
-        raise InputError(f"{file} is not an evaluation: {at or 'the file'}: {problem}.", FIX) from None
+    evaluation = read_dataclass(_Evaluation, content, str(file), InputError, FIX, "an evaluation")
     return tuple(row for row in evaluation.rows if row.top1 is not None)
 
 
@@ -97,10 +90,3 @@ def match_accuracy(known: Sequence[Accuracy], result: Result) -> AccuracyShare |
     if len({one.bundle for one in same}) == 1:
         return same[0].top1
     return AccuracyShare(*3 * (result.accuracy,)) if result.accuracy is not None else None
-
-
-@functools.cache
-def _make_adapter() -> Any:
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(_Evaluation)

@@ -7,6 +7,7 @@ from typing import Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import DeviceError, InputError, OptionError
 from evm_deploy.files import sha256_file
+from evm_deploy.options import spell_option
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
@@ -47,5 +48,5 @@ def refuse(options: ProfileOptions, device: str, names: Sequence[str]) -> None:
     plain = {field.name: field.default for field in fields(ProfileOptions)}
     for name in names:
         if getattr(options, name) != plain[name]:
-            flag = "--" + name.replace("_", "-")
+            flag = spell_option(ProfileOptions, name)
             raise OptionError(f"{flag} does not go with --device {device}.", f"leave {flag} out.")

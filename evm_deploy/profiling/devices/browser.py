@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.jsontext import dumps
 from evm_deploy.profiling import report, requests
+from evm_deploy.profiling.devices.answers import refuse
 from evm_deploy.profiling.devices.posted import Expected, accepted
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
@@ -24,15 +25,8 @@ if TYPE_CHECKING:
 
 INSTALL = 'pip install "evm-deploy[browser]"'
 PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU where the browser has it; webgpu: that alone
-NOT_HERE: dict[str, Callable[[ProfileOptions], bool]] = {  # options that a page cannot follow
-    "--affinity": lambda options: bool(options.affinity),
-    "--every-way": lambda options: options.every_way,  # it always takes every way that the browser has
-    "--no-library": lambda options: not options.library,  # no page has our operators
-    "--operators": lambda options: options.operators,
-    "--checkpoint": lambda options: options.checkpoint is not None,
-    "--runner": lambda options: options.runner is not None,
-    "--app": lambda options: options.app is not None,
-}
+# Options that a page cannot follow: it always takes every way that the browser has, and none has our operators.
+NOT_HERE = ("affinity", "every_way", "library", "operators", "checkpoint", "runner", "app")
 ELSEWHERE = "192.0.2.1"  # an address of nobody (RFC 5737); asking the way to it sends nothing
 
 Say = Callable[[str], None]
@@ -119,8 +113,6 @@ def _qr(url: str) -> str:
 
 
 def _check(options: ProfileOptions) -> None:
-    for name, given in NOT_HERE.items():
-        if given(options):
-            raise OptionError(f"{name} cannot be followed in a browser.", "leave it out.")
+    refuse(options, "browser", NOT_HERE)
     if options.provider not in PROVIDERS:
         raise OptionError(f"a browser has no provider {options.provider!r}.", f"choose {' or '.join(PROVIDERS)}.")

@@ -12,6 +12,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evm_deploy.errors import DeviceError, OptionError
+from evm_deploy.profiling.devices.answers import refuse
 from evm_deploy.profiling.devices.by_operator import filled
 from evm_deploy.profiling.devices.contenders import contenders
 from evm_deploy.profiling.profile_options import ProfileOptions
@@ -88,9 +89,7 @@ def _end(agent: subprocess.Popen[bytes]) -> None:
 
 def _check(options: ProfileOptions) -> None:
     """Raises OptionError for what another device takes, and for cores that are not there."""
-    for name in ("lan", "runner", "app"):
-        if getattr(options, name):
-            raise OptionError(f"--{name} has no meaning for --device local.", "leave it out, or name the device.")
+    refuse(options, "local", ("lan", "runner", "app"))
     cores = os.cpu_count() or 1
     if options.threads > CROWD * cores:
         what = f"{options.threads} threads on {cores} cores would do nothing but wait for each other."

@@ -1,11 +1,11 @@
 """The files of an `.mlpackage`: what its manifest names, and nothing outside its folder."""
 
-import json
 from pathlib import Path
 from typing import Any
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative, find_file, read_file
+from evm_deploy.jsontext import read_object
 from evm_deploy.runtimes.mil.problems import damaged, shown
 
 MANIFEST, DATA = "Manifest.json", "Data"
@@ -46,10 +46,5 @@ def _damaged(cause: str) -> BundleError:
 
 
 def _manifest(path: Path) -> dict[str, Any]:
-    try:
-        manifest = json.loads(read_file(path, MANIFEST_BYTES, _damaged))
-    except (ValueError, RecursionError):
-        manifest = None
-    if not isinstance(manifest, dict):
-        raise damaged(f"{path} is not a JSON object")
-    return manifest
+    content = read_file(path, MANIFEST_BYTES, _damaged)
+    return read_object(content, str(path), BundleError, "export the model again.")

@@ -420,7 +420,7 @@ INTERRUPTED = """
 import sys
 from pathlib import Path
 from evm_deploy.profiling.devices import browser
-from evm_deploy.profiling.options import ProfileOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 browser.runtime.files = lambda say: {}
 try:
     browser.measure("", [Path(sys.argv[1])], ProfileOptions(), lambda text: print(text, flush=True))
