@@ -17,7 +17,7 @@ from evm_deploy.errors import BundleError
 from evm_deploy.files import find_file, read_file, read_text, sha256_file
 from evm_deploy.folders import Kind, files_below, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
-from evm_deploy.tasks import IOSpec
+from evm_deploy.tasks import IOSpec, find_task
 
 __all__ = [
     "Bundle",
@@ -87,15 +87,16 @@ class Bundle:
             return None
         path = find_file(self.path, self.manifest.labels, _damaged)
         labels = tuple(read_text(path, LABELS_BYTES, _damaged).splitlines())
-        classes = self.manifest.outputs[0].shape[-1]
-        if self.manifest.task == "classification" and isinstance(classes, int) and len(labels) != classes:
+        classes = find_task(self.manifest.task).classes(self.manifest.outputs)
+        if classes is not None and len(labels) != classes:
             raise BundleError(f"{self.path} has {len(labels)} labels for {classes} classes.", "export it again.")
         return labels
 
     def sample(self) -> Sample:
         """The golden pair. Raises BundleError where it is no plain array, or not as the manifest declares it."""
-        outputs = self.manifest.outputs
-        expected = map(self._array, _output_names(len(outputs)), outputs)
+        outputs, empty = self.manifest.outputs, find_task(self.manifest.task).empty_outputs
+        names = _output_names(len(outputs))
+        expected = (self._array(name, spec, empty=empty) for name, spec in zip(names, outputs, strict=True))
         return Sample(self._array("sample/input.npy", self.manifest.inputs[0]), tuple(expected))
 
     def _check_names(self) -> None:
@@ -110,13 +111,13 @@ class Bundle:
             if name not in manifest.files:
                 raise BundleError(f"{self.path} does not list {name} among its files.", "export the model again.")
 
-    def _array(self, name: str, spec: IOSpec) -> npt.NDArray[np.generic]:
+    def _array(self, name: str, spec: IOSpec, *, empty: bool = False) -> npt.NDArray[np.generic]:
         path = find_file(self.path, name, _damaged, limit=SAMPLE_BYTES)
         try:  # a mapping allocates nothing on the word of a header that promises more than the file has
             array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, OSError) as error:
             raise BundleError(f"{path} is not a plain NumPy array ({error}).", "export the model again.") from error
-        if not spec.fits(array.shape, str(array.dtype)):
+        if not spec.fits(array.shape, str(array.dtype), empty=empty):
             what = f"{array.dtype} {array.shape}"
             raise BundleError(f"{path} is {what}, but {spec.name} is {spec.dtype} {spec.shape}.", "export it again.")
         return array

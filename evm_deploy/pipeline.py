@@ -114,7 +114,6 @@ def quantize(
     """
     from evm_deploy.calib import quantizer_of
     from evm_deploy.calib.plots import prepare
-    from evm_deploy.data.classes import check_labels
     from evm_deploy.data.samples import left_out, read_samples
     from evm_deploy.exporters.record import tools
     from evm_deploy.runtimes import runtime_of
@@ -132,9 +131,10 @@ def quantize(
         samples = read_samples(
             data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
         )
-        classes = manifest.outputs[0].shape[-1]
-        if options.search and manifest.task == "classification" and isinstance(classes, int):
-            check_labels(samples.labels, samples.classes, classes, labels)
+        task = find_task(manifest.task)
+        classes = task.classes(manifest.outputs)
+        if options.search and not isinstance(task.metric, str) and classes is not None:
+            task.metric.check_labels(samples.labels, samples.classes, classes, labels)
         if options.plots is not None:
             prepare(Path(options.plots))
         quantizer = quantizer_of(manifest.target)

@@ -27,6 +27,7 @@ from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare, collect_accuracies, match_accuracy
 from evm_deploy.runtimes import PYTORCH, runtime_of
+from evm_deploy.tasks import find_task
 
 Say = Callable[[str], None]
 
@@ -148,8 +149,9 @@ def _evaluated(
 
     if options.data is None or not timed:
         return (), []
-    if timed[0].manifest.task != "classification":
-        return (), ["a backbone gives feature maps, not classes: its accuracy is not measured"]
+    task = find_task(timed[0].manifest.task)
+    if isinstance(task.metric, str):
+        return (), [f"{task.title} {task.metric}: its accuracy is not measured"]
     say("evaluating")
     chosen = EvaluateOptions(checkpoint=checkpoint, count=options.count, latency_runs=0)
     report = pipeline.evaluate([bundle.path for bundle in timed], str(options.data), chosen, progress=say)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 from evm_deploy.errors import InputError
 
@@ -79,18 +79,3 @@ def _check_index(index: int, labels: Sequence[str] | None) -> int:
 
 def _plain(text: str) -> str:
     return " ".join(text.replace("_", " ").casefold().split())
-
-
-def check_labels(
-    labels: Iterable[int | None], found: Sequence[str] | None, classes: int, names: Sequence[str] | None
-) -> None:
-    """Raises InputError for data whose classes are not those of models of so many `classes`: a label that they do not
-    have, or, where the models have no `names` and the order of the data's own (`found`) counts, not as many.
-    """
-    if names is None and found is not None and len(found) != classes:
-        what = f"the data names {len(found)} classes; the model has {classes}, and no labels to match them."
-        raise InputError(what, "export it with --labels, or name the classes of the data by their index.")
-    highest = max((label for label in labels if label is not None), default=0)
-    if highest >= classes:
-        what = f"the data has class {highest}, the bundles have classes 0 to {classes - 1}."
-        raise InputError(what, "evaluate on data of the bundles' own classes.")

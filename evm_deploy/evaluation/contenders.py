@@ -13,7 +13,9 @@ from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.runtimes import PYTORCH, Runner, runtime_of
-from evm_deploy.tasks import IOSpec, infer_task
+from evm_deploy.tasks import Metric, find_task, infer_task
+
+EVALUATE_CLASSIFIERS = "evaluate classifiers."
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Contender:
     precision: str
     size: int  # bytes of the model
     preprocessing: Preprocessing
+    metric: Metric
     classes: int
     checkpoint: str  # sha256 of the checkpoint that it was made from
     library: bool = True
@@ -112,8 +115,12 @@ def field(paths: Sequence[Path], options: EvaluateOptions) -> Field:
 
 def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) -> list[Contender]:
     manifest = bundle.manifest
-    if manifest.task != "classification":
-        raise BundleError(f"{path} is a backbone: it gives feature maps, not classes.", "evaluate classifiers.")
+    task = find_task(manifest.task)
+    if isinstance(task.metric, str):
+        raise BundleError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_CLASSIFIERS)
+    classes = task.classes(manifest.outputs)
+    if classes is None:
+        raise BundleError(f"{path} does not say how many classes it has.", "export it again.")
     one = Contender(
         name=str(path),
         path=path.resolve(),
@@ -121,7 +128,8 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
         precision=manifest.precision,
         size=bundle.size,
         preprocessing=manifest.preprocessing,
-        classes=_classes(path, manifest.outputs[0]),
+        metric=task.metric,
+        classes=classes,
         checkpoint=manifest.checkpoint.sha256,
         library=options.library,
         exact=manifest.precision == "fp32" and (manifest.build or {}).get("weights", "float") == "float",
@@ -146,8 +154,8 @@ def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[
     network = open_checkpoint(path, key=source[0], scan=source[1])
     shapes = network.output_shapes(manifest.preprocessing.image_size)
     task = infer_task(shapes)
-    if isinstance(task.count_classes, str):
-        raise InputError(f"{path} is a backbone: it gives feature maps, not classes.", "evaluate classifiers.")
+    if isinstance(task.metric, str):
+        raise InputError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_CLASSIFIERS)
     return Contender(
         name=PYTORCH,
         path=path.resolve(),
@@ -155,7 +163,8 @@ def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[
         precision="fp32",
         size=path.stat().st_size,
         preprocessing=manifest.preprocessing,
-        classes=task.count_classes(task.describe_outputs(shapes)) or 0,
+        metric=task.metric,
+        classes=task.classes(task.describe_outputs(shapes)) or 0,
         checkpoint=network.record.sha256,
         source=source,
         exact=True,
@@ -183,10 +192,3 @@ def _labels(bundles: Sequence[tuple[Path, Bundle]]) -> tuple[str, ...] | None:
             what = f"{known[0][0]} and {path} have different labels."
             raise InputError(what, "evaluate bundles of the same classes together.")
     return known[0][1] if known else None
-
-
-def _classes(path: Path, spec: IOSpec) -> int:
-    classes = spec.shape[-1]
-    if not isinstance(classes, int):
-        raise BundleError(f"{path} does not say how many classes it has.", "export it again.")
-    return classes

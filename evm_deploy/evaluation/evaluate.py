@@ -4,7 +4,6 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from evm_deploy.data.classes import check_labels
 from evm_deploy.data.samples import Data, read_samples
 from evm_deploy.evaluation import cluster, contenders, latency, report, report_folder, running
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -27,7 +26,7 @@ def evaluate(
         data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
     )
     samples = {kind: first if kind == first.preprocessing else first.prepared(kind) for kind in kinds}
-    check_labels(first.labels, first.classes, field.classes, field.labels)
+    field.contenders[0].metric.check_labels(first.labels, first.classes, field.classes, field.labels)
     if options.distributed:
         answers = cluster.run(field.contenders, samples, options, say)
     else:

@@ -63,12 +63,6 @@ def mcnemar(won: int, lost: int) -> float:
     return min(1.0, 2 * math.fsum(math.exp(term - n * math.log(2)) for term in terms))
 
 
-def best(scores: npt.NDArray[np.floating], count: int) -> Ints:
-    """The `count` best classes of each row, best first; of equal scores the lower class. scores: (n, classes)."""
-    found: Ints = np.argsort(-scores, axis=-1, kind="stable")[:, :count].astype(np.int64)
-    return found
-
-
 def confusion(labels: Ints, found: Ints, classes: int) -> Ints:
     """Images by their class (row) and by what they were taken for (column): (classes, classes)."""
     matrix = np.zeros((classes, classes), np.int64)

@@ -7,14 +7,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 
 from evm_deploy.data.samples import Sample, Samples
 from evm_deploy.errors import BundleError, InputError
 from evm_deploy.evaluation.contenders import Contender
-from evm_deploy.evaluation.metrics import Ints, best
+from evm_deploy.evaluation.metrics import Ints
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.runtimes import Runner
+from evm_deploy.tasks import NotAnAnswer
 
 TOP = 5
 UNKNOWN = -1  # the label of an image whose class is not known
@@ -55,10 +55,10 @@ def answer(
             label = given[contenders[0].preprocessing].label
             labels.append(UNKNOWN if label is None else label)
             pairs = zip(contenders, runners, strict=True)
-            top.append(np.concatenate([_top(one, runner, given[one.preprocessing]) for one, runner in pairs]))
+            top.append(np.stack([find_best(one, runner, given[one.preprocessing]) for one, runner in pairs]))
         names = tuple(runner.name for runner in runners)
         untimed = tuple(dict.fromkeys(runner.untimed for runner in runners if runner.untimed is not None))
-    answers = np.array(top, np.int64).reshape(len(top), len(contenders), _k(contenders))
+    answers = np.array(top, np.int64).reshape(len(top), len(contenders), min(TOP, contenders[0].classes))
     return Answers(np.array(labels, np.int64), answers, names, untimed)
 
 
@@ -75,20 +75,10 @@ def merge(shards: Sequence[Answers]) -> Answers:
     return Answers(labels, top, shards[0].runtimes, shards[0].untimed)
 
 
-def scores(contender: Contender, runner: Runner, sample: Sample) -> npt.NDArray[np.floating]:
-    """(1, classes), what the contender gives for an image. Raises BundleError where it is not that, or not finite."""
-    found = runner.run(sample.input)[0]
-    if found.shape != (1, contender.classes) or not np.isfinite(found).all():
-        raise BundleError(
-            f"{contender.name} on {runner.name} gives no scores for {sample.name}.",
-            "verify the bundle, or make it again.",
-        )
-    return found
-
-
-def _top(contender: Contender, runner: Runner, sample: Sample) -> Ints:
-    return best(scores(contender, runner, sample), _k([contender]))
-
-
-def _k(contenders: Sequence[Contender]) -> int:
-    return min(TOP, contenders[0].classes)
+def find_best(contender: Contender, runner: Runner, sample: Sample) -> Ints:
+    """(k,), the best classes of an image by the contender. Raises BundleError for outputs that are no answer."""
+    try:
+        return contender.metric.find_best(runner.run(sample.input), contender.classes, TOP)
+    except NotAnAnswer as answer:
+        what = f"{contender.name} on {runner.name} {answer} for {sample.name}."
+        raise BundleError(what, "verify the bundle, or make it again.") from None

@@ -74,7 +74,7 @@ def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[I
         options.image_size, dynamic_batch=options.dynamic_batch, dynamic_size=options.dynamic_size
     )
     task = infer_task(shapes)
-    if options.softmax and task.no_softmax:
-        raise OptionError(f"{task.no_softmax}.", "leave --softmax out.")
+    if options.softmax and isinstance(task.probabilities, str):
+        raise OptionError(f"{task.title} {task.probabilities}.", "leave --softmax out.")
     outputs = task.describe_outputs(shapes, network.output_names or (), softmax=options.gives_probabilities)
     return task, (image,), outputs

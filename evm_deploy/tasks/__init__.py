@@ -8,13 +8,16 @@ from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.tasks.classification import CLASSIFICATION
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape, describe_image
-from evm_deploy.tasks.task import Task
+from evm_deploy.tasks.task import Metric, NotAnAnswer, SearchScore, Task
 
 __all__ = [
     "CLASSIFICATION",
     "FEATURES",
     "TASKS",
     "IOSpec",
+    "Metric",
+    "NotAnAnswer",
+    "SearchScore",
     "Shape",
     "Task",
     "describe_image",

@@ -4,16 +4,56 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from evm_deploy.tasks.io_spec import IOSpec, Shape
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+    from torch import Tensor
+
+    from evm_deploy.tasks.agreement import Comparison
+
+    Array = npt.NDArray[Any]
+    Ints = npt.NDArray[np.int64]
+
+Shown = tuple[tuple[str, float], ...]  # what is found in an image, and how likely it is, best first
+
+
+class NotAnAnswer(ValueError):
+    """The outputs cannot be right. The message goes on from the name of the model: "gives no scores"."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How right a model is, on images of which the answer is known."""
+
+    name: str  # as reports call it
+    # The labels of the samples (None where one has none), the names of the data's classes, the model's number of
+    # classes and their names. Raises InputError where these labels are not of these classes.
+    check_labels: Callable[[Sequence[int | None], Sequence[str] | None, int, Sequence[str] | None], None]
+    # The outputs for one image, the number of classes, and how many (k) of the best to give: (k,), best first.
+    # Raises NotAnAnswer.
+    find_best: Callable[[Sequence[Array], int, int], Ints]
+
+
+@dataclass(frozen=True)
+class SearchScore:
+    """What a mix of integers and floats loses, on images with or without labels."""
+
+    name: str  # with labels; as in "points of top-1"
+    keep: Callable[[Sequence[Array]], Array]  # of the outputs for one image, what the two below compare
+    # Of the float model and another, for n images (n, ...), and the labels (n,), where all are known: points lost.
+    measure_drop: Callable[[Array, Array, Ints | None], float]
+    measure_divergence: Callable[[Array, Array], float]  # the same without labels: what tells close mixes apart
 
 
 class DescribeOutputs(Protocol):
     """Gives the outputs of a model, as its manifest has them, from their shapes in order.
 
-    `names` are those of the outputs, where others are wanted than the task's own. `softmax`: logits are turned into
-    probabilities; asked only of a task that has some.
+    `names` are those of the outputs, where others are wanted than the task's own. With `softmax`, logits are made
+    probabilities; a task without `probabilities` pays no attention to it.
     """
 
     def __call__(
@@ -21,23 +61,59 @@ class DescribeOutputs(Protocol):
     ) -> tuple[IOSpec, ...]: ...
 
 
+class Compare(Protocol):
+    """Compares the outputs for one input with those that are expected, each as the manifest's `outputs` are ordered.
+
+    Raises ShapeDiffers.
+    """
+
+    def __call__(
+        self, found: Sequence[Array], expected: Sequence[Array], outputs: Sequence[IOSpec], tolerance: float
+    ) -> list[Comparison]: ...
+
+
+class Show(Protocol):
+    """Gives what a person is told of the first image of a batch: the best `count` by `labels`, the classes' names.
+
+    Raises NotAnAnswer.
+    """
+
+    def __call__(
+        self, found: Sequence[Array], outputs: Sequence[IOSpec], labels: Sequence[str] | None, count: int
+    ) -> Shown: ...
+
+
+PostProcess = Callable[["tuple[Tensor, ...]"], "tuple[Tensor, ...]"]
+
+
 @dataclass(frozen=True)
 class Task:
     """A row of the table of tasks.
 
-    Where a task lacks something, its place holds the sentence, without a full stop, that an error says of it.
+    Where a task lacks something, the row says why instead, as a sentence goes on after `title`: "has no classes".
     """
 
     name: str  # in manifests and options
-    title: str  # what a model of it is, as in "a classifier"
-    are_outputs: Callable[[Sequence[IOSpec]], bool]  # whether these can be the outputs of a model of the task
+    title: str  # what a model of it is: "a classifier"
+    are_outputs: Callable[[Sequence[IOSpec]], bool]  # whether a model of the task can have these
     recognises: Callable[[Sequence[Shape]], bool]  # whether float outputs of these shapes are most likely its
     describe_outputs: DescribeOutputs
+    empty_outputs: bool  # an output without values is an answer
+    probabilities: IOSpec | str  # the output that softmax makes
     count_classes: Callable[[Sequence[IOSpec]], int | None] | str  # None: the outputs do not tell
-    no_softmax: str | None  # why probabilities cannot be made of its outputs; None: they can
+    post_process: Callable[[Sequence[IOSpec]], PostProcess | None]  # what makes these of the network's own outputs
+    given_by_label: Callable[[IOSpec], bool]  # Core ML may give this output as a dictionary of labels
+    compare: Compare
+    show: Show | str
+    metric: Metric | str
+    search_score: SearchScore | str
 
     def check_outputs(self, outputs: Sequence[IOSpec]) -> None:
-        """Raises ValueError unless these can be the outputs of a model of this task."""
+        """Raises ValueError unless a model of this task can have these outputs."""
         if not self.are_outputs(outputs):
             meanings = ", ".join(spec.meaning for spec in outputs)
             raise ValueError(f"outputs ({meanings}) are not those of {self.name}")
+
+    def classes(self, outputs: Sequence[IOSpec]) -> int | None:
+        """How many classes a model with these outputs has; None where it has none or does not say."""
+        return None if isinstance(self.count_classes, str) else self.count_classes(outputs)

@@ -13,6 +13,7 @@ from evm_deploy.runtimes import runtime_of
 from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.targets import target_of
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import allowed
 from evm_deploy.verification.blocks import first_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
@@ -48,19 +49,12 @@ def verify_against_float(
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
-    tolerance = allowed(manifest)
+    task, tolerance = find_task(manifest.task), allowed(manifest)
     ways = runtime_of(bundle).ways(bundle)
     rows: list[ParityRow] = []
     for open_runner in ways.open:
         with open_runner() as runner:
-            rows += compare_runners(
-                [runner],
-                images,
-                expected,
-                [spec.name for spec in manifest.outputs],
-                tolerance,
-                meaning=manifest.outputs[0].meaning,
-            )
+            rows += compare_runners([runner], images, expected, manifest.outputs, tolerance, task=task)
     written = (manifest.build or {}).get("notes")
     said = [note for note in written if isinstance(note, str)] if isinstance(written, list) else []
     return ParityReport(source, tolerance, tuple(rows), notes=(*ways.notes, *said))

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from evm_deploy.graph.blocks import output_of
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
-from evm_deploy.verification.metrics import compare
+from evm_deploy.tasks.agreement import compare
 
 
 def first_divergent_block(

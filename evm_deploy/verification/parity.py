@@ -5,19 +5,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
 from evm_deploy.runtimes import Runner
-from evm_deploy.verification.metrics import compare
+from evm_deploy.tasks import IOSpec, Task
+from evm_deploy.tasks.agreement import ShapeDiffers
 
 Array = npt.NDArray[Any]
 
 
 @dataclass(frozen=True)
 class ParityRow:
-    """One output of one runtime for one input; the figures are those of `metrics.Agreement`."""
+    """One output of one runtime for one input; the figures are those of `tasks.agreement.Agreement`."""
 
     runtime: str
     input: str
@@ -61,32 +61,29 @@ def compare_runners(
     runners: Sequence[Runner],
     images: Mapping[str, Array],
     expected: Mapping[str, Sequence[Array]],
-    outputs: Sequence[str],
+    outputs: Sequence[IOSpec],
     tolerance: float,
     *,
-    meaning: str,
+    task: Task,
 ) -> tuple[ParityRow, ...]:
-    """Runs every image on every runner. Of class scores the first class must agree too, unless the reference itself
-    has two classes within the tolerance of each other. Probabilities are compared as the logits they came from, up to
-    a constant: a thousand of them are all so small that any tolerance would pass.
+    """Runs every image on every runner, and compares the outputs as the task does.
 
     Raises BundleError for an output of another shape.
     """
-    scores = meaning != "features"
     rows = []
     for runner in runners:
         for name, image in images.items():
-            for output, found, wanted in zip(outputs, runner.run(image), expected[name], strict=True):
-                if found.shape != wanted.shape:
-                    raise BundleError(
-                        f"{output} on {runner.name} has shape {found.shape} for {name}, not {wanted.shape}.",
-                        "export the model again.",
-                    )
-                if meaning == "probabilities":
-                    found, wanted = _centred_logits(found), _centred_logits(wanted)
-                agreement = compare(found, wanted, scores=scores)
-                passed = agreement.relative <= tolerance and (agreement.top1 in (None, 1.0) or _tie(wanted, tolerance))
-                rows.append(ParityRow(runner.name, name, output, **dataclasses.asdict(agreement), passed=passed))
+            try:
+                found = task.compare(runner.run(image), expected[name], outputs, tolerance)
+            except ShapeDiffers as other:
+                raise BundleError(
+                    f"{other.output} on {runner.name} has shape {other.found} for {name}, not {other.expected}.",
+                    "export the model again.",
+                ) from None
+            rows += [
+                ParityRow(runner.name, name, one.output, **dataclasses.asdict(one.agreement), passed=one.passed)
+                for one in found
+            ]
     return tuple(rows)
 
 
@@ -103,17 +100,3 @@ def _worst(rows: Sequence[ParityRow]) -> ParityRow:
         top1=sum(top1) / len(top1) if top1 else None,
         passed=all(row.passed for row in rows),
     )
-
-
-def _centred_logits(probabilities: Array) -> Array:
-    logs = np.log(np.maximum(probabilities, np.finfo(np.float32).tiny))  # what float32 cannot hold is 0
-    centred: Array = logs - logs.mean(-1, keepdims=True)
-    return centred
-
-
-def _tie(scores: Array, tolerance: float) -> bool:
-    """True when some row's two best scores are closer than twice the tolerance."""
-    best = np.sort(scores, -1)[..., -2:]
-    if best.shape[-1] < 2:
-        return False
-    return bool((best[..., 1] - best[..., 0] <= 2 * tolerance * max(1.0, float(np.abs(scores).max()))).any())

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.evaluation.metrics import best, change, confusion, mcnemar, per_class, share
+from evm_deploy.evaluation.metrics import change, confusion, mcnemar, per_class, share
+from evm_deploy.tasks.scores import find_best
 
 PAIRS = st.lists(st.tuples(st.booleans(), st.booleans()), min_size=1, max_size=60)
 
@@ -85,7 +86,7 @@ def test_mcnemar_of_many_does_not_overflow() -> None:
 
 def test_best_classes_with_ties_to_the_lower() -> None:
     scores = np.array([[1, 3, 3, 0], [9, -1, 5, 7]], np.float32)
-    assert best(scores, 3).tolist() == [[1, 2, 0], [0, 3, 2]]
+    assert find_best(scores, 3).tolist() == [[1, 2, 0], [0, 3, 2]]
 
 
 def test_confusion_and_classes() -> None:

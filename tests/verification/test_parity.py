@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 
+from evm_deploy.tasks import CLASSIFICATION
+from evm_deploy.tasks.agreement import compare
 from evm_deploy.tolerances import PARITY
-from evm_deploy.verification.metrics import compare
 from evm_deploy.verification.parity import ParityReport, compare_runners
 
 
@@ -23,9 +24,10 @@ class Fixed:
         pass
 
 
-def gate(found: np.ndarray, expected: np.ndarray, meaning: str = "logits", tolerance: float = 1e-4) -> bool:
+def gate(found: np.ndarray, expected: np.ndarray, softmax: bool = False, tolerance: float = 1e-4) -> bool:
     image = {"x": np.zeros(1, np.float32)}
-    rows = compare_runners([Fixed(found)], image, {"x": [expected]}, ["y"], tolerance, meaning=meaning)
+    outputs = CLASSIFICATION.describe_outputs([expected.shape], softmax=softmax)
+    rows = compare_runners([Fixed(found)], image, {"x": [expected]}, outputs, tolerance, task=CLASSIFICATION)
     return ParityReport("test", tolerance, rows).passed
 
 
@@ -83,11 +85,11 @@ def test_probabilities_are_held_to_the_scale_of_logits() -> None:
         e = np.exp(x)
         return (e / e.sum()).astype(np.float32)
 
-    assert gate(softmax(logits + 3), softmax(logits), "probabilities")
+    assert gate(softmax(logits + 3), softmax(logits), softmax=True)
     off = logits.copy()
     off[0, 7] += 0.01
     assert np.abs(softmax(off) - softmax(logits)).max() < 1e-4
-    assert not gate(softmax(off), softmax(logits), "probabilities")
+    assert not gate(softmax(off), softmax(logits), softmax=True)
 
 
 def test_nothing_compared_is_not_a_pass() -> None:
@@ -102,6 +104,7 @@ def test_every_tolerance_sees_a_broken_scan() -> None:
 def test_the_summary_shows_the_worst_of_each_output() -> None:
     images = {name: np.zeros(1, np.float32) for name in "abc"}
     expected = {"a": [array(1, 2)], "b": [array(1, 3)], "c": [array(1, 2)]}
-    rows = compare_runners([Fixed(array(1, 2))], images, expected, ["y"], 1e-4, meaning="logits")
+    outputs = CLASSIFICATION.describe_outputs([(1, 2)])
+    rows = compare_runners([Fixed(array(1, 2))], images, expected, outputs, 1e-4, task=CLASSIFICATION)
     (found,) = ParityReport("test", 1e-4, rows).summary()
     assert (found.input, found.max_abs, found.top1, found.passed) == ("3 inputs", 1.0, 1.0, False)

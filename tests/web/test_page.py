@@ -15,7 +15,7 @@ from PIL import Image
 
 from evm_deploy.images import load_image, preprocess
 from evm_deploy.manifest import Preprocessing
-from evm_deploy.verification.metrics import compare
+from evm_deploy.tasks.agreement import compare
 
 Modules = Callable[..., Any]
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "images"

@@ -18,6 +18,7 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
+from evm_deploy.tasks import SearchScore, find_task
 from evm_deploy.verification.integer_report import integer_report
 
 Progress = Callable[[str], None]
@@ -27,12 +28,14 @@ def quantize(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
     """Writes the quantised graph at `path`. Returns, under "calibration", what `quantized_graph` has to say."""
-    if options.search and bundle.manifest.task != "classification":
-        raise OptionError("a backbone has no classes to search by.", "leave --search out.")
+    task = find_task(bundle.manifest.task)
+    score = task.search_score
+    if options.search and isinstance(score, str):
+        raise OptionError(f"{task.title} {score}.", "leave --search out.")
     measured = measure(bundle, samples, options, ONNXRUNTIME, progress)
     chosen, found = measured.chosen, dict[str, Any]()
-    if options.search:
-        chosen, found = _searched(measured, samples, options, progress)
+    if options.search and not isinstance(score, str):
+        chosen, found = _searched(measured, samples, options, score, progress)
     progress("writing integers")
     proto, facts = written(measured, chosen, ONNXRUNTIME)
     path.write_bytes(proto.SerializeToString())
@@ -75,7 +78,7 @@ def quantized_graph(
 
 
 def _searched(
-    measured: Measured, samples: Samples, options: QuantizeOptions, progress: Progress
+    measured: Measured, samples: Samples, options: QuantizeOptions, score: SearchScore, progress: Progress
 ) -> tuple[list[str], dict[str, Any]]:
     """The layers of the best mix, and the record of the search."""
     parts = parts_of((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
@@ -84,6 +87,7 @@ def _searched(
         lambda names: written(measured, names, ONNXRUNTIME)[0].SerializeToString(),
         samples,
         options.max_drop,
+        score=score,
         cache=None if options.cache is None else Path(options.cache) / "search.json",
         progress=progress,
     )

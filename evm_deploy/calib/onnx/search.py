@@ -17,9 +17,10 @@ from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.files import read_file, write_file
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
+from evm_deploy.tasks import SearchScore
 
 CACHE_BYTES = 1 << 26  # that are read
-Scores = npt.NDArray[np.float32]  # (images, classes)
+Kept = npt.NDArray[Any]  # (images, ...), what the task's score compares
 Write = Callable[[Sequence[str]], bytes]  # the names of layers -> the graph with these on integers
 
 
@@ -28,8 +29,8 @@ class Mix:
     """A network with these parts on integers, as measured."""
 
     parts: tuple[str, ...]
-    drop: float  # points of top-1 lost against the float model; without labels, points of disagreement with it
-    divergence: float  # mean relative entropy of its classes against the float model's, in nats
+    drop: float  # points of the score lost against the float model; without labels, points of disagreement with it
+    divergence: float  # from the float model, without regard to labels; of classes the mean relative entropy, in nats
     ratio: float  # its latency over that of the float model
 
 
@@ -43,6 +44,7 @@ class Search:
     max_drop: float
     images: int
     labelled: bool
+    score: str  # which one has the points
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -50,7 +52,7 @@ class Search:
 
     def notes(self) -> list[str]:
         """What a person should read of it."""
-        what = "of top-1" if self.labelled else "of agreement with the float model"
+        what = f"of {self.score}" if self.labelled else "of agreement with the float model"
         best = self.best
         lines = [
             f"search: {len(best.parts)} of {len(self.alone)} parts on integers, {best.drop:.2f} points {what} lost on "
@@ -75,16 +77,17 @@ def search(
     samples: Samples,
     max_drop: float,
     *,
+    score: SearchScore,
     cache: Path | None,
     progress: Callable[[str], None],
 ) -> Search:
     """Measures every part alone, then takes parts back from the network with all of them, the one that loses most for
-    what it wins first, until no more than `max_drop` points are lost; and of all that
-    was measured takes the fastest.
+    what it wins first, until no more than `max_drop` points of the `score` are lost; and of all that was measured takes
+    the fastest.
 
     What was measured is kept in `cache`, a file, so that a killed search goes on. Raises InputError: no images.
     """
-    gauge = _Gauge(parts, write, samples, cache)
+    gauge = _Gauge(parts, write, samples, score, cache)
     alone = []
     for i, part in enumerate(parts):
         progress(f"measuring {part} alone ({i + 1} of {len(parts)})")
@@ -107,7 +110,8 @@ def search(
             "allow more with --max-drop, calibrate on more images, or ship the float bundle.",
         )
     best = min(good, key=lambda mix: mix.ratio)
-    return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.scores), gauge.labels is not None)
+    labelled = gauge.labels is not None
+    return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.expected), labelled, score.name)
 
 
 def _regret(mix: Mix) -> float:
@@ -118,27 +122,28 @@ def _regret(mix: Mix) -> float:
 class _Gauge:
     """Measures mixes against the float model, and remembers."""
 
-    def __init__(self, parts: dict[str, list[str]], write: Write, samples: Samples, cache: Path | None) -> None:
-        self._parts, self._write, self._samples, self._cache = parts, write, samples, cache
+    def __init__(
+        self, parts: dict[str, list[str]], write: Write, samples: Samples, score: SearchScore, cache: Path | None
+    ) -> None:
+        self._parts, self._write, self._samples, self._score, self._cache = parts, write, samples, score, cache
         float_graph = write([])
         self._float = _open(float_graph)
-        self.scores, labels, self._image = _run(self._float, samples)
+        self.expected, labels, self._image = _run(self._float, samples, score)
         self.labels = None if (labels < 0).any() else labels
-        self._right = self.scores.argmax(1) if self.labels is None else self.labels
         everything = write([name for names in parts.values() for name in names])
-        key = hashlib.sha256(float_graph + everything + self.scores.tobytes() + self._right.tobytes())
-        self._key = key.hexdigest()
+        known = self.expected.tobytes() + (b"" if self.labels is None else self.labels.tobytes())
+        self._key = hashlib.sha256(float_graph + everything + known).hexdigest()
         self._known = _read(cache, self._key)
 
     def measure(self, parts: Sequence[str]) -> Mix:
         name = "\n".join(parts)
         if name not in self._known:
             runner = _open(self._write([layer for part in parts for layer in self._parts[part]]))
-            scores, _, _ = _run(runner, self._samples)
-            right = (self.scores.argmax(1) == self._right).mean() - (scores.argmax(1) == self._right).mean()
+            found, _, _ = _run(runner, self._samples, self._score)
             speed = compare_speed(self._float, runner, self._image)
             runner.close()
-            self._known[name] = [100 * float(right), _divergence(self.scores, scores), speed.ratio]
+            drop = self._score.measure_drop(self.expected, found, self.labels)
+            self._known[name] = [drop, self._score.measure_divergence(self.expected, found), speed.ratio]
             if self._cache is not None:
                 write_file(self._cache, json.dumps({"key": self._key, "measured": self._known}), "--cache")
         return Mix(tuple(parts), *self._known[name])
@@ -148,31 +153,18 @@ def _open(graph: bytes) -> OnnxRunner:
     return OnnxRunner(graph, library=native.available(), threads=1)
 
 
-def _run(runner: OnnxRunner, samples: Samples) -> tuple[Scores, npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """The scores (n, classes) and labels (n,) of every sample, -1 where there is none; and one input."""
-    scores, labels, image = [], [], None
+def _run(
+    runner: OnnxRunner, samples: Samples, score: SearchScore
+) -> tuple[Kept, npt.NDArray[np.int64], npt.NDArray[Any]]:
+    """What the score compares (n, ...) and the labels (n,) of every sample, -1 where there is none; and one input."""
+    kept, labels, image = [], [], None
     for sample in samples:
         image = sample.input
-        scores.append(runner.run(image)[0][0])
+        kept.append(score.keep(runner.run(image)))
         labels.append(-1 if sample.label is None else sample.label)
     if image is None:
         raise InputError("there are no images to search on.", "give a folder with images.")
-    return np.stack(scores), np.array(labels, np.int64), image
-
-
-def _divergence(expected: Scores, found: Scores) -> float:
-    """Mean over the images of the relative entropy of the classes as found against those expected, in nats."""
-    p, q = _logarithms(expected), _logarithms(found)
-    return float((np.exp(p) * (p - q)).sum(1).mean())
-
-
-def _logarithms(scores: Scores) -> npt.NDArray[np.float64]:
-    """Of the probabilities of the classes, which the scores are already, or are the logits of."""
-    exact = scores.astype(np.float64)
-    if (exact >= 0).all() and np.allclose(exact.sum(1), 1, atol=1e-3):
-        return np.asarray(np.log(np.maximum(exact, np.finfo(np.float32).tiny)))
-    shifted = exact - exact.max(1, keepdims=True)
-    return np.asarray(shifted - np.log(np.exp(shifted).sum(1, keepdims=True)))
+    return np.stack(kept), np.array(labels, np.int64), image
 
 
 def _read(cache: Path | None, key: str) -> dict[str, list[float]]:

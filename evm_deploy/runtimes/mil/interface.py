@@ -12,7 +12,7 @@ from evm_deploy.runtimes.mil.features import Feature
 from evm_deploy.runtimes.mil.literals import labels
 from evm_deploy.runtimes.mil.problems import damaged
 from evm_deploy.runtimes.mil.program import Function, Model
-from evm_deploy.tasks import IOSpec
+from evm_deploy.tasks import IOSpec, Task, find_task
 
 
 @dataclass(frozen=True)
@@ -67,11 +67,12 @@ def _entry(function: Function, manifest: Manifest) -> Entry:
     scores = [features[name] for name in function.outputs if name != function.label]
     if len(scores) != len(manifest.outputs):
         raise _differs(", ".join(map(str, scores)))
-    return Entry(function, features[spec.name], tuple(_output(scores, spec) for spec in manifest.outputs))
+    task = find_task(manifest.task)
+    return Entry(function, features[spec.name], tuple(_output(scores, spec, task) for spec in manifest.outputs))
 
 
-def _output(features: Sequence[Feature], spec: IOSpec) -> Feature:
-    if [feature.kind for feature in features] == ["dictionary"] and spec.meaning == "probabilities":
+def _output(features: Sequence[Feature], spec: IOSpec, task: Task) -> Feature:
+    if [feature.kind for feature in features] == ["dictionary"] and task.given_by_label(spec):
         return features[0]
     for feature in features:
         if (feature.name, feature.kind, feature.dtype) == (spec.name, "array", spec.dtype):

@@ -11,13 +11,16 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.calib.onnx.pareto import front, plot_search
-from evm_deploy.calib.onnx.search import Mix, _divergence, search
+from evm_deploy.calib.onnx.search import Mix, search
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.manifest import Preprocessing
+from evm_deploy.tasks import find_task
+from evm_deploy.tasks.scores import measure_divergence
 
 PARTS = {"good": ["a", "b"], "bad": ["c"], "fair": ["d"]}
 SAY = lambda stage: None  # noqa: E731
+SCORE = find_task("classification").search_score
 
 
 def write(layers: Sequence[str]) -> bytes:
@@ -53,7 +56,7 @@ def pictures() -> Samples:
 
 
 def test_the_part_that_loses_is_left_out(pictures: Samples) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
     assert [(mix.parts, mix.drop) for mix in found.alone] == [(("good",), 0), (("bad",), 100), (("fair",), 0)]
     assert found.mixes[0].parts == ("good", "bad", "fair")
     assert found.mixes[0].drop == 100
@@ -64,21 +67,21 @@ def test_the_part_that_loses_is_left_out(pictures: Samples) -> None:
 
 
 def test_the_divergence_tells_apart_what_the_drop_does_not(pictures: Samples) -> None:
-    good, _, fair = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY).alone
+    good, _, fair = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE).alone
     assert good.divergence == pytest.approx(0, abs=1e-12)
     assert fair.divergence > 1e-6
 
 
 def test_without_labels_agreement_counts() -> None:
     unlabelled = read_samples(colours(), Preprocessing((32, 32)))
-    found = search(PARTS, write, unlabelled, 0.5, cache=None, progress=SAY)
+    found = search(PARTS, write, unlabelled, 0.5, cache=None, progress=SAY, score=SCORE)
     assert not found.labelled
     assert "of agreement with the float model" in found.notes()[0]
 
 
 def test_where_every_part_loses_there_is_no_mix(pictures: Samples) -> None:
     with pytest.raises(CheckFailed, match=r"no part of the network can be on integers within 0\.5 points"):
-        search({"bad": ["c"]}, write, pictures, 0.5, cache=None, progress=SAY)
+        search({"bad": ["c"]}, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
 
 
 def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
@@ -90,7 +93,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
         return write(layers)
 
     with pytest.raises(KeyboardInterrupt):
-        search(PARTS, dies, pictures, 0.5, cache=cache, progress=SAY)
+        search(PARTS, dies, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
     before = json.loads(cache.read_text())["measured"]
     assert before.keys() == {"good", "bad"}
 
@@ -98,7 +101,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
         written.append(tuple(layers))
         return write(layers)
 
-    found = search(PARTS, counts, pictures, 0.5, cache=cache, progress=SAY)
+    found = search(PARTS, counts, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
     assert ("c",) not in written
     assert ("d",) in written
     assert [found.alone[0].drop, found.alone[0].divergence, found.alone[0].ratio] == before["good"]
@@ -108,7 +111,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
 def test_a_cache_of_something_else_is_not_used(pictures: Samples, tmp_path: Path, text: str) -> None:
     cache = tmp_path / "search.json"
     cache.write_text(text)
-    assert search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY).best.drop == 0
+    assert search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, score=SCORE).best.drop == 0
 
 
 def test_no_images_say_so(pictures: Samples) -> None:
@@ -120,7 +123,7 @@ def test_no_images_say_so(pictures: Samples) -> None:
             return iter(())
 
     with pytest.raises(InputError, match="no images to search on"):
-        search(PARTS, write, Nothing(), 0.5, cache=None, progress=SAY)
+        search(PARTS, write, Nothing(), 0.5, cache=None, progress=SAY, score=SCORE)
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -130,13 +133,13 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_a_search_is_drawn(pictures: Samples, tmp_path: Path) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
     assert plot_search(found, tmp_path / "plots").stat().st_size > 10_000
 
 
 def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY)
-    slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
+    slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True, "top-1")
     assert "ship the float bundle" in slow.notes()[-1]
     fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True)
     assert len(fast.notes()) == 1
@@ -150,8 +153,8 @@ def test_probabilities_diverge_as_their_logits_do() -> None:
         e = np.exp(x - x.max(1, keepdims=True))
         return np.asarray(e / e.sum(1, keepdims=True), np.float32)
 
-    assert _divergence(softmax(a), softmax(b)) == pytest.approx(_divergence(a, b), rel=1e-5)
-    assert _divergence(a, a) == 0
+    assert measure_divergence(softmax(a), softmax(b)) == pytest.approx(measure_divergence(a, b), rel=1e-5)
+    assert measure_divergence(a, a) == 0
 
 
 def test_a_full_disk_says_so_and_keeps_what_was_there(pictures: Samples, small_disk: Path) -> None:
@@ -163,6 +166,6 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(pictures: Samples, small_d
             rest.write(bytes(1 << 12))
             rest.flush()
     with pytest.raises(OutputError, match="the disk is full"):
-        search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY)
+        search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
     assert cache.read_text() == "{}"
     assert {path.name for path in small_disk.iterdir()} == {"search.json", "filler", "rest"}

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.profiling.agent.bundle_files import Refused, check, relative_error, sha256
-from evm_deploy.verification.metrics import compare
+from evm_deploy.tasks.agreement import compare
 
 FINITE = st.floats(-1e6, 1e6, width=32)
 

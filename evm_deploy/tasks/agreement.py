@@ -1,9 +1,13 @@
 """How close two sets of outputs are, in the figures that people quote."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from evm_deploy.tasks.io_spec import IOSpec
 
 Array = npt.NDArray[np.float32]
 
@@ -19,6 +23,23 @@ class Agreement:
     cosine: float
     psnr: float
     top1: float | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What was compared, by its name, and whether it is close enough."""
+
+    output: str
+    agreement: Agreement
+    passed: bool
+
+
+class ShapeDiffers(ValueError):
+    """An output has another shape than the one that it is compared with."""
+
+    def __init__(self, output: str, found: tuple[int, ...], expected: tuple[int, ...]) -> None:
+        super().__init__(f"{output} has shape {found}, not {expected}")
+        self.output, self.found, self.expected = output, found, expected
 
 
 def compare(found: Array, expected: Array, *, scores: bool) -> Agreement:
@@ -38,3 +59,12 @@ def compare(found: Array, expected: Array, *, scores: bool) -> Agreement:
         psnr=float(10 * np.log10(peak**2 / noise)) if noise and peak else np.inf,
         top1=float(np.mean(found.argmax(-1) == expected.argmax(-1))) if scores else None,
     )
+
+
+def check_shapes(
+    found: Sequence[npt.NDArray[Any]], expected: Sequence[npt.NDArray[Any]], outputs: Sequence[IOSpec]
+) -> None:
+    """Raises ShapeDiffers for the first output that has another shape than is expected."""
+    for one, other, spec in zip(found, expected, outputs, strict=True):
+        if one.shape != other.shape:
+            raise ShapeDiffers(spec.name, one.shape, other.shape)
