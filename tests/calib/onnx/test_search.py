@@ -141,7 +141,7 @@ def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
     found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
     slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True, "top-1")
     assert "ship the float bundle" in slow.notes()[-1]
-    fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True)
+    fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True, "top-1")
     assert len(fast.notes()) == 1
 
 
