@@ -20,7 +20,7 @@ from evm_deploy.cuda import driver, launch
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.models import VARIANTS
-from evm_deploy.profiling.agent.timing import quartiles
+from evm_deploy.profiling.agent.timing import compute_quartiles
 from evm_deploy.scan import reference
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
@@ -96,12 +96,12 @@ def _row(
     sequential: Callable[[], Tensor] | None = None,
 ) -> dict[str, Any]:
     error = _checked(run(), expected, dtype, "the kernel")
-    low, middle, high = quartiles(_microseconds(run, rounds))
+    low, middle, high = compute_quartiles(_microseconds(run, rounds))
     moved = (sum(t.nbytes for t in inputs) + inputs[0].nbytes) / copied
     plain = None
     if sequential:
         _checked(sequential(), expected, dtype, "the sequential kernel")
-        plain = quartiles(_microseconds(sequential, rounds))[1]
+        plain = compute_quartiles(_microseconds(sequential, rounds))[1]
     bounds = {"bytes us": moved, "exponentials us": elements * N / _exponentials_per_us()}
     return {
         "us": middle, "us p25": low, "us p75": high, **bounds, "of the larger bound": middle / max(bounds.values()),
@@ -158,7 +158,7 @@ def _copy_bytes_per_us(rounds: int) -> float:
     """Bytes read and written a microsecond by a copy that no cache holds."""
     source = torch.empty(2**28, dtype=torch.float32, device="cuda")
     target = torch.empty_like(source)
-    return 2 * source.nbytes / quartiles(_microseconds(lambda: target.copy_(source), rounds))[1]
+    return 2 * source.nbytes / compute_quartiles(_microseconds(lambda: target.copy_(source), rounds))[1]
 
 
 def _exponentials_per_us() -> float:

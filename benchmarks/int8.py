@@ -24,7 +24,7 @@ from sklearn.datasets import load_sample_images
 import evm_deploy
 from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.images import preprocess
-from evm_deploy.profiling.agent.timing import interleaved, quartiles
+from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import INT8_COSINE
@@ -95,7 +95,7 @@ def measure(variant: str, folder: Path, pieces: Images, rounds: int, threads: in
     if not rows[1]["least cosine"] >= INT8_COSINE:
         raise SystemExit(f"{variant} in int8 is not near its float form: not timed")
     calls = {name: lambda runner=runner: runner.run(images[0]) for name, runner in runners.items()}
-    times = {name: quartiles(samples) for name, samples in interleaved(calls, rounds, settle=2).items()}
+    times = {name: compute_quartiles(samples) for name, samples in time_interleaved(calls, rounds, settle=2).items()}
     for row, (low, middle, high) in zip(rows, times.values(), strict=True):
         row |= {"ms": middle, "ms p25": low, "ms p75": high, "of float": middle / times["float"][1]}
     return rows

@@ -22,7 +22,7 @@ from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.record import first_manifest
 from evm_deploy.models import VARIANTS, EfficientVMamba
 from evm_deploy.models.network import open_module
-from evm_deploy.profiling.agent.timing import interleaved, quartiles
+from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import PARITY
@@ -110,11 +110,11 @@ def measure(contenders: dict[str, Contender], image: np.ndarray, threads: int, r
         loads[name] = time.perf_counter() - start
         nodes[name] = len(onnx.load_from_string(data).graph.node)
         calls[name] = lambda runner=runner: runner.run(image)
-    times = interleaved(calls, rounds)
-    medians = {name: quartiles(samples)[1] for name, samples in times.items()}
+    times = time_interleaved(calls, rounds)
+    medians = {name: compute_quartiles(samples)[1] for name, samples in times.items()}
     rows = []
     for name, samples in times.items():
-        low, middle, high = quartiles(samples)
+        low, middle, high = compute_quartiles(samples)
         portable, peer = medians.get(name.split(",")[0] + ", portable"), medians.get("timm regnety_008")
         rows.append(
             {

@@ -16,7 +16,7 @@ import torch
 from forms import FORMS, inputs, operator
 from rows import save, table
 
-from evm_deploy.profiling.agent.timing import interleaved, quartiles
+from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.scan import chunked, native, reference
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
@@ -56,11 +56,11 @@ def main() -> None:
     for name, error in errors.items():
         if error > KERNEL_RELATIVE:
             raise SystemExit(f"{name} is wrong by {error:.1e}: not timed")
-    times = interleaved(contenders, arguments.rounds, settle=4)
-    base = quartiles(times["chunked (exported)"])[1]
+    times = time_interleaved(contenders, arguments.rounds, settle=4)
+    base = compute_quartiles(times["chunked (exported)"])[1]
     rows = []
     for name, samples in times.items():
-        low, middle, high = quartiles(samples)
+        low, middle, high = compute_quartiles(samples)
         rows.append(
             {"form": name, "ms": middle, "ms p25": low, "ms p75": high, "of chunked": middle / base}
             | {"load s": None, "nodes": None}

@@ -267,7 +267,7 @@ def profile(
         reporting.check_free(options.out, options.overwrite)
     if options.html is not None:
         reporting.check_page(options.html, options.overwrite, options.out)
-    measured = profiler.run(paths, options, progress or (lambda stage: None))
+    measured = profiler.run_profile(paths, options, progress or (lambda stage: None))
     if options.out is not None:
         reporting.write(options.out, [measured], options.overwrite)
     if options.html is not None:

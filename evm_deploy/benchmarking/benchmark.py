@@ -160,9 +160,9 @@ def _evaluated(
 
 
 def _measured(checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say) -> ProfileReport | None:
-    from evm_deploy.profiling.profiler import run
+    from evm_deploy.profiling.profiler import run_profile
 
-    return run([bundle.path for bundle in timed], options.profile(checkpoint), say) if timed else None
+    return run_profile([bundle.path for bundle in timed], options.profile(checkpoint), say) if timed else None
 
 
 def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:

@@ -14,8 +14,8 @@ def described() -> dict[str, Any]:
     from evm_deploy.scan import native
 
     return {
-        "cpu": machine.cpu(),
-        "cores": machine.cores(),
+        "cpu": machine.name_cpu(),
+        "cores": machine.count_cores(),
         "kernel": native.isa() if native.available() else None,
         "onnxruntime": onnxruntime.__version__,
         "torch": torch.__version__,

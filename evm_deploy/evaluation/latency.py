@@ -36,7 +36,7 @@ def measure(
             if runner.untimed is None:
                 find_best(one, runner, sample)  # a model without an answer is not timed
                 calls[str(index)] = functools.partial(runner.run, sample.input)
-        times = timing.interleaved(calls, runs)
+        times = timing.time_interleaved(calls, runs)
     return tuple(_latency(times.get(str(index))) for index in range(len(contenders)))
 
 
@@ -52,5 +52,5 @@ def _first(samples: Samples) -> Sample:
 def _latency(times: Sequence[float] | None) -> Latency | None:
     if not times:
         return None
-    low, median, high = timing.quartiles(times)
+    low, median, high = timing.compute_quartiles(times)
     return Latency(median, low, high, len(times))

@@ -40,7 +40,7 @@ class ModelRecord:
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    folder: str  # relative to the package to the package
+    folder: str  # relative to the package
     target: str
     precision: str
     manifest_sha256: str  # of its manifest.json, which has the hash of every file

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.profiling.peaks import FP16, FP32, INT8, Peak
-from evm_deploy.profiling.report import Estimate, Operator, Operators
+from evm_deploy.profiling.report import Estimate, Operators, TimedOperator
 from evm_deploy.verification.integer_report import PRODUCTS, SECOND
 
 NOTE = "estimated, not measured: reaches of its peaks what is reached here; starting operators is not counted"
@@ -60,7 +60,7 @@ def _here(operators: Operators) -> Peak:
     return Peak("this machine", gops, peaks.gbytes, "measured")
 
 
-def _shares(rows: Sequence[Operator], here: Peak) -> dict[str, float]:
+def _shares(rows: Sequence[TimedOperator], here: Peak) -> dict[str, float]:
     """What each kind reaches: its least time by the time it took."""
     least: dict[str, float] = {}
     taken: dict[str, float] = {}
@@ -70,19 +70,19 @@ def _shares(rows: Sequence[Operator], here: Peak) -> dict[str, float]:
     return {kind: least[kind] / taken[kind] for kind in least if least[kind] and taken[kind]}
 
 
-def _predicted(rows: Sequence[Operator], shares: dict[str, float], device: Peak, precision: str) -> float:
+def _predicted(rows: Sequence[TimedOperator], shares: dict[str, float], device: Peak, precision: str) -> float:
     """Milliseconds; what is of a kind without a share, such as one that only renames, takes none."""
     return sum(_least(row, device, precision) / shares[row.kind] for row in rows if row.kind in shares)
 
 
-def _least(row: Operator, device: Peak, precision: str) -> float:
+def _least(row: TimedOperator, device: Peak, precision: str) -> float:
     """Milliseconds. With INT8 the products on integers are, and the others stay float32."""
     product = precision if precision != INT8 or _integer(row) else FP32
     moved = (row.bytes or 0) / (2 if precision == FP16 else 1)
     return max((row.flops or 0) / device.gops[product], moved / device.gbytes) / 1e6
 
 
-def _integer(row: Operator) -> bool:
+def _integer(row: TimedOperator) -> bool:
     """Whether all its products are of integers; in a scan only the first projection can be."""
     name = row.op.removeprefix("evm::")
     return PRODUCTS.get(name, (0, False))[1] and name not in SECOND

@@ -1,6 +1,6 @@
-"""Where the time goes as an icicle: the run above, its blocks, their kinds, their operators. As wide as it takes long.
+"""The time of a run as an icicle chart: from top to bottom the run, blocks, kinds, operators; widths show times.
 
-The SVG stands alone, or within a page: colours are CSS variables, text has the colour of its surroundings.
+The SVG works alone or inside a page: colours are CSS variables, and text takes the colour of its surroundings.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -9,12 +9,12 @@ from xml.sax.saxutils import escape
 
 from evm_deploy.console import clean
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.profiling.report import Operator, Operators
+from evm_deploy.profiling.report import Operators, TimedOperator
 
 WIDTH, ROW, GAP, TOP = 1200, 26, 1, 28
-THIN = 1.5  # narrower boxes of one kind are drawn as one
-LETTER = 6.3  # width of one at 11 px
-COLOURS = {  # by kind: on light ground, and on dark
+THIN = 1.5  # narrower boxes of the same kind are drawn as one
+LETTER = 6.3  # width of a letter at 11 px
+COLOURS = {  # by kind: on light and on dark background
     "scan": ("#f2a65a", "#a65a12"),
     "convolution": ("#7fb3e6", "#2f6ca8"),
     "matmul": ("#8fd0a5", "#2f7d4c"),
@@ -29,7 +29,7 @@ COLOURS = {  # by kind: on light ground, and on dark
 
 @dataclass(frozen=True)
 class Box:
-    """A part of the run, and its parts."""
+    """A part of the run, and the parts that it consists of."""
 
     label: str
     title: str
@@ -38,53 +38,57 @@ class Box:
     parts: tuple["Box", ...] = ()
 
 
-def svg(operators: Operators, name: str) -> str:
-    """The plot as SVG text. name: what was run; it may be anything."""
-    root = _tree(operators, name)
+def draw_flame(operators: Operators, name: str) -> str:
+    """Draws the chart as SVG text. name: the name of the result, in any characters."""
+    root = _make_tree(operators, name)
     boxes = "".join(_draw(root, 0.0, 0, WIDTH / root.ms if root.ms else 0.0))
     height = TOP + 4 * ROW + 8
     return (
         f'<svg xmlns="http://www.w3.org/2000/svg" class="flame" viewBox="0 0 {WIDTH} {height}" role="img" '
-        f'aria-label="{_text(root.title)}"><style>{_style()}</style>{_legend(operators.rows)}{boxes}</svg>\n'
+        f'aria-label="{_escape(root.title)}"><style>{_make_style()}</style>{_draw_legend(operators.rows)}{boxes}</svg>\n'
     )
 
 
-def _tree(operators: Operators, name: str) -> Box:
+def _make_tree(operators: Operators, name: str) -> Box:
     total = sum(row.ms for row in operators.rows)
     blocks = tuple(
-        _box(block or "outside the blocks", rows, total, _kinds(rows, total))
-        for block, rows in _groups(operators.rows, lambda row: row.block)
+        _make_box(block or "outside the blocks", rows, total, _make_kind_boxes(rows, total))
+        for block, rows in _group_by(operators.rows, lambda row: row.block)
     )
     title = f"{name}: {total:.3f} ms in {len(operators.rows)} operators"
     return Box(f"{name}: {total:.3g} ms", title, total, parts=blocks)
 
 
-def _kinds(rows: Sequence[Operator], total: float) -> tuple[Box, ...]:
-    groups = dict(_groups(rows, lambda row: row.kind))
+def _make_kind_boxes(rows: Sequence[TimedOperator], total: float) -> tuple[Box, ...]:
+    groups = dict(_group_by(rows, lambda row: row.kind))
     known = [*KINDS, *sorted(groups.keys() - set(KINDS))]
     return tuple(
-        _box(kind, groups[kind], total, _operators(groups[kind], total), kind) for kind in known if kind in groups
+        _make_box(kind, groups[kind], total, _make_operator_boxes(groups[kind], total), kind)
+        for kind in known
+        if kind in groups
     )
 
 
-def _operators(rows: Sequence[Operator], total: float) -> tuple[Box, ...]:
-    """The operators of one kind and block, longest first; those too thin to be seen as one box at the end."""
+def _make_operator_boxes(rows: Sequence[TimedOperator], total: float) -> tuple[Box, ...]:
+    """Boxes for the operators of one kind and block, longest first; those too thin to see share the last box."""
     ordered = sorted(rows, key=lambda row: -row.ms)
     wide = [row for row in ordered if row.ms * WIDTH >= THIN * total]
     thin = ordered[len(wide) :]
-    boxes = [Box(row.op.removeprefix("evm::"), _facts(row), row.ms, row.kind) for row in wide]
+    boxes = [Box(row.op.removeprefix("evm::"), _describe_operator(row), row.ms, row.kind) for row in wide]
     if thin:
-        boxes.append(_box(f"{len(thin)} more", thin, total, kind=thin[0].kind))
+        boxes.append(_make_box(f"{len(thin)} more", thin, total, kind=thin[0].kind))
     return tuple(boxes)
 
 
-def _box(label: str, rows: Sequence[Operator], total: float, parts: tuple[Box, ...] = (), kind: str = "") -> Box:
+def _make_box(
+    label: str, rows: Sequence[TimedOperator], total: float, parts: tuple[Box, ...] = (), kind: str = ""
+) -> Box:
     ms = sum(row.ms for row in rows)
     share = ms / total if total else 0.0
     return Box(label, f"{label}: {ms:.3f} ms, {share:.1%}, {len(rows)} operators", ms, kind, parts)
 
 
-def _facts(row: Operator) -> str:
+def _describe_operator(row: TimedOperator) -> str:
     lines = [f"{row.name} ({row.op}): {row.ms:.3f} ms, {row.share:.1%}"]
     if row.flops and row.ms:
         lines.append(f"{row.flops / 1e6:.3g} MFLOP, {row.flops / row.ms / 1e6:.3g} GFLOP/s")
@@ -95,9 +99,11 @@ def _facts(row: Operator) -> str:
     return "; ".join(lines)
 
 
-def _groups(rows: Iterable[Operator], key: Callable[[Operator], str]) -> list[tuple[str, list[Operator]]]:
-    """In the order in which they first appear."""
-    groups: dict[str, list[Operator]] = {}
+def _group_by(
+    rows: Iterable[TimedOperator], key: Callable[[TimedOperator], str]
+) -> list[tuple[str, list[TimedOperator]]]:
+    """Groups the rows by `key`, in order of first appearance."""
+    groups: dict[str, list[TimedOperator]] = {}
     for row in rows:
         groups.setdefault(key(row), []).append(row)
     return list(groups.items())
@@ -107,17 +113,17 @@ def _draw(box: Box, x: float, depth: int, scale: float) -> Iterator[str]:
     width, y = box.ms * scale, TOP + depth * ROW
     name = f"k-{KINDS.index(box.kind)}" if box.kind in KINDS else "k"
     place = f'x="{x:.2f}" y="{y}" width="{max(width - GAP, 0.3):.2f}" height="{ROW - GAP}"'
-    yield f'<g><title>{_text(box.title)}</title><rect class="{name}" {place} rx="2"/>'
-    if label := _fitting(box.label, width):
-        yield f'<text x="{x + 4:.2f}" y="{y + 17}">{_text(label)}</text>'
+    yield f'<g><title>{_escape(box.title)}</title><rect class="{name}" {place} rx="2"/>'
+    if label := _fit_label(box.label, width):
+        yield f'<text x="{x + 4:.2f}" y="{y + 17}">{_escape(label)}</text>'
     yield "</g>"
     for part in box.parts:
         yield from _draw(part, x, depth + 1, scale)
         x += part.ms * scale
 
 
-def _fitting(label: str, width: float) -> str:
-    """What of `label` goes into a box: of layers.2.1 rather its end than its beginning."""
+def _fit_label(label: str, width: float) -> str:
+    """The part of `label` that fits into a box; of a name such as layers.2.1, the end is kept."""
     letters = int((width - 8) / LETTER)
     for text in (label, label.partition(".")[2] or label):
         if len(text) <= letters:
@@ -125,19 +131,19 @@ def _fitting(label: str, width: float) -> str:
     return label[: letters - 1] + "…" if letters >= 4 else ""
 
 
-def _legend(rows: Sequence[Operator]) -> str:
+def _draw_legend(rows: Sequence[TimedOperator]) -> str:
     total, x, parts = sum(row.ms for row in rows), 4.0, []
     for index, kind in enumerate(KINDS):
         ms = sum(row.ms for row in rows if row.kind == kind)
         if ms:
             text = f"{kind} {ms / total:.0%}" if ms >= total / 100 else f"{kind} <1%"
             parts.append(f'<rect class="k-{index}" x="{x:.1f}" y="6" width="12" height="12" rx="2"/>')
-            parts.append(f'<text class="legend" x="{x + 17:.1f}" y="16">{_text(text)}</text>')
+            parts.append(f'<text class="legend" x="{x + 17:.1f}" y="16">{_escape(text)}</text>')
             x += 17 + LETTER * len(text) + 18
     return "".join(parts)
 
 
-def _style() -> str:
+def _make_style() -> str:
     light = "".join(f"--k-{index}:{COLOURS[kind][0]};" for index, kind in enumerate(KINDS))
     dark = "".join(f"--k-{index}:{COLOURS[kind][1]};" for index, kind in enumerate(KINDS))
     fills = "".join(f".flame .k-{index}{{fill:var(--k-{index})}}" for index in range(len(KINDS)))
@@ -149,5 +155,5 @@ def _style() -> str:
     )
 
 
-def _text(text: str) -> str:
+def _escape(text: str) -> str:
     return escape(clean(text), {'"': "&quot;"})

@@ -1,4 +1,4 @@
-"""The agent with the runtimes of this package besides its own: TensorRT's engines, Core ML, PyTorch. On this machine.
+"""The agent with all runtimes of this package: also TensorRT engines, Core ML and PyTorch. Only for this machine.
 
 `python -m evm_deploy.profiling.here REQUEST.json OUT.json`
 """
@@ -10,14 +10,14 @@ import sys
 from typing import TYPE_CHECKING
 
 from evm_deploy.errors import EvmDeployError
-from evm_deploy.profiling.agent.bundle_files import Refused
+from evm_deploy.profiling.agent.bundle_files import Unmeasurable
 from evm_deploy.profiling.agent.program import main
-from evm_deploy.profiling.agent.runners import ROWS, Row, Runner
+from evm_deploy.profiling.agent.runners import ROWS, AgentRunner, AgentRuntime
 from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
-    from evm_deploy.profiling.agent.bundle_files import Checked
-    from evm_deploy.profiling.agent.request import Contender, Request
+    from evm_deploy.profiling.agent.bundle_files import CheckedBundle
+    from evm_deploy.profiling.agent.request import AgentContender, AgentRequest
 
 BUNDLE, CHECKPOINT = "bundle", "checkpoint"
 
@@ -28,7 +28,7 @@ def _prepare_torch() -> dict[str, str]:
     return {"torch": torch.__version__}
 
 
-def _open_bundle(contender: Contender, checked: Checked, request: Request) -> Runner:
+def _open_bundle(contender: AgentContender, checked: CheckedBundle, request: AgentRequest) -> AgentRunner:
     from evm_deploy.bundle import Bundle
     from evm_deploy.runtimes import runtime_of
 
@@ -36,13 +36,13 @@ def _open_bundle(contender: Contender, checked: Checked, request: Request) -> Ru
         bundle = Bundle.open(checked.folder)
         runner = runtime_of(bundle).open_bundle(bundle, library=contender.library is not None)
     except EvmDeployError as error:
-        raise Refused(error.cause.rstrip(".")) from None
+        raise Unmeasurable(error.cause.rstrip(".")) from None
     if runner.untimed is not None:
-        raise Refused(runner.untimed)
-    return Runner(runner.name, None, runner.run, runner.close)
+        raise Unmeasurable(runner.untimed)
+    return AgentRunner(runner.name, None, runner.run, runner.close)
 
 
-def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -> Runner:
+def _open_checkpoint(contender: AgentContender, checked: CheckedBundle, request: AgentRequest) -> AgentRunner:
     import torch
 
     from evm_deploy.bundle import Bundle
@@ -58,31 +58,31 @@ def _open_checkpoint(contender: Contender, checked: Checked, request: Request) -
         scan = manifest.model.get("scan")
         network = open_checkpoint(contender.more["path"], key=manifest.checkpoint.key, scan=scan)
     except EvmDeployError as error:
-        raise Refused(error.cause.rstrip(".")) from None
+        raise Unmeasurable(error.cause.rstrip(".")) from None
     if network.record.sha256 != manifest.checkpoint.sha256:
-        raise Refused("the checkpoint is not what it was when measuring began (its sha256 differs)")
+        raise Unmeasurable("the checkpoint has changed since the start of the measurement (its sha256 differs)")
     softmax = manifest.outputs[0].meaning == "probabilities"
     runner = TorchRunner(reference(network.module, manifest.preprocessing, softmax=softmax))
-    return Runner("PyTorch", None, runner.run, runner.close)
+    return AgentRunner("PyTorch", None, runner.run, runner.close)
 
 
 def _prepare_bundle() -> dict[str, str]:
     packages = [package for target in TARGETS.values() for package in target.packages]
-    found = {package.module: version for package in packages if (version := _version(package.name))}
+    found = {package.module: version for package in packages if (version := _find_version(package.name))}
     return {**_prepare_torch(), **found}
 
 
-def _version(package: str) -> str | None:
+def _find_version(package: str) -> str | None:
     try:
         return importlib.metadata.version(package)
     except importlib.metadata.PackageNotFoundError:
         return None
 
 
-HERE: dict[str, Row] = {
+HERE: dict[str, AgentRuntime] = {
     **ROWS,
-    BUNDLE: Row(_prepare_bundle, _open_bundle),
-    CHECKPOINT: Row(_prepare_torch, _open_checkpoint),
+    BUNDLE: AgentRuntime(_prepare_bundle, _open_bundle),
+    CHECKPOINT: AgentRuntime(_prepare_torch, _open_checkpoint),
 }
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Time by operator, as onnxruntime runs a bundle on the CPU: the graph that it made, and its own record of it."""
+"""Measures the time by operator of a bundle on onnxruntime on the CPU, with the runtime's graph and profiler."""
 
 import tempfile
 from collections.abc import Iterator
@@ -12,63 +12,63 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling.costs import Value, cost
 from evm_deploy.profiling.kinds import kind
-from evm_deploy.profiling.origins import origins
-from evm_deploy.profiling.records import Record, cost_of_recording, read
-from evm_deploy.profiling.report import Operator, Operators, Roofline
-from evm_deploy.profiling.roofline import least_ms
+from evm_deploy.profiling.origins import find_origins
+from evm_deploy.profiling.records import Record, measure_recording_cost, read_record
+from evm_deploy.profiling.report import Operators, Roofline, TimedOperator
+from evm_deploy.profiling.roofline import compute_least_ms
 from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, profiled
 from evm_deploy.targets import target_of
 
-WARM_UP = 3  # runs that do not count
+WARM_UP = 3  # runs that are ignored
 
 
-def measure(
+def measure_operators(
     bundle: Bundle, *, library: bool, threads: int = 1, runs: int = 20, roofline: Roofline | None = None
 ) -> Operators:
     """Runs the bundle's golden input under the runtime's profiler.
 
-    library: with our operators; threads: 0 leaves their number to the runtime; roofline: of this machine with as many
-    threads, for the least time of each operator. Times are means over the quieter half of the `runs`, less what
-    recording costs: a few microseconds a node, which is much for networks that take less than a millisecond.
-    Raises BundleError: it is no ONNX bundle, or cannot be run.
+    library: use our operators; threads: 0 lets the runtime choose; roofline: of this machine with the same number of
+    threads, for the least time of each operator. Times are means over the faster half of the `runs`, without the
+    cost of recording: a few microseconds per node, which matters for networks that take less than a millisecond.
+    Raises BundleError: it is not an ONNX bundle, or cannot be run.
     """
     if not target_of(bundle.manifest.target).is_portable:
-        what = f"{bundle.path} is for {bundle.manifest.target}: times by operator are those of onnxruntime"
+        what = f"{bundle.path} is for {bundle.manifest.target}: times by operator need onnxruntime"
         raise BundleError(f"{what}.", "name an ONNX bundle.")
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name), bundle.sample().input
         files = profiled(bundle.model_path, image, folder, library=library, runs=runs + WARM_UP, threads=threads)
         optimised = onnx.load(files[0]).graph
-        record, recording = read(files[1], optimised), cost_of_recording(folder)
-    quiet = _quiet(record.wholes)
+        record, recording = read_record(files[1], optimised), measure_recording_cost(folder)
+    quiet = _choose_quiet_runs(record.wholes)
     times = np.maximum(record.times[quiet].mean(0) - recording.within, 0)
     cost_of_all = len(times) * (recording.within + recording.between)
     whole = max(float(record.wholes[quiet].mean()) - cost_of_all, float(times.sum()))
-    return Operators(len(quiet), whole, tuple(_rows(bundle, optimised, record, times, quiet, roofline)), roofline)
+    return Operators(len(quiet), whole, tuple(_make_rows(bundle, optimised, record, times, quiet, roofline)), roofline)
 
 
-def _quiet(wholes: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
-    """The quieter half of the runs after the first few, shortest first."""
+def _choose_quiet_runs(wholes: npt.NDArray[np.float64]) -> npt.NDArray[np.intp]:
+    """The faster half of the runs after the warm-up, fastest first."""
     counted = wholes[WARM_UP:]
     return np.argsort(counted, kind="stable")[: (len(counted) + 1) // 2] + WARM_UP
 
 
-def _rows(
+def _make_rows(
     bundle: Bundle,
     graph: onnx.GraphProto,
     record: Record,
     times: npt.NDArray[np.float64],
     quiet: npt.NDArray[np.intp],
     roofline: Roofline | None,
-) -> Iterator[Operator]:
+) -> Iterator[TimedOperator]:
     bundled = onnx.load(bundle.model_path).graph
-    places = origins(bundled, graph)
-    values, total = _values(bundle, graph, record), float(times.sum()) or 1.0
+    places = find_origins(bundled, graph)
+    values, total = _collect_values(bundle, graph, record), float(times.sum()) or 1.0
     shown = quiet[len(quiet) // 2]
     starts, lengths = record.starts[shown], record.times[shown]
     for index, (node, origin) in enumerate(zip(graph.node, places, strict=True)):
         least = cost(node, values)
-        yield Operator(
+        yield TimedOperator(
             name=record.names[index],
             op=f"evm::{node.op_type}" if node.domain == "evm" else node.op_type,
             kind=kind(node.op_type, origin.op),
@@ -77,13 +77,13 @@ def _rows(
             share=float(times[index]) / total,
             flops=None if least is None else least.flops,
             bytes=None if least is None else least.bytes,
-            roofline_ms=None if least is None or roofline is None else least_ms(least, roofline),
+            roofline_ms=None if least is None or roofline is None else compute_least_ms(least, roofline),
             span_ms=(float(starts[index]), float(starts[index] + lengths[index])),
         )
 
 
-def _values(bundle: Bundle, graph: onnx.GraphProto, record: Record) -> dict[str, Value]:
-    """Every tensor of the run by its name."""
+def _collect_values(bundle: Bundle, graph: onnx.GraphProto, record: Record) -> dict[str, Value]:
+    """Every tensor of the run, by name."""
     image = bundle.sample().input
     values = {graph.input[0].name: Value(image.shape, image.itemsize)}
     for tensor in graph.initializer:
@@ -92,6 +92,6 @@ def _values(bundle: Bundle, graph: onnx.GraphProto, record: Record) -> dict[str,
     for node, outputs in zip(graph.node, record.outputs, strict=True):
         names = [name for name in node.output if name]
         if len(names) < len(outputs):
-            raise BundleError("onnxruntime's record is not of the graph that it wrote.", EXPORT_AGAIN)
+            raise BundleError("onnxruntime's profile does not match the graph that it wrote.", EXPORT_AGAIN)
         values |= dict(zip(names, outputs, strict=False))
     return values

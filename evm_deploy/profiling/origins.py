@@ -1,7 +1,7 @@
-"""Where a node of the runtime's graph comes from: the operator of the bundle's graph, and the block of the network.
+"""Finds the origin of each node of the runtime's graph: an operator of the bundle's graph, and a block of the network.
 
-The runtime fuses nodes, moves layouts, inlines the bodies of functions, and invents names for all that. What survives
-are most names of the values between the operators of the bundle's graph, and names that were made of others.
+The runtime fuses nodes, changes layouts, inlines function bodies, and makes new names for the results. Most names of
+the values between the operators of the bundle's graph survive, and some new names contain old ones.
 """
 
 import re
@@ -14,30 +14,30 @@ from evm_deploy.graph.blocks import block_of, last_block
 from evm_deploy.operators import selective_scan
 
 _MADE_OF = re.compile(r"(.+?)(?:_token_\d+|_nchwc|_new_reshape|/.*)+")  # what the runtime appends to names
-_BODY = re.compile(r"_inlfunc_([A-Za-z0-9]+)_.*")  # a value within the body of a function that the runtime inlined
-_CALL = re.compile(r".+__(\d+)")  # a node of the body that the exporter inlined, and the number of the call
+_BODY = re.compile(r"_inlfunc_([A-Za-z0-9]+)_.*")  # a value in the body of a function that the runtime inlined
+_CALL = re.compile(r".+__(\d+)")  # a node in a body that the exporter inlined, with the number of the call
 
 
 @dataclass(frozen=True)
 class Origin:
-    """An operator of the bundle's graph. Both are "" for a node that comes from none."""
+    """An operator of the bundle's graph and its block. Both are "" for a node without an origin."""
 
     op: str
     block: str
 
 
-def origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto) -> list[Origin]:
+def find_origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto) -> list[Origin]:
     """The origin of each node of `optimised`, in its order.
 
     A node whose names say nothing is part of what takes its value: of a convolution whose layout was changed, of a
     product that was made two-dimensional.
     """
-    blocks, operators = _blocks(bundled), _operators(bundled)
-    places = _places(bundled)
-    takers: dict[str, tuple[int, str]] = {}  # of each value: the first place in the bundle's graph that takes it
+    blocks, operators = _name_blocks(bundled), _name_operators(bundled)
+    places = _index_names(bundled)
+    takers: dict[str, tuple[int, str]] = {}  # for each value: the first node of the bundle's graph that uses it
     found: list[tuple[int, str] | None] = []
     for node in reversed(optimised.node):
-        known = [places[name] for text in (*node.output, node.name) if (name := _known(text, places))]
+        known = [places[name] for text in (*node.output, node.name) if (name := _find_name(text, places))]
         after = min((takers[value] for value in node.output if value in takers), default=None)
         origin = (known[0], operators[known[0]]) if known else after
         body = next((match[1] for value in node.output if (match := _BODY.fullmatch(value))), None)
@@ -49,23 +49,23 @@ def origins(bundled: onnx.GraphProto, optimised: onnx.GraphProto) -> list[Origin
     return [Origin("", "") if origin is None else Origin(origin[1], blocks[origin[0]]) for origin in found[::-1]]
 
 
-def _places(graph: onnx.GraphProto) -> dict[str, int]:
-    """The place of the node that a name belongs to: the names of values come before those of nodes."""
+def _index_names(graph: onnx.GraphProto) -> dict[str, int]:
+    """The index of the node for each name; names of values take precedence over names of nodes."""
     names = {node.name: index for index, node in enumerate(graph.node) if node.name}
     return names | {value: index for index, node in enumerate(graph.node) for value in node.output if value}
 
 
-def _known(text: str, places: dict[str, int]) -> str | None:
+def _find_name(text: str, places: dict[str, int]) -> str | None:
     if text in places:
         return text
     match = _MADE_OF.fullmatch(text)
     return match[1] if match and match[1] in places else None
 
 
-def _operators(graph: onnx.GraphProto) -> list[str]:
-    """The operator of each node; that of the function for nodes of a scan's body that stands in the graph itself.
+def _name_operators(graph: onnx.GraphProto) -> list[str]:
+    """The operator of each node; for nodes of an inlined scan body, the operator of the function.
 
-    The recurrence is the call with a Softplus, and the scan around it is the call that both feeds and follows it.
+    The recurrence is the call with a Softplus. The scan around it is the call that both feeds and follows it.
     """
     calls = [match[1] if (match := _CALL.fullmatch(node.name)) else "" for node in graph.node]
     scans = {call for call, node in zip(calls, graph.node, strict=True) if call and node.op_type == "Softplus"}
@@ -81,8 +81,8 @@ def _operators(graph: onnx.GraphProto) -> list[str]:
     return [recurrence if call in ours else node.op_type for call, node in zip(calls, graph.node, strict=True)]
 
 
-def _blocks(graph: onnx.GraphProto) -> list[str]:
-    """The block of each node: the first one whose output needs it."""
+def _name_blocks(graph: onnx.GraphProto) -> list[str]:
+    """The block of each node: the first block whose output depends on it."""
     sources = {value: index for index, node in enumerate(graph.node) for value in node.output if value}
     blocks: dict[int, str] = {}
     for index, node in enumerate(graph.node):
@@ -96,7 +96,7 @@ def _blocks(graph: onnx.GraphProto) -> list[str]:
 def _assign(
     nodes: Sequence[onnx.NodeProto], sources: dict[str, int], blocks: dict[int, str], last: int, block: str
 ) -> None:
-    """Puts the node `last`, and what it needs that has no block yet, into `block`."""
+    """Assigns `block` to the node `last` and to the nodes that it depends on, if they have no block yet."""
     todo = [last]
     while todo:
         index = todo.pop()

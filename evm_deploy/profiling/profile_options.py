@@ -10,9 +10,9 @@ from evm_deploy.profiling.devices import DEVICES
 
 @dataclass(frozen=True)
 class ProfileOptions:
-    """How bundles are measured. Raises OptionError for values that no device can take.
+    """How bundles are measured. Raises OptionError: a value that no device accepts.
 
-    Every contender runs `iterations` times, or as often as fits into `seconds` where that is set.
+    Every contender runs `iterations` times or, if `seconds` is set, as often as fits into them.
     """
 
     device: str = field(default="local", metadata=option(f"{', '.join(row.syntax for row in DEVICES.values())}."))

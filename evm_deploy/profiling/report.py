@@ -1,7 +1,8 @@
-"""The profile: what every device tells in the same words, version 1 of the schema, and its strict reader.
+"""The profile that every device returns: version 1 of the schema, and its strict reader.
 
-A device fills what it measured; `summary` and `ratios` are computed of it here (`summaries.py`), the same for all.
-Absent is None, never zero. Times are milliseconds, sizes bytes, energies joules, rates per second.
+A device fills in what it measured; `summary` and `ratios` are computed from it here (`summaries.py`), in the same way
+for all devices. None means not measured; it is never written as 0. Times are in milliseconds, sizes in bytes, energies
+in joules, rates per second.
 """
 
 from __future__ import annotations
@@ -13,36 +14,36 @@ from evm_deploy.errors import InputError
 from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
 
 SCHEMA, VERSION = "evm-deploy/profile", 1
-LARGEST = 64 << 20  # bytes of a profile that is read
-LONGEST = 1e9  # milliseconds of a run: eleven days
+LARGEST = 64 << 20  # largest profile that is read, in bytes
+LONGEST = 1e9  # longest run in milliseconds: eleven days
 
 # pydantic reads this attribute of a stdlib dataclass
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
 def _check(what: str, *values: float | None, most: float = LONGEST) -> None:
-    """Raises ValueError for one that is not within 0 to `most`: charts and sums would not be of numbers any more."""
+    """Raises ValueError: a value is outside 0 to `most`, so that sums and charts would fail."""
     if not all(value is None or 0 <= value <= most for value in values):
         raise ValueError(f"{what} is not within 0 to {most:g}")
 
 
 @dataclass(frozen=True)
 class DeviceFacts:
-    """What was measured on."""
+    """The device."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     kind: Literal["local", "ssh", "adb", "browser"]
-    name: str  # host name, model of the phone, ...
+    name: str  # the host name, the model of the phone, ...
     os: str | None = None
     machine: str | None = None  # x86_64, aarch64, ...
     cpu: str | None = None
-    cores: int | None = None  # that the process may use
-    features: tuple[str, ...] = ()  # of the CPU, those that matter for speed (avx512f, avx512_vnni, asimddp, ...)
+    cores: int | None = None  # cores that the process may use
+    features: tuple[str, ...] = ()  # features of the CPU that affect speed (avx512f, avx512_vnni, asimddp, ...)
     memory_bytes: int | None = None
-    accelerator: str | None = None  # GPU, where the runtime used or could use one
-    user_agent: str | None = None  # browser
-    virtual: bool | None = None  # a virtual machine, whose neighbours take time that nobody there sees
+    accelerator: str | None = None  # the GPU, if the runtime used or could use one
+    user_agent: str | None = None  # the browser's user agent
+    virtual: bool | None = None  # whether it is a virtual machine, which others can slow down unseen
 
 
 @dataclass(frozen=True)
@@ -51,90 +52,90 @@ class Snapshot:
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    load: float | None = None  # running processes, average of the last minute
+    load: float | None = None  # average number of running processes in the last minute
     governor: str | None = None
     clocks_mhz: tuple[float, ...] | None = None  # by core
     temperatures_c: dict[str, float] | None = None  # by zone
-    throttled: bool | None = None  # whether clocks are, or were, held down for heat or power
+    throttled: bool | None = None  # whether clocks are or were reduced because of heat or power
 
 
 @dataclass(frozen=True)
 class Conditions:
-    """What a time is worth nothing without."""
+    """The conditions of a measurement, without which its times mean nothing."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     before: Snapshot = Snapshot()
     after: Snapshot = Snapshot()
-    threads: int | None = None  # of the runtime; None: as many as it chose
+    threads: int | None = None  # threads of the runtime; None: the runtime chose
     affinity: tuple[int, ...] | None = None
-    cpu_limit: float | None = None  # cores' time that a container may use
+    cpu_limit: float | None = None  # CPU limit of the container, in cores
     versions: dict[str, str] = field(default_factory=dict)  # name: version
-    power: dict[str, str] = field(default_factory=dict)  # modes of power: nvpmodel, jetson_clocks, battery, ...
+    power: dict[str, str] = field(default_factory=dict)  # power modes: nvpmodel, jetson_clocks, battery, ...
 
 
 @dataclass(frozen=True)
 class Method:
-    """How it was measured."""
+    """The method of the measurement."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    iterations: int | None  # timed runs that were asked for, of each contender
-    seconds: float | None  # that were asked for instead, of each contender
-    warm_up: int  # least runs before it was asked whether times were steady
-    interleaved: bool  # contenders took turns: sample i of all results belongs to turn i
-    rounds: int | None = None  # of turns, as many in each: models were opened anew for each; None: once
+    iterations: int | None  # requested number of timed runs of each contender
+    seconds: float | None  # requested duration for each contender, instead of iterations
+    warm_up: int  # least number of runs before checking whether times were steady
+    interleaved: bool  # whether contenders took turns: sample i of all results belongs to turn i
+    rounds: int | None = None  # rounds of equally many turns; models were opened again for each; None: one round
 
 
 @dataclass(frozen=True)
 class Golden:
-    """The bundle's golden pair, run on the device before anything was timed."""
+    """The bundle's golden pair, run on the device before the timing."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    relative_error: float | None  # largest difference by the largest golden value; None: not finite
+    relative_error: float | None  # largest difference divided by the largest golden value; None: not finite
     tolerance: float
     passed: bool
 
 
 @dataclass(frozen=True)
 class Energy:
-    """Energy of one inference, with the power of the idle device subtracted."""
+    """The energy of one inference, without the power of the idle device."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     source: str  # rapl, tegrastats, battery
-    joules: float  # of one inference, idle subtracted
-    watts: float  # while running, idle included
+    joules: float  # energy of one inference, without the idle power
+    watts: float  # power while running, including the idle power
     idle_watts: float
 
 
 @dataclass(frozen=True)
 class Memory:
-    """Of a fresh process that ran this contender alone."""
+    """The memory of a new process that ran only this contender."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    peak_bytes: int  # the process's peak
-    base_bytes: int | None = None  # what it held with the runtime imported, before the model was loaded
+    peak_bytes: int  # peak of the process
+    base_bytes: int | None = None  # before the model was loaded, with the runtime imported
 
 
 @dataclass(frozen=True)
-class Operator:
-    """One node of the graph as the runtime runs it."""
+class TimedOperator:
+    """The time of one node of the runtime's graph."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     name: str
     op: str  # type, such as Conv or evm::SelectiveScan
     kind: str  # scan, convolution, matmul, norm, layout, conversion, activation, elementwise, other
-    block: str  # of the network, such as stages.0.blocks.1; "" outside of them
-    ms: float  # a run
-    share: float  # of the sum
+    block: str  # the block of the network, such as stages.0.blocks.1; "" outside of blocks
+    ms: float  # time per run
+    share: float  # share of the sum over all operators
     flops: int | None = None
-    bytes: int | None = None  # read and written at least once
-    roofline_ms: float | None = None  # least time that this machine's roofline allows
-    span_ms: tuple[float, float] | None = None  # start and end in the one run that a trace shows
+    bytes: int | None = None  # bytes that must be read and written at least once
+    roofline_ms: float | None = None  # least time by the machine's roofline
+    span_ms: tuple[float, float] | None = None  # start and end in the run that the trace shows
 
     def __post_init__(self) -> None:
         _check("an operator's time", self.ms, self.roofline_ms, *(self.span_ms or ()))
@@ -143,26 +144,26 @@ class Operator:
 
 @dataclass(frozen=True)
 class Roofline:
-    """What the device can do at most, measured there, with the threads of the profile."""
+    """The peak rates of the device, measured on it with the threads of the profile."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    gflops: float  # float32 multiply and add, 1e9 a second
-    gbytes: float  # memory, 1e9 bytes a second
+    gflops: float  # float32 multiplications and additions, 1e9 per second
+    gbytes: float  # memory bandwidth, 1e9 bytes per second
     int8_gops: float | None = None
     cache_gbytes: float | None = None
-    cache_bytes: int | None = None  # up to which `cache_gbytes` holds
+    cache_bytes: int | None = None  # largest size for which `cache_gbytes` applies
 
 
 @dataclass(frozen=True)
 class Operators:
-    """Time by operator."""
+    """The times of all operators."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
-    runs: int  # that the times are means of: the quieter half
-    whole_ms: float  # of a run, less what recording its operators cost
-    rows: tuple[Operator, ...]
+    runs: int  # the times are means of this many runs, the faster half
+    whole_ms: float  # time of a run, without the cost of recording its operators
+    rows: tuple[TimedOperator, ...]
     roofline: Roofline | None = None
 
 
@@ -179,7 +180,7 @@ class Interval:
 
 @dataclass(frozen=True)
 class Summary:
-    """Statistics of the samples, milliseconds."""
+    """Statistics of the samples, in milliseconds."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
@@ -196,13 +197,13 @@ class Summary:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a device that nobody measured on would take at least, by its data sheet: never a measurement."""
+    """An estimate of the least time on a device that was not measured, from its data sheet."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     device: str
     ms: float
-    low: float  # with the errors that the estimate made on this machine
+    low: float  # the range allows for the errors of the same estimate on this machine
     high: float
     source: str
     note: str
@@ -210,7 +211,7 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Result:
-    """One contender: a bundle, run in one way."""
+    """The result of one contender: a bundle, run in one way."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
@@ -220,19 +221,19 @@ class Result:
     provider: str | None
     target: str
     precision: str
-    sha256: str  # of the bundle's manifest, and with it of every file
-    size_bytes: int  # of the model
-    error: str | None = None  # why there are no times
+    sha256: str  # of the bundle's manifest, which has the hash of every file
+    size_bytes: int  # size of the model
+    error: str | None = None  # the reason why there are no times
     golden: Golden | None = None
     load_ms: float | None = None
-    first_ms: float | None = None  # the first inference after loading
+    first_ms: float | None = None  # time of the first inference after loading
     warm_up_runs: int | None = None
-    steady: bool | None = None  # whether times had settled when timing began
+    steady: bool | None = None  # whether times were steady when the timing started
     samples_ms: tuple[float, ...] = ()
     memory: Memory | None = None
     energy: Energy | None = None
     operators: Operators | None = None
-    accuracy: float | None = None  # top-1, where it was evaluated
+    accuracy: float | None = None  # top-1, if it was evaluated
     notes: tuple[str, ...] = ()
     summary: Summary | None = None
     estimates: tuple[Estimate, ...] = ()
@@ -248,7 +249,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Ratio:
-    """How much longer one contender takes than another: the median of the ratios of neighbouring turns."""
+    """The time of one contender relative to another: the median of the ratios of neighbouring turns."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
@@ -259,7 +260,7 @@ class Ratio:
 
 @dataclass(frozen=True)
 class ProfileReport:
-    """Everything that a profile says."""
+    """A complete profile."""
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
@@ -269,20 +270,20 @@ class ProfileReport:
     results: tuple[Result, ...]
     created: str  # UTC, ISO 8601
     tool: str  # evm-deploy's version, or the app's
-    ratios: tuple[Ratio, ...] = ()  # each contender by the first
-    warnings: tuple[str, ...] = ()  # what makes the figures worth less, or nothing
+    ratios: tuple[Ratio, ...] = ()  # each contender relative to the first
+    warnings: tuple[str, ...] = ()  # conditions that make the figures less reliable
     schema: str = SCHEMA
     version: int = VERSION
 
     def __post_init__(self) -> None:
         names = [result.name for result in self.results]
         if len(set(names)) != len(names):
-            raise ValueError("two results have one name")
+            raise ValueError("two results have the same name")
         if not 1 <= len(names) <= 256:
             raise ValueError("a profile has 1 to 256 results")
 
     def to_json(self) -> str:
-        """Stable text."""
+        """The JSON text; the same report gives the same text."""
         return dumps(self)
 
     @classmethod

@@ -1,4 +1,4 @@
-"""What an agent is asked: bundles as contenders, in words that `agent/request.py` reads."""
+"""Writes the request to an agent, which `agent/request.py` reads: bundles as contenders."""
 
 import importlib.metadata
 from collections.abc import Callable, Sequence
@@ -16,24 +16,26 @@ VERSION = 1
 
 
 @dataclass(frozen=True)
-class Contender:
-    """A bundle, to be run in one way."""
+class DeviceContender:
+    """A bundle, and one way to run it."""
 
     name: str  # unique
     bundle: Bundle
-    label: str  # what the bundle is called in the report
-    runner: str  # a row of the agent's
+    label: str  # the bundle's name in the report
+    runner: str  # a runtime of the agent
     provider: str | None = None
-    library: str | None = None  # path of the operator library, where it is run
+    library: str | None = None  # path of the operator library on the device
     notes: tuple[str, ...] = ()
-    more: dict[str, Any] = field(default_factory=dict)  # what only that runner reads
-    tolerance: float | None = None  # of the golden pair; None: the bundle's
-    shown: dict[str, Any] = field(default_factory=dict)  # of the result, what the bundle does not say
+    more: dict[str, Any] = field(default_factory=dict)  # further options of that runtime
+    tolerance: float | None = None  # for the golden pair; None: that of the bundle
+    shown: dict[str, Any] = field(default_factory=dict)  # fields of the result that are not in the bundle
 
 
-def opened(paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
-    """Every bundle with a name of its own: its folder's, its path where two folders have one name, a number where a
-    bundle is there twice. Raises BundleError.
+def open_bundles(paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
+    """Opens the bundles and gives each a unique name. Raises BundleError.
+
+    The name is that of the folder, or the path if two folders have the same name, with a number if a bundle is named
+    twice.
     """
     bundles = [Bundle.open(path) for path in paths]
     whole = [path.resolve() for path in paths]
@@ -46,13 +48,13 @@ def opened(paths: Sequence[Path]) -> list[tuple[str, Bundle]]:
     return list(zip(seen, bundles, strict=True))
 
 
-def request(
+def write_request(
     device: str,
-    contenders: Sequence[Contender],
+    contenders: Sequence[DeviceContender],
     options: ProfileOptions,
     place: Callable[[Bundle], str] = lambda bundle: str(bundle.path.resolve()),
 ) -> str:
-    """The text. device: its kind in the report; place: where the agent finds a bundle's folder."""
+    """Writes the text of a request. device: its kind in the report; place: the path of a bundle on the device."""
     rows = [
         {
             "name": one.name,

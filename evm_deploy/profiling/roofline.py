@@ -1,6 +1,7 @@
-"""This machine's roofline: the most that it multiplies, and the most that it moves, measured in about a second.
+"""Measures the roofline of this machine, its peak arithmetic and memory rates, in about a second.
 
-The best of many short tries, as a peak is what nothing disturbed. Nothing is kept: clocks and neighbours change.
+A peak is the best of many short tries, the one that nothing disturbed. It is measured anew each time, because clocks
+and other programs change.
 """
 
 import os
@@ -18,28 +19,28 @@ from evm_deploy.profiling.costs import Cost
 from evm_deploy.profiling.report import Roofline
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 
-SIDE = 768  # of the square matrices: large enough for the peak, small enough for 8 ms at 100 GFLOPS
+SIDE = 768  # side of the square matrices: large enough for the peak, small enough for 8 ms at 100 GFLOPS
 SECONDS = 0.3  # for each figure
-CACHED = 1 << 19  # bytes by thread that are in a cache of every processor this is used on
-STREAMED = 1 << 28  # bytes of all threads together that are in none
+CACHED = 1 << 19  # bytes per thread that fit into a cache of every common processor
+STREAMED = 1 << 28  # bytes of all threads together that fit into no cache
 LLC = Path("/sys/devices/system/cpu/cpu0/cache")
-USUAL_LLC = 4 << 20  # where the system does not tell its size
+USUAL_LLC = 4 << 20  # assumed size of the last cache if the system does not tell it
 
 
-def measure(threads: int = 0) -> Roofline:
-    """The peaks with as many threads; 0: one for each core that this process may use."""
-    threads = threads or cores()
+def measure_roofline(threads: int = 0) -> Roofline:
+    """Measures the peaks with `threads` threads; 0: one for each core that this process may use."""
+    threads = threads or count_cores()
     return Roofline(
-        gflops=_products(np.float32, threads),
-        gbytes=_stream(max(STREAMED // threads, CACHED), threads),
-        int8_gops=_products(np.uint8, threads),
-        cache_gbytes=_stream(CACHED, threads),
-        cache_bytes=last_cache(LLC),
+        gflops=_measure_products(np.float32, threads),
+        gbytes=_measure_stream(max(STREAMED // threads, CACHED), threads),
+        int8_gops=_measure_products(np.uint8, threads),
+        cache_gbytes=_measure_stream(CACHED, threads),
+        cache_bytes=find_last_cache(LLC),
     )
 
 
-def least_ms(cost: Cost, roofline: Roofline) -> float | None:
-    """The least time, milliseconds, in which `roofline` allows this; None where the arithmetic is not known."""
+def compute_least_ms(cost: Cost, roofline: Roofline) -> float | None:
+    """The least time in milliseconds that `roofline` allows for this cost; None: its operations are not known."""
     if cost.flops is None:
         return None
     integers = cost.integer_ops if roofline.int8_gops else 0
@@ -49,13 +50,13 @@ def least_ms(cost: Cost, roofline: Roofline) -> float | None:
     return max(compute, cost.bytes / bandwidth) / 1e6
 
 
-def cores() -> int:
-    """That this process may use."""
+def count_cores() -> int:
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def last_cache(folder: Path) -> int:
-    """Bytes of the largest cache that Linux names in `folder`."""
+def find_last_cache(folder: Path) -> int:
+    """The size in bytes of the largest cache that Linux lists in `folder`."""
     sizes = [USUAL_LLC]
     for file in folder.glob("index*/size"):
         text = file.read_text().strip()
@@ -65,8 +66,8 @@ def last_cache(folder: Path) -> int:
     return max(sizes)
 
 
-def _products(dtype: type[np.generic], threads: int) -> float:
-    """1e9 multiplications and additions a second, of two square matrices."""
+def _measure_products(dtype: type[np.generic], threads: int) -> float:
+    """Multiplies two square matrices. Returns 1e9 multiplications and additions per second."""
     weights = np.random.default_rng(0).integers(-8, 8, (SIDE, SIDE))
     floats = dtype is np.float32
     operator, weight = ("MatMul", np.float32) if floats else ("MatMulInteger", np.int8)
@@ -81,25 +82,25 @@ def _products(dtype: type[np.generic], threads: int) -> float:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     image: npt.NDArray[np.generic] = np.abs(weights).astype(dtype)
     with OnnxRunner(onnx.ModelProto.SerializeToString(model), library=False, threads=threads) as runner:
-        return 2 * SIDE**3 / 1e9 / _best(lambda: runner.run(image))
+        return 2 * SIDE**3 / 1e9 / _time_best(lambda: runner.run(image))
 
 
-def _stream(size: int, threads: int) -> float:
-    """1e9 bytes a second, read and written in place, of an array of `size` bytes by thread."""
+def _measure_stream(size: int, threads: int) -> float:
+    """Changes an array of `size` bytes per thread in place. Returns 1e9 bytes read and written per second."""
     arrays = [np.ones(size // 4, np.float32) for _ in range(threads)]
-    repeats = max(1, (1 << 23) // size)  # one try is long enough to be told from its start
+    repeats = max(1, (1 << 23) // size)  # so that a try takes much longer than its start
 
     def change(array: npt.NDArray[np.float32]) -> None:
         for _ in range(repeats):
             np.negative(array, out=array)
 
     with ThreadPoolExecutor(threads) as pool:
-        best = _best(lambda: list(pool.map(change, arrays)))
+        best = _time_best(lambda: list(pool.map(change, arrays)))
     return 2 * sum(array.nbytes for array in arrays) * repeats / 1e9 / best
 
 
-def _best(work: Callable[[], object]) -> float:
-    """Seconds of the shortest of as many tries as fit into SECONDS, three at least."""
+def _time_best(work: Callable[[], object]) -> float:
+    """The seconds of the fastest try, of as many as fit into SECONDS, at least three."""
     times: list[float] = []
     end = time.perf_counter() + SECONDS
     while len(times) < 3 or time.perf_counter() < end:

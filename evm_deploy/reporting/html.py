@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evm_deploy.console import clean
 from evm_deploy.profiling import flame
-from evm_deploy.profiling.report import Operator, Operators, ProfileReport
+from evm_deploy.profiling.report import Operators, ProfileReport, TimedOperator
 from evm_deploy.reporting.accuracy import Accuracy
 from evm_deploy.reporting.charts import accuracy, blocks, kinds, ratios, roofline, spread, times, turns
 from evm_deploy.reporting.columns import Column, choose_columns, find_common_values, list_unmeasured, make_cells
@@ -129,13 +129,13 @@ def _make_operator_section(label: str, operators: Operators) -> OperatorSection:
         format_number(operators.whole_ms),
         format_per_cent(total / operators.whole_ms if operators.whole_ms > 0 else None),
         tuple((title, picture) for title, picture in pictures if picture is not None),
-        Markup(flame.svg(operators, label)),
+        Markup(flame.draw_flame(operators, label)),
         tuple(map(_make_operator_row, longest)),
         len(operators.rows),
     )
 
 
-def _make_operator_row(row: Operator) -> tuple[str, ...]:
+def _make_operator_row(row: TimedOperator) -> tuple[str, ...]:
     """A row of the table of operators."""
     speed = row.flops / row.ms / 1e6 if row.flops and row.ms > 0 else None
     reached = row.roofline_ms / row.ms if row.roofline_ms is not None and row.ms > 0 else None

@@ -140,9 +140,9 @@ def _list_profiles(folder: Path) -> list[Path]:
 
 def _add_statistics(report: ProfileReport) -> ProfileReport:
     """Computes the statistics, which devices do not send. Statistics in a file are not trusted."""
-    from evm_deploy.profiling.summaries import summarised
+    from evm_deploy.profiling.summaries import add_summaries
 
-    return summarised(report)
+    return add_summaries(report)
 
 
 def _read_head(path: Path) -> bytes:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from evm_deploy.profiling.flame import svg
+from evm_deploy.profiling.flame import draw_flame
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.trace import chrome_trace
+from evm_deploy.profiling.trace import write_chrome_trace
 from evm_deploy.reporting.entries import collect_entries
 
 
@@ -16,8 +16,8 @@ def write_traces(folder: Path, reports: Sequence[ProfileReport]) -> None:
     for index, entry in enumerate(collect_entries(reports), 1):
         operators = entry.result.operators
         if operators is not None and operators.rows:
-            _write_text(folder / "traces" / f"{index}.json", chrome_trace(operators, entry.label))
-            _write_text(folder / "flames" / f"{index}.svg", svg(operators, entry.label))
+            _write_text(folder / "traces" / f"{index}.json", write_chrome_trace(operators, entry.label))
+            _write_text(folder / "flames" / f"{index}.svg", draw_flame(operators, entry.label))
 
 
 def _write_text(path: Path, text: str) -> None:

@@ -13,7 +13,7 @@ from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, BenchmarkR
 from evm_deploy.errors import OptionError
 from evm_deploy.profiling.profile_options import ProfileOptions, parse_cores
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.summaries import add_summaries
 
 
 def report(*failures: str) -> ProfileReport:
@@ -21,7 +21,7 @@ def report(*failures: str) -> ProfileReport:
     bad = [Result(name, name, "onnxruntime", None, "onnx", "fp32", "0" * 64, 10, error="lost") for name in failures]
     method = Method(3, None, 1, True)
     made = ProfileReport(DeviceFacts("local", "here"), Conditions(), method, (good, *bad), "2026-01-02", "0.1.0")
-    return summarised(made)
+    return add_summaries(made)
 
 
 @pytest.fixture

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.profiling.estimate import check, estimate
-from evm_deploy.profiling.peaks import DEVICES, FP16, FP32, INT8, Peak, peak
-from evm_deploy.profiling.report import Operator, Operators, Roofline
+from evm_deploy.profiling.peaks import DEVICES, FP16, FP32, INT8, Peak, find_peak
+from evm_deploy.profiling.report import Operators, Roofline, TimedOperator
 
 HERE = Roofline(gflops=100, gbytes=10, int8_gops=400)
 SAME = Peak("as here", {FP32: 100, FP16: 200, INT8: 400}, 10, "made up")
@@ -18,11 +18,11 @@ HALF = Peak("half of it", {FP32: 50, FP16: 100, INT8: 200}, 5, "made up")
 
 def row(
     block: str, ms: float, flops: int = 10**9, moved: int = 0, op: str = "Conv", kind: str = "convolution"
-) -> Operator:
-    return Operator("n", op, kind, block, ms, 0.1, flops, moved)
+) -> TimedOperator:
+    return TimedOperator("n", op, kind, block, ms, 0.1, flops, moved)
 
 
-def operators(*rows: Operator, roofline: Roofline | None = HERE) -> Operators:
+def operators(*rows: TimedOperator, roofline: Roofline | None = HERE) -> Operators:
     return Operators(1, sum(each.ms for each in rows), rows, roofline)
 
 
@@ -117,7 +117,7 @@ def test_a_device_without_the_precision_is_refused() -> None:
 
 def test_a_typo_gets_the_nearest_device() -> None:
     with pytest.raises(OptionError, match="raspberry-pi-5"):
-        peak("rasberry-pi-5")
+        find_peak("rasberry-pi-5")
 
 
 def test_peaks_are_those_of_the_documents() -> None:

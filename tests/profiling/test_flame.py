@@ -8,18 +8,18 @@ from hypothesis import strategies as st
 
 from evm_deploy.profiling import flame
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.profiling.report import Operator, Operators
+from evm_deploy.profiling.report import Operators, TimedOperator
 
 SVG = "{http://www.w3.org/2000/svg}"
 
 
-def row(block: str, kind: str, ms: float, name: str = "n", op: str = "Conv") -> Operator:
-    return Operator(name, op, kind, block, ms, 0.1, 1_000_000, 2_000, 0.5)
+def row(block: str, kind: str, ms: float, name: str = "n", op: str = "Conv") -> TimedOperator:
+    return TimedOperator(name, op, kind, block, ms, 0.1, 1_000_000, 2_000, 0.5)
 
 
-def boxes(*rows: Operator, name: str = "bundle") -> list[tuple[int, float, float, str]]:
+def boxes(*rows: TimedOperator, name: str = "bundle") -> list[tuple[int, float, float, str]]:
     """Depth, left, width and title of every box."""
-    root = ElementTree.fromstring(flame.svg(Operators(1, 1.0, rows), name))
+    root = ElementTree.fromstring(flame.draw_flame(Operators(1, 1.0, rows), name))
     found = []
     for group in root.iter(f"{SVG}g"):
         rectangle, title = group.find(f"{SVG}rect"), group.findtext(f"{SVG}title")
@@ -69,7 +69,7 @@ def test_operators_outside_of_blocks_and_of_new_kinds_are_shown() -> None:
 
 
 @pytest.mark.parametrize("rows", [(), (row("a", "scan", 0.0),)])
-def test_nothing_that_takes_time_is_still_a_picture(rows: tuple[Operator, ...]) -> None:
+def test_nothing_that_takes_time_is_still_a_picture(rows: tuple[TimedOperator, ...]) -> None:
     assert boxes(*rows)[0][3].startswith("bundle: 0.000 ms")
 
 
@@ -77,7 +77,7 @@ def test_nothing_that_takes_time_is_still_a_picture(rows: tuple[Operator, ...]) 
 def test_names_are_text_and_never_markup(name: str, block: str, op: str) -> None:
     hostile = '</title><script>alert(1)</script>"&'
     rows = (row(block + hostile, "scan", 5.0, name=name + hostile, op=op), row("b", name + hostile, 1.0))
-    picture = flame.svg(Operators(1, 1.0, rows), name + hostile)
+    picture = flame.draw_flame(Operators(1, 1.0, rows), name + hostile)
     assert "<script" not in picture
     assert {element.tag.removeprefix(SVG) for element in ElementTree.fromstring(picture).iter()} <= set(
         "svg style rect text g title".split()
@@ -94,10 +94,10 @@ def test_names_are_text_and_never_markup(name: str, block: str, op: str) -> None
     ],
 )
 def test_a_label_is_shortened_to_what_fits(label: str, width: float, shown: str) -> None:
-    assert flame._fitting(label, width) == shown
+    assert flame._fit_label(label, width) == shown
 
 
 def test_colours_follow_the_scheme_of_the_page() -> None:
-    picture = flame.svg(Operators(1, 1.0, ROWS), "bundle")
+    picture = flame.draw_flame(Operators(1, 1.0, ROWS), "bundle")
     assert "prefers-color-scheme:dark" in picture
     assert set(flame.COLOURS) == set(KINDS)

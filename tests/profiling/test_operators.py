@@ -14,8 +14,8 @@ import evm_deploy
 from evm_deploy import Bundle, ExportOptions
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling import operators
-from evm_deploy.profiling.estimates import with_estimates
-from evm_deploy.profiling.records import Record, Recording, read
+from evm_deploy.profiling.estimates import add_estimates
+from evm_deploy.profiling.records import Record, Recording, read_record
 from evm_deploy.profiling.report import (
     Conditions,
     DeviceFacts,
@@ -43,7 +43,7 @@ def bundle(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
 
 @pytest.fixture(scope="module")
 def portable(bundle: Bundle) -> Operators:
-    return operators.measure(bundle, library=False, runs=4, roofline=ROOF)
+    return operators.measure_operators(bundle, library=False, runs=4, roofline=ROOF)
 
 
 def by(found: Operators, key: str) -> dict[str, float]:
@@ -86,11 +86,11 @@ def test_times_are_of_the_quieter_runs_and_less_what_recording_costs(
     def made_up(trace: Path, graph: Any) -> Record:
         count = len(graph.node)
         times = np.outer([1.0] * operators.WARM_UP + [8.0, 2.0, 4.0, 9.0], np.ones(count))
-        return dataclasses.replace(read(trace, graph), times=times, wholes=times.sum(1) + 10 * count)
+        return dataclasses.replace(read_record(trace, graph), times=times, wholes=times.sum(1) + 10 * count)
 
     monkeypatch.setattr(operators, "read", made_up)
-    monkeypatch.setattr(operators, "cost_of_recording", lambda folder: Recording(within=0.5, between=0.25))
-    found = operators.measure(bundle, library=False, runs=4)
+    monkeypatch.setattr(operators, "measure_recording_cost", lambda folder: Recording(within=0.5, between=0.25))
+    found = operators.measure_operators(bundle, library=False, runs=4)
     assert {row.ms for row in found.rows} == {3 - 0.5}
     assert found.whole_ms == pytest.approx((3 + 10 - 0.5 - 0.25) * len(found.rows))
 
@@ -111,7 +111,7 @@ def test_work_is_counted_and_has_a_least_time(portable: Operators) -> None:
 
 
 def test_without_a_roofline_there_is_no_least_time(bundle: Bundle) -> None:
-    found = operators.measure(bundle, library=False, runs=1)
+    found = operators.measure_operators(bundle, library=False, runs=1)
     assert found.roofline is None
     assert {row.roofline_ms for row in found.rows} == {None}
 
@@ -120,7 +120,7 @@ def test_without_a_roofline_there_is_no_least_time(bundle: Bundle) -> None:
 def test_with_our_operators_a_scan_is_one_operator_and_the_rest_is_the_same_work(
     bundle: Bundle, portable: Operators
 ) -> None:
-    found = operators.measure(bundle, library=True, runs=2)
+    found = operators.measure_operators(bundle, library=True, runs=2)
     scans = [(row.op, row.block) for row in found.rows if row.kind == "scan"]
     assert scans == [("evm::EfficientScan2D", f"layers.{stage}.blocks.0") for stage in (0, 1)]
     assert len(found.rows) < len(portable.rows) / 3
@@ -132,12 +132,12 @@ def test_with_our_operators_a_scan_is_one_operator_and_the_rest_is_the_same_work
 def test_a_bundle_for_another_runtime_is_refused(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
     other = make_bundle(tmp_path / "b", target="coreml")
     with pytest.raises(BundleError, match="onnxruntime"):
-        operators.measure(other, library=False)
+        operators.measure_operators(other, library=False)
 
 
 def test_a_model_that_cannot_be_loaded_is_refused(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
     with pytest.raises(BundleError, match="cannot load"):
-        operators.measure(make_bundle(tmp_path / "b"), library=False)
+        operators.measure_operators(make_bundle(tmp_path / "b"), library=False)
 
 
 def report(*results: Result) -> ProfileReport:
@@ -153,7 +153,7 @@ def result(bundle: Bundle, **changes: Any) -> Result:
 
 def test_estimates_stand_beside_what_was_measured(bundle: Bundle, portable: Operators) -> None:
     devices = ["raspberry-pi-5", "jetson-orin-nano-8gb"]
-    (found,) = with_estimates(report(result(bundle, operators=portable)), [bundle.path], devices).results
+    (found,) = add_estimates(report(result(bundle, operators=portable)), [bundle.path], devices).results
     assert [guess.device.partition(",")[0] for guess in found.estimates] == ["Raspberry Pi 5", "Jetson Orin Nano 8 GB"]
     assert all(0 < guess.low <= guess.ms <= guess.high for guess in found.estimates)
     assert found.samples_ms == (1.0,)
@@ -168,13 +168,13 @@ def test_operators_that_were_not_timed_are_timed_in_the_way_that_was(
         ways.append(library)
         return portable
 
-    monkeypatch.setattr("evm_deploy.profiling.estimates.operators.measure", measure)
+    monkeypatch.setattr("evm_deploy.profiling.estimates.operators.measure_operators", measure)
     monkeypatch.setattr(
-        "evm_deploy.profiling.estimates.roofline.measure",
+        "evm_deploy.profiling.estimates.roofline.measure_roofline",
         lambda threads: rooflines.append(threads) or portable.roofline,
     )
     stock, ours = result(bundle), result(bundle, name="b", runtime="onnxruntime + evm_ops")
-    found = with_estimates(report(stock, ours), [bundle.path], ["raspberry-pi-5"]).results
+    found = add_estimates(report(stock, ours), [bundle.path], ["raspberry-pi-5"]).results
     assert all(each.estimates for each in found)
     assert ways == [False, native.available()]
     assert rooflines == [1]
@@ -186,10 +186,10 @@ def test_a_result_that_allows_no_estimate_says_why(bundle: Bundle, portable: Ope
         result(bundle, name="b", sha256="0"),
     )
     wrong = result(bundle, name="c", operators=portable, precision="int8")
-    found = with_estimates(report(failed, strange, wrong), [bundle.path], ["raspberry-pi-5"]).results
+    found = add_estimates(report(failed, strange, wrong), [bundle.path], ["raspberry-pi-5"]).results
     assert [each.estimates for each in found] == [(), (), ()]
     assert found[0].notes == ()
-    assert "none of the bundles" in found[1].notes[0]
+    assert "not one of the named bundles" in found[1].notes[0]
     assert "int8 cannot be estimated" in found[2].notes[0]
 
 
@@ -198,5 +198,5 @@ def test_operators_add_up_to_the_whole(golden: Any, tmp_path: Path) -> None:
     """T, with and without our operators."""
     found = exported(golden, "tiny", tmp_path)
     for library in {False, native.available()}:
-        measured = operators.measure(found, library=library, runs=10)
+        measured = operators.measure_operators(found, library=library, runs=10)
         assert 0.9 < sum(row.ms for row in measured.rows) / measured.whole_ms <= 1

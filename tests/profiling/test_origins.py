@@ -2,7 +2,7 @@
 
 from onnx import GraphProto, NodeProto, helper
 
-from evm_deploy.profiling.origins import Origin, origins
+from evm_deploy.profiling.origins import Origin, find_origins
 
 
 def node(op: str, given: str, taken: str, name: str = "", domain: str = "") -> NodeProto:
@@ -28,23 +28,23 @@ STEM, BLOCK = "patch_embed", "layers.0.blocks.0"
 
 
 def found(*nodes: NodeProto) -> list[tuple[str, str]]:
-    return [(origin.op, origin.block) for origin in origins(BUNDLED, graph(*nodes))]
+    return [(origin.op, origin.block) for origin in find_origins(BUNDLED, graph(*nodes))]
 
 
 def test_the_graph_itself_is_told_by_block() -> None:
-    blocks = [origin.block for origin in origins(BUNDLED, BUNDLED)]
+    blocks = [origin.block for origin in find_origins(BUNDLED, BUNDLED)]
     assert blocks == [STEM, STEM, BLOCK, BLOCK, BLOCK, BLOCK, "classifier", "classifier"]
 
 
 def test_what_follows_the_last_block_of_a_backbone_is_outside_of_all() -> None:
     norms = [node("Mul", f"model.patch_embed.output model.outnorm{i}.weight", f"feature{i}") for i in range(2)]
     backbone = graph(*BUNDLED.node[:6], *norms)
-    assert [origin.block for origin in origins(backbone, backbone)][-2:] == ["", ""]
+    assert [origin.block for origin in find_origins(backbone, backbone)][-2:] == ["", ""]
 
 
 def test_a_graph_whose_blocks_have_no_names_has_none() -> None:
     plain = graph(node("Conv", "image w", "a"), node("MatMul", "a w", "b"))
-    assert origins(plain, plain) == [Origin("Conv", ""), Origin("MatMul", "")]
+    assert find_origins(plain, plain) == [Origin("Conv", ""), Origin("MatMul", "")]
 
 
 def test_the_order_in_which_branches_run_does_not_matter() -> None:
@@ -120,7 +120,7 @@ def test_a_scan_that_stands_written_out_in_the_bundle_is_one() -> None:
         node("LayerNormalization", "d", "e", "norm__3"),
         node("Add", "e a", "f"),
     )
-    assert [origin.op for origin in origins(written, written)] == [
+    assert [origin.op for origin in find_origins(written, written)] == [
         "Mul",
         *["SelectiveScan"] * 4,
         "LayerNormalization",

@@ -10,7 +10,7 @@ from onnx import GraphProto, helper
 
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling.costs import Value
-from evm_deploy.profiling.records import cost_of_recording, read
+from evm_deploy.profiling.records import measure_recording_cost, read_record
 
 GRAPH = helper.make_graph([helper.make_node("Conv", ["x"], ["y"]), helper.make_node("Add", ["y"], ["z"])], "g", [], [])
 
@@ -33,7 +33,7 @@ def written(folder: Path, *events: dict[str, Any]) -> Path:
 
 
 def record_of(folder: Path, *events: dict[str, Any], graph: GraphProto = GRAPH) -> Any:
-    return read(written(folder, *events), graph)
+    return read_record(written(folder, *events), graph)
 
 
 def test_times_are_milliseconds_of_each_run(tmp_path: Path) -> None:
@@ -66,6 +66,6 @@ def test_a_record_of_another_graph_is_refused(tmp_path: Path, events: list[dict[
 
 
 def test_recording_costs_something_but_far_less_than_a_millisecond(tmp_path: Path) -> None:
-    recording = cost_of_recording(tmp_path)
+    recording = measure_recording_cost(tmp_path)
     assert 0 <= recording.within < 0.1
     assert 0 < recording.between < 0.1

@@ -5,9 +5,9 @@ from typing import Any
 
 import pytest
 
-from evm_deploy.profiling.remarks import remarks
+from evm_deploy.profiling.remarks import list_warnings
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result, Snapshot
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.summaries import add_summaries
 
 TIMES = tuple(10 + 0.001 * (index % 7) for index in range(200))
 RESULT = Result("a", "a", "r", None, "onnx", "fp32", "0" * 64, 1, samples_ms=TIMES, steady=True)
@@ -48,34 +48,34 @@ def two(interleaved: bool) -> ProfileReport:
 
 
 def test_nothing_is_said_of_a_quiet_device() -> None:
-    assert remarks(summarised(REPORT)) == []
+    assert list_warnings(add_summaries(REPORT)) == []
 
 
 def test_nothing_is_said_of_what_is_not_known() -> None:
     bare = dataclasses.replace(REPORT, conditions=Conditions(), device=DeviceFacts("browser", "a phone"))
-    assert remarks(summarised(bare)) == []
-    assert remarks(summarised(result(samples_ms=(), error="it failed", steady=None))) == []
+    assert list_warnings(add_summaries(bare)) == []
+    assert list_warnings(add_summaries(result(samples_ms=(), error="it failed", steady=None))) == []
 
 
 @pytest.mark.parametrize(
     ("report", "said"),
     [
         (after(throttled=True), "throttled"),
-        (after(temperatures_c={"cpu": 96.0}), "cpu was at 96 degrees"),
+        (after(temperatures_c={"cpu": 96.0}), "cpu was at 96 °C"),
         (after(clocks_mhz=(2000.0, 2600.0)), "clocks fell from 3000 to 2300 MHz"),
-        (before(load=2.5), "busy before: load 2.5 on 4 cores"),
+        (before(load=2.5), "busy before the measurement: load 2.5 on 4 cores"),
         (before(governor="powersave"), "powersave"),
         (conditions(threads=8), "8 threads share 4 cores"),
-        (conditions(cpu_limit=1.5), "limit of 1.5 cores"),
+        (conditions(cpu_limit=1.5), "time of 1.5 cores"),
         (device(virtual=True), "virtual machine"),
         (result(steady=False), "a: times were not steady"),
-        (result(samples_ms=(1.0,) * 100 + (2.0,) * 100), "a: the median is known to"),
-        (result(samples_ms=TIMES[:50]), "of 50 runs p99"),
+        (result(samples_ms=(1.0,) * 100 + (2.0,) * 100), "a: the median is uncertain by"),
+        (result(samples_ms=TIMES[:50]), "only 50 runs, p99"),
         (two(interleaved=False), "not timed in turns"),
     ],
 )
 def test_what_makes_times_worth_less_is_said(report: ProfileReport, said: str) -> None:
-    found = summarised(report).warnings
+    found = add_summaries(report).warnings
     assert len(found) == 1
     assert said in found[0]
 
@@ -95,10 +95,10 @@ def test_what_makes_times_worth_less_is_said(report: ProfileReport, said: str) -
     ],
 )
 def test_and_nothing_where_it_is_not_so_bad(report: ProfileReport) -> None:
-    assert summarised(report).warnings == ()
+    assert add_summaries(report).warnings == ()
 
 
 def test_what_the_device_warned_of_stays() -> None:
     told = dataclasses.replace(before(load=2.5), warnings=("the page was hidden",))
-    assert summarised(told).warnings[0] == "the page was hidden"
-    assert len(summarised(told).warnings) == 2
+    assert add_summaries(told).warnings[0] == "the page was hidden"
+    assert len(add_summaries(told).warnings) == 2

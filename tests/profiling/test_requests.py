@@ -16,8 +16,8 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling.agent import request as agents
 from evm_deploy.profiling.profile_options import ProfileOptions
-from evm_deploy.profiling.requests import Contender, opened, request
-from evm_deploy.profiling.zipped import archive
+from evm_deploy.profiling.requests import DeviceContender, open_bundles, write_request
+from evm_deploy.profiling.zipped import write_agent
 
 AGENT = sorted(Path(evm_deploy.profiling.agent.__file__).parent.glob("*.py"))
 ALLOWED = {"numpy", "onnxruntime"}
@@ -25,10 +25,10 @@ ALLOWED = {"numpy", "onnxruntime"}
 
 def test_the_agent_reads_what_is_asked(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "net")
-    contender = Contender("net on it", bundle, "net", "onnxruntime", library="lib.so", notes=("a note",))
+    contender = DeviceContender("net on it", bundle, "net", "onnxruntime", library="lib.so", notes=("a note",))
     options = ProfileOptions(iterations=7, warm_up=3, threads=2, affinity=(0,))
-    (tmp_path / "request.json").write_text(request("ssh", [contender], options, lambda bundle: "there/0"))
-    found = agents.read(tmp_path / "request.json")
+    (tmp_path / "request.json").write_text(write_request("ssh", [contender], options, lambda bundle: "there/0"))
+    found = agents.read_request(tmp_path / "request.json")
     assert (found.device, found.iterations, found.seconds, found.threads, found.affinity) == ("ssh", 7, None, 2, [0])
     (one,) = found.contenders
     assert (one.name, one.bundle, str(one.folder), one.library) == ("net on it", "net", "there/0", "lib.so")
@@ -40,23 +40,23 @@ def test_the_agent_reads_what_is_asked(make_bundle: Callable[..., Bundle], tmp_p
 def test_the_agent_refuses_what_is_no_request(tmp_path: Path, text: str) -> None:
     (tmp_path / "request.json").write_text(text)
     with pytest.raises(agents.RequestError):
-        agents.read(tmp_path / "request.json")
+        agents.read_request(tmp_path / "request.json")
 
 
 def test_every_bundle_has_a_name_of_its_own(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     paths = [make_bundle(tmp_path / name).path for name in ("a/net", "b/net", "other")]
-    assert [name for name, _ in opened([paths[0], paths[2]])] == ["net", "other"]
-    assert [name for name, _ in opened(paths)] == [str(paths[0]), str(paths[1]), "other"]
-    assert [name for name, _ in opened([paths[2], paths[2], paths[2]])] == ["other", "other (2)", "other (3)"]
+    assert [name for name, _ in open_bundles([paths[0], paths[2]])] == ["net", "other"]
+    assert [name for name, _ in open_bundles(paths)] == [str(paths[0]), str(paths[1]), "other"]
+    assert [name for name, _ in open_bundles([paths[2], paths[2], paths[2]])] == ["other", "other (2)", "other (3)"]
 
 
 def test_a_folder_that_is_no_bundle_is_refused(tmp_path: Path) -> None:
     with pytest.raises(BundleError):
-        opened([tmp_path])
+        open_bundles([tmp_path])
 
 
 def test_the_archive_is_the_same_each_time(tmp_path: Path) -> None:
-    assert archive(tmp_path / "one.pyz").read_bytes() == archive(tmp_path / "two.pyz").read_bytes()
+    assert write_agent(tmp_path / "one.pyz").read_bytes() == write_agent(tmp_path / "two.pyz").read_bytes()
     names = zipfile.ZipFile(tmp_path / "one.pyz").namelist()
     assert "__main__.py" in names
     assert len(names) == len(AGENT)
@@ -64,7 +64,7 @@ def test_the_archive_is_the_same_each_time(tmp_path: Path) -> None:
 
 def test_the_archive_needs_nothing_of_this_package(tmp_path: Path) -> None:
     """It says why it cannot measure, in one line, where even the request is missing."""
-    path = archive(tmp_path / "agent.pyz")
+    path = write_agent(tmp_path / "agent.pyz")
     done = subprocess.run([sys.executable, "-I", path, "none", "out"], capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert done.stderr.startswith("error: none is not a request")
@@ -122,6 +122,6 @@ def _made_when_imported(tree: ast.Module) -> set[str]:
 
 
 def test_a_request_is_stable_text(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
-    one = [Contender("net", make_bundle(tmp_path / "net"), "net", "onnxruntime")]
-    assert request("local", one, ProfileOptions()) == request("local", one, ProfileOptions())
-    assert json.loads(request("local", one, ProfileOptions()))["version"] == agents.VERSION
+    one = [DeviceContender("net", make_bundle(tmp_path / "net"), "net", "onnxruntime")]
+    assert write_request("local", one, ProfileOptions()) == write_request("local", one, ProfileOptions())
+    assert json.loads(write_request("local", one, ProfileOptions()))["version"] == agents.VERSION

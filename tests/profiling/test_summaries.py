@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
-from evm_deploy.profiling.summaries import ratio, summarised
+from evm_deploy.profiling.summaries import add_summaries, estimate_ratio
 
 BARE = Result("a", "a", "onnxruntime", "CPUExecutionProvider", "onnx", "fp32", "0" * 64, 1, error="it was not run")
 
@@ -28,7 +28,7 @@ def report() -> Callable[..., ProfileReport]:
 
 
 def test_figures_of_known_times(report: Callable[..., ProfileReport]) -> None:
-    found = summarised(report([float(value) for value in range(1, 102)])).results[0].summary
+    found = add_summaries(report([float(value) for value in range(1, 102)])).results[0].summary
     assert found
     assert (found.count, found.min, found.max) == (101, 1.0, 101.0)
     assert (found.p50.value, found.p90.value, found.p95.value, found.p99.value) == (51.0, 91.0, 96.0, 100.0)
@@ -37,20 +37,20 @@ def test_figures_of_known_times(report: Callable[..., ProfileReport]) -> None:
 
 
 def test_one_sample_is_known_exactly(report: Callable[..., ProfileReport]) -> None:
-    found = summarised(report([3.0])).results[0].summary
+    found = add_summaries(report([3.0])).results[0].summary
     assert found
     assert (found.std, found.p99.low, found.p99.high) == (0.0, 3.0, 3.0)
 
 
 @pytest.mark.parametrize("rounds", [-1, 0, 5, 10**12])
 def test_rounds_that_a_device_made_up_change_no_figure(report: Callable[..., ProfileReport], rounds: int) -> None:
-    found = summarised(report([3.0, 1.0, 2.0], rounds=rounds)).results[0].summary
+    found = add_summaries(report([3.0, 1.0, 2.0], rounds=rounds)).results[0].summary
     assert found
     assert (found.p50.value, found.count) == (2.0, 3)
 
 
 def test_a_result_without_times_has_no_figures(report: Callable[..., ProfileReport]) -> None:
-    found = summarised(report([], [1.0, 2.0], [2.0, 4.0]))
+    found = add_summaries(report([], [1.0, 2.0], [2.0, 4.0]))
     assert found.results[0].summary is None
     assert [(each.name, each.reference, each.ratio.value) for each in found.ratios] == [("c", "b", 2.0)]
 
@@ -58,8 +58,8 @@ def test_a_result_without_times_has_no_figures(report: Callable[..., ProfileRepo
 def test_turns_are_paired() -> None:
     """What slows a turn down tenfold slows both down: the ratio does not see it, the medians' does."""
     slow = np.where(np.arange(100) < 50, 1.0, 10.0) * np.random.default_rng(0).normal(1, 0.001, 100)
-    paired = ratio(1.1 * slow, slow[::1], paired=True)
-    apart = ratio(1.1 * slow, slow, paired=False)
+    paired = estimate_ratio(1.1 * slow, slow[::1], paired=True)
+    apart = estimate_ratio(1.1 * slow, slow, paired=False)
     assert paired
     assert apart
     assert paired.low == pytest.approx(1.1)
@@ -68,16 +68,16 @@ def test_turns_are_paired() -> None:
 
 
 def test_series_of_different_lengths_are_not_paired(report: Callable[..., ProfileReport]) -> None:
-    found = summarised(report([1.0, 1.0, 1.0], [2.0, 2.0]))
+    found = add_summaries(report([1.0, 1.0, 1.0], [2.0, 2.0]))
     assert found.ratios[0].ratio.value == 2
 
 
 def test_a_clock_that_reads_zero_gives_no_ratio(report: Callable[..., ProfileReport]) -> None:
-    assert summarised(report([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])).ratios == ()
-    assert summarised(report([0.0, 1.0, 1.0, 1.0, 1.0] * 5, [2.0] * 25)).ratios[0].ratio.value == 2
+    assert add_summaries(report([0.0, 0.0, 0.0], [1.0, 1.0, 1.0])).ratios == ()
+    assert add_summaries(report([0.0, 1.0, 1.0, 1.0, 1.0] * 5, [2.0] * 25)).ratios[0].ratio.value == 2
 
 
 def test_a_profile_that_was_summarised_gives_the_same_again(report: Callable[..., ProfileReport]) -> None:
-    once = summarised(report([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
-    assert summarised(once) == once
+    once = add_summaries(report([1.0, 2.0, 3.0], [1.0, 2.0, 4.0]))
+    assert add_summaries(once) == once
     assert ProfileReport.from_json(once.to_json().encode()) == once

@@ -7,18 +7,18 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.profiling.report import Operator, Operators
-from evm_deploy.profiling.trace import SECTION, WHOLE, chrome_trace
+from evm_deploy.profiling.report import Operators, TimedOperator
+from evm_deploy.profiling.trace import SECTION, WHOLE, write_chrome_trace
 
 TIMES = st.floats(0, 1e4, allow_nan=False)
 
 
-def row(block: str, ms: float, span: tuple[float, float] | None = None, name: str = "n") -> Operator:
-    return Operator(name, "Conv", "convolution", block, ms, 0.5, 10, 20, 0.1, span)
+def row(block: str, ms: float, span: tuple[float, float] | None = None, name: str = "n") -> TimedOperator:
+    return TimedOperator(name, "Conv", "convolution", block, ms, 0.5, 10, 20, 0.1, span)
 
 
-def events(*rows: Operator) -> list[dict[str, Any]]:
-    value = json.loads(chrome_trace(Operators(1, 1.0, rows), "bundle"))
+def events(*rows: TimedOperator) -> list[dict[str, Any]]:
+    value = json.loads(write_chrome_trace(Operators(1, 1.0, rows), "bundle"))
     return [event for event in value["traceEvents"] if event["ph"] == "X"]
 
 
@@ -47,12 +47,14 @@ def test_a_block_that_is_left_and_comes_back_is_there_twice() -> None:
 def test_without_times_of_a_run_operators_stand_end_to_end_and_the_trace_says_so() -> None:
     rows = (row("a", 2.0, (0.0, 1.5)), row("a", 1.0))
     assert [(event["ts"], event["dur"]) for event in events(*rows)][2:] == [(0, 2000), (2000, 1000)]
-    assert "means" in json.loads(chrome_trace(Operators(1, 1.0, rows), "x"))["otherData"]["times"]
-    assert "one run" in json.loads(chrome_trace(Operators(1, 1.0, ROWS), "x"))["otherData"]["times"]
+    assert "means" in json.loads(write_chrome_trace(Operators(1, 1.0, rows), "x"))["otherData"]["times"]
+    assert "one run" in json.loads(write_chrome_trace(Operators(1, 1.0, ROWS), "x"))["otherData"]["times"]
 
 
 def test_what_is_not_known_is_left_out() -> None:
-    (event,) = (event for event in events(Operator("n", "Add", "elementwise", "", 1.0, 1.0)) if event["name"] == "n")
+    (event,) = (
+        event for event in events(TimedOperator("n", "Add", "elementwise", "", 1.0, 1.0)) if event["name"] == "n"
+    )
     assert event["args"] == {"operator": "Add", "kind": "elementwise", "mean ms": 1.0, "share": 1.0}
 
 

@@ -15,14 +15,14 @@ from evm_deploy.profiling.report import (
     Golden,
     Memory,
     Method,
-    Operator,
     Operators,
     ProfileReport,
     Result,
     Roofline,
     Snapshot,
+    TimedOperator,
 )
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.summaries import add_summaries
 
 HOSTILE = "</script><img src=x onerror=alert(1)>\"'`|[a](http://b)*_\x1b[31m\u202e{{7*7}}"
 
@@ -51,9 +51,11 @@ def result(name: str, ms: float, count: int = 40, **changes: Any) -> Result:
 
 def operators() -> Operators:
     rows = (
-        Operator("layers.0/scan", "evm::EfficientScan2D", "scan", "layers.0", 4.0, 0.5, 40_000_000, 1_000_000, 1.0),
-        Operator("layers.0/conv", "Conv", "convolution", "layers.0", 3.0, 0.375, 150_000_000, 1_000_000, 2.0),
-        Operator("head/<b>", "Softmax", "a newer kind", "", 1.0, 0.125),
+        TimedOperator(
+            "layers.0/scan", "evm::EfficientScan2D", "scan", "layers.0", 4.0, 0.5, 40_000_000, 1_000_000, 1.0
+        ),
+        TimedOperator("layers.0/conv", "Conv", "convolution", "layers.0", 3.0, 0.375, 150_000_000, 1_000_000, 2.0),
+        TimedOperator("head/<b>", "Softmax", "a newer kind", "", 1.0, 0.125),
     )
     return Operators(10, 8.5, rows, Roofline(100.0, 20.0, 400.0, 80.0, 2_000_000))
 
@@ -72,7 +74,7 @@ def profile(*results: Result, **changes: Any) -> ProfileReport:
         created="2026-01-02T03:04:05+00:00",
         tool="0.1.0",
     )
-    return summarised(dataclasses.replace(made, **changes))
+    return add_summaries(dataclasses.replace(made, **changes))
 
 
 ESTIMATE = Estimate("Orin Nano", 3.2, 1.6, 6.4, "data sheet, page 1", "tensor cores idle")
@@ -93,7 +95,7 @@ def report() -> ProfileReport:
 @pytest.fixture(scope="session")
 def hostile() -> ProfileReport:
     """Names, notes and conditions that would be markup, if anything let them."""
-    row = Operator(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1.0, 1.0, 1000, 10, 0.1)
+    row = TimedOperator(HOSTILE, HOSTILE, HOSTILE, HOSTILE, 1.0, 1.0, 1000, 10, 0.1)
     bad = result(
         HOSTILE,
         5.0,

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.profiling.report import Operator, Operators, ProfileReport, Roofline
+from evm_deploy.profiling.report import Operators, ProfileReport, Roofline, TimedOperator
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare
 from evm_deploy.reporting.charts import accuracy, blocks, kinds, ratios, roofline, spread, times, turns
 from evm_deploy.reporting.entries import collect_entries
@@ -24,7 +24,8 @@ ALL = [chart.draw for chart in CHARTS] + [kinds.draw]
 
 def rows(*times_by_block: tuple[str, str, float]) -> Operators:
     made = [
-        Operator(str(i), "Conv", kind, block, ms, 0.1, 1000, 10) for i, (kind, block, ms) in enumerate(times_by_block)
+        TimedOperator(str(i), "Conv", kind, block, ms, 0.1, 1000, 10)
+        for i, (kind, block, ms) in enumerate(times_by_block)
     ]
     return Operators(1, 10.0, tuple(made), Roofline(10.0, 1.0))
 
@@ -114,7 +115,7 @@ def test_very_many_blocks_become_the_longest_and_others() -> None:
 
 def test_points_of_the_roofline() -> None:
     operators = rows(("scan", "a", 2.0), ("matmul", "a", 4.0))
-    free = Operator("free", "Reshape", "layout", "a", 0.0, 0.0, 0, 0)
+    free = TimedOperator("free", "Reshape", "layout", "a", 0.0, 0.0, 0, 0)
     found = roofline.list_points(dataclasses.replace(operators, rows=(*operators.rows, free)))
     assert [(point.row.ms, point.intensity, point.speed) for point in found] == [
         (4.0, 100.0, 2.5e-4),

@@ -11,7 +11,7 @@ import pytest
 from evm_deploy import reporting
 from evm_deploy.errors import InputError, MissingToolError, OutputError
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.summaries import add_summaries
 from evm_deploy.reporting import figures, profile_folder
 
 
@@ -54,7 +54,7 @@ def test_an_existing_folder_stays(report: ProfileReport, tmp_path: Path) -> None
         reporting.write(tmp_path / "p", [report])
     one = dataclasses.replace(report, results=report.results[1:3], ratios=())
     reporting.write(tmp_path / "p", [one], overwrite=True)
-    assert reporting.read([tmp_path / "p"]) == [summarised(one)]
+    assert reporting.read([tmp_path / "p"]) == [add_summaries(one)]
     assert not (tmp_path / "p/traces").exists()
 
 

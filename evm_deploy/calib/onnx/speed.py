@@ -32,7 +32,7 @@ class Speed:
 def compare_speed(float_: OnnxRunner, integer: OnnxRunner, image: npt.NDArray[Any]) -> Speed:
     """Runs both in turns."""
     calls = [functools.partial(runner.run, image) for runner in (float_, integer)]
-    pairs = list(itertools.islice(timing.turns(calls), WARM_UP, WARM_UP + ROUNDS))
+    pairs = list(itertools.islice(timing.run_turns(calls), WARM_UP, WARM_UP + ROUNDS))
     floats, integers = zip(*pairs, strict=True)
     ratio = statistics.median(after / before for before, after in pairs)
     return Speed(statistics.median(floats), statistics.median(integers), ratio)

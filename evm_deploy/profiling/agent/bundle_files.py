@@ -1,4 +1,4 @@
-"""A bundle as the agent reads it: the hash of every file, the golden pair, and what a runtime made of it."""
+"""Reads a bundle for the agent: checks the hash of every file, and compares outputs with the golden pair."""
 
 from __future__ import annotations
 
@@ -13,77 +13,77 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES, SAMPLE_BYTES = 1 << 20, 1 << 29
 
 
-class Refused(Exception):
-    """Why a contender is not measured, in one line."""
+class Unmeasurable(Exception):
+    """A contender cannot be measured. The message is one line."""
 
 
-class Checked:
-    """A bundle whose files are those of its manifest."""
+class CheckedBundle:
+    """A bundle whose files match its manifest."""
 
     def __init__(self, folder: Path, manifest: dict[str, Any], digest: str) -> None:
         self.folder, self.manifest, self.sha256 = folder, manifest, digest
 
     @property
     def model(self) -> Path:
-        """The model's file, or folder."""
+        """The file or folder of the model."""
         return self.folder / str(self.manifest["model_file"])
 
     @property
     def size(self) -> int:
-        """Bytes of the model."""
+        """Size of the model in bytes."""
         model = self.manifest["model_file"]
         names = [name for name in self.manifest["files"] if name == model or name.startswith(model + "/")]
         return sum((self.folder / name).stat().st_size for name in names)
 
-    def golden(self) -> tuple[np.ndarray, list[np.ndarray]]:
-        """The input of the golden pair, and the outputs that it must give. Raises Refused."""
+    def read_golden(self) -> tuple[np.ndarray, list[np.ndarray]]:
+        """Reads the input of the golden pair and its expected outputs. Raises Unmeasurable."""
         count = len(self.manifest["outputs"])
         names = ["output.npy"] if count == 1 else [f"output{index}.npy" for index in range(count)]
-        return self._array("input.npy"), [self._array(name) for name in names]
+        return self._read_array("input.npy"), [self._read_array(name) for name in names]
 
-    def _array(self, name: str) -> np.ndarray:
+    def _read_array(self, name: str) -> np.ndarray:
         if "sample/" + name not in self.manifest["files"]:
-            raise Refused(f"the bundle has no sample/{name}")
-        path = _plain(self.folder, "sample/" + name)
+            raise Unmeasurable(f"the bundle has no sample/{name}")
+        path = _find_file(self.folder, "sample/" + name)
         try:
             if path.stat().st_size > SAMPLE_BYTES:
                 raise ValueError("too large")
-            # a mapping allocates nothing on the word of a header that promises more than the file has
+            # mmap allocates nothing, even if the header claims more data than the file has
             return np.array(np.lib.format.open_memmap(str(path), mode="r"))
         except (ValueError, OSError) as error:
-            raise Refused(f"sample/{name} is not a plain array ({error})") from None
+            raise Unmeasurable(f"sample/{name} is not a plain array ({error})") from None
 
 
-def check(folder: Path, expected: str | None) -> Checked:
-    """Reads the bundle and compares every file's hash. expected: the sha256 of its manifest. Raises Refused."""
-    path = _plain(folder, MANIFEST)
+def check_bundle(folder: Path, expected: str | None) -> CheckedBundle:
+    """Reads the bundle and compares every hash. expected: the sha256 of its manifest. Raises Unmeasurable."""
+    path = _find_file(folder, MANIFEST)
     if path.stat().st_size > MANIFEST_BYTES:
-        raise Refused("manifest.json is too large")
+        raise Unmeasurable("manifest.json is too large")
     text = path.read_bytes()
     digest = hashlib.sha256(text).hexdigest()
     if expected is not None and digest != expected:
-        raise Refused("manifest.json is not the one that was to be measured (its sha256 differs)")
+        raise Unmeasurable("manifest.json is not that of the requested bundle (its sha256 differs)")
     try:
         manifest = json.loads(text.decode("utf-8"))
         files = {str(name): str(value) for name, value in manifest["files"].items()}
         needed = [manifest[key] for key in ("target", "precision", "model_file")] + [len(manifest["outputs"])]
     except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-        raise Refused("manifest.json is not a manifest") from None
+        raise Unmeasurable("manifest.json is not a manifest") from None
     if not all(isinstance(text, str) for text in needed[:3]):
-        raise Refused("manifest.json is not a manifest")
+        raise Unmeasurable("manifest.json is not a manifest")
     for name, value in files.items():
-        if sha256(_plain(folder, name)) != value:
-            raise Refused(f"{name} is not the file that was exported (its sha256 differs)")
-    checked = Checked(folder, manifest, digest)
+        if hash_file(_find_file(folder, name)) != value:
+            raise Unmeasurable(f"{name} is not the file that was exported (its sha256 differs)")
+    checked = CheckedBundle(folder, manifest, digest)
     if not checked.size:
-        raise Refused("the manifest does not list the model")
+        raise Unmeasurable("the manifest does not list the model")
     return checked
 
 
-def relative_error(found: list[np.ndarray], expected: list[np.ndarray]) -> float | None:
-    """The largest difference as a share of the largest |expected|, at least of 1, the worst of all outputs.
+def compute_relative_error(found: list[np.ndarray], expected: list[np.ndarray]) -> float | None:
+    """The largest difference divided by the largest |expected| (at least 1), for the worst of all outputs.
 
-    None where a value is not finite, or the shapes are others.
+    None: a value is not finite, or a shape differs.
     """
     worst = 0.0
     if len(found) != len(expected):
@@ -97,8 +97,8 @@ def relative_error(found: list[np.ndarray], expected: list[np.ndarray]) -> float
     return worst
 
 
-def sha256(path: Path) -> str:
-    """Of the file's bytes."""
+def hash_file(path: Path) -> str:
+    """The sha256 of a file, in hexadecimal."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while True:
@@ -108,16 +108,16 @@ def sha256(path: Path) -> str:
             digest.update(block)
 
 
-def _plain(root: Path, name: str) -> Path:
-    """The regular file `name`, reached through no link and no way out of the folder."""
+def _find_file(root: Path, name: str) -> Path:
+    """Finds the regular file `name`. Its path must contain no link and must not leave the folder."""
     parts = name.split("/")
     if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in parts):
-        raise Refused(f"{name!r} leaves the bundle's folder")
+        raise Unmeasurable(f"{name!r} leaves the bundle's folder")
     path = root
     for part in parts:
         path = path / part
         if path.is_symlink():
-            raise Refused(f"{name} is a link")
+            raise Unmeasurable(f"{name} is a link")
     if not path.is_file():
-        raise Refused(f"{name} is missing")
+        raise Unmeasurable(f"{name} is missing")
     return path

@@ -1,4 +1,4 @@
-"""Energy, where the machine counts it. A meter is a counter of joules that only grows."""
+"""Measures energy on machines that count it. A meter counts joules and never decreases."""
 
 from __future__ import annotations
 
@@ -8,16 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from . import tegrastats
-from .machine import ROOT, text
+from .machine import ROOT, read_text
 
 IDLE_SECONDS = 1.0
-RUN_SECONDS, RUNS = 2.0, 3  # a contender alone, at least
+RUN_SECONDS, RUNS = 2.0, 3  # minimum for a contender alone
 
 
 class Rapl:
-    """The counters of Intel's and AMD's processors (RAPL) under /sys/class/powercap: packages, and their memory.
+    """The RAPL counters of Intel and AMD processors under /sys/class/powercap: packages and their memory.
 
-    They wrap around; one that is read at least once a minute is not missed.
+    They wrap around, so they must be read at least once a minute.
     """
 
     source = "rapl"
@@ -28,18 +28,20 @@ class Rapl:
         self._sum = 0
 
     @classmethod
-    def found(cls, root: Path = ROOT) -> Rapl | None:
-        """None where there is none, or this user may not read it."""
+    def open(cls, root: Path = ROOT) -> Rapl | None:
+        """Opens the counters. None: there are none, or this user may not read them."""
         domains = []
         for folder in sorted((root / "sys/class/powercap").glob("intel-rapl:*")):
-            name, most = text(folder / "name") or "", text(folder / "max_energy_range_uj") or ""
-            counted = name.startswith("package-") or name == "dram"  # core and uncore are parts of a package
-            if counted and most.isdigit() and (text(folder / "energy_uj") or "").isdigit():
+            name, most = read_text(folder / "name") or "", read_text(folder / "max_energy_range_uj") or ""
+            counted = (
+                name.startswith("package-") or name == "dram"
+            )  # core and uncore are already counted in their package
+            if counted and most.isdigit() and (read_text(folder / "energy_uj") or "").isdigit():
                 domains.append((folder, int(most)))
         return cls(domains) if any(not folder.name.count(":") > 1 for folder, _ in domains) else None
 
     def joules(self) -> float:
-        """Since it was opened."""
+        """Joules since the counters were opened."""
         for index, (path, most) in enumerate(self._domains):
             now = self._read(path)
             self._sum += (now - self._last[index]) % (most + 1)
@@ -47,29 +49,29 @@ class Rapl:
         return self._sum / 1e6
 
     def close(self) -> None:
-        """Nothing to free."""
+        """Does nothing: there is nothing to free."""
 
     def _read(self, path: Path) -> int:
-        return int(text(path / "energy_uj") or 0)
+        return int(read_text(path / "energy_uj") or 0)
 
 
-METERS: list[Callable[[Path], Any | None]] = [tegrastats.Meter.found, Rapl.found]
+METERS: list[Callable[[Path], Any | None]] = [tegrastats.Tegrastats.open, Rapl.open]
 
 
-def meter(root: Path = ROOT) -> Any | None:
-    """The first that this machine has: `source`, `joules()`, `close()`."""
+def find_meter(root: Path = ROOT) -> Any | None:
+    """Opens the first meter that this machine has. A meter has `source`, `joules()` and `close()`."""
     return next((found for found in (make(root) for make in METERS) if found is not None), None)
 
 
-def idle_watts(meter: Any, seconds: float = IDLE_SECONDS) -> float:
-    """Of the machine doing nothing."""
+def measure_idle_watts(meter: Any, seconds: float = IDLE_SECONDS) -> float:
+    """The power of the idle machine, in watts."""
     begun, joules = time.perf_counter(), meter.joules()
     time.sleep(seconds)
     return float((meter.joules() - joules) / (time.perf_counter() - begun))
 
 
-def of_runs(meter: Any, idle: float, call: Callable[[], object], seconds: float = RUN_SECONDS) -> dict[str, Any]:
-    """`Energy` of the report: a contender alone, again and again. What it takes below idle is none."""
+def measure_runs(meter: Any, idle: float, call: Callable[[], object], seconds: float = RUN_SECONDS) -> dict[str, Any]:
+    """`Energy` of the report: runs one contender repeatedly. Energy below that of the idle machine counts as 0."""
     call()
     begun, joules, runs = time.perf_counter(), meter.joules(), 0
     while runs < RUNS or time.perf_counter() - begun < seconds:

@@ -6,21 +6,21 @@ import sys
 from pathlib import Path
 
 
-def peak(root: Path = Path("/")) -> int | None:
-    """Most bytes that this process has held; None where the system does not tell.
+def read_peak(root: Path = Path("/")) -> int | None:
+    """The peak memory of this process in bytes; None: not known.
 
-    On Linux of this program alone: getrusage would count what its parent held when it was started.
+    On Linux, it is read from /proc: getrusage would include the memory of the parent at the time of the start.
     """
-    return _status(root).get("VmHWM") or _usage()
+    return _read_status(root).get("VmHWM") or _read_usage()
 
 
-def held(root: Path = Path("/")) -> int | None:
-    """Bytes that this process holds now, or has held at most where the system tells no more."""
-    return _status(root).get("VmRSS") or _usage()
+def read_current(root: Path = Path("/")) -> int | None:
+    """The current memory of this process in bytes, or its peak where the system tells no more."""
+    return _read_status(root).get("VmRSS") or _read_usage()
 
 
-def _status(root: Path) -> dict[str, int]:
-    """Of /proc/self/status the sizes, in bytes."""
+def _read_status(root: Path) -> dict[str, int]:
+    """The sizes in /proc/self/status, in bytes."""
     try:
         lines = (root / "proc/self/status").read_text().splitlines()
     except OSError:
@@ -29,16 +29,16 @@ def _status(root: Path) -> dict[str, int]:
     return {row[0].rstrip(":"): int(row[1]) * 1024 for row in rows if row[1].isdigit()}
 
 
-def _usage() -> int | None:
+def _read_usage() -> int | None:
     try:
         import resource
     except ImportError:
-        return _windows()
+        return _read_windows_peak()
     size = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return size if sys.platform == "darwin" else size * 1024
 
 
-def _windows() -> int | None:
+def _read_windows_peak() -> int | None:
     import ctypes
 
     class Counters(ctypes.Structure):

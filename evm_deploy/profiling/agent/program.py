@@ -1,4 +1,4 @@
-"""The agent as a program: a request in, a profile out, and what it is doing on stdout."""
+"""The agent as a program: it reads a request, writes a profile, and prints its progress to stdout."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from . import alone
-from .profile import profile
-from .request import Request, RequestError, read
+from .profile import make_profile
+from .request import AgentRequest, RequestError, read_request
 from .runners import ROWS
 
 if TYPE_CHECKING:
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 
 def main(arguments: Sequence[str], command: Sequence[str], rows: Rows = ROWS) -> int:
-    """REQUEST.json OUT.json: writes the profile there when it is whole. Returns 0, or 2 with a line on stderr.
+    """Runs the agent. arguments: REQUEST.json OUT.json; OUT.json is written only when it is complete.
 
-    command: what follows the interpreter to run this program again.
+    command: the arguments of Python that start this program again. Returns 0, or 2 with a line on stderr.
     """
     try:
         if list(arguments[:1]) == ["--alone"] and len(arguments) == 4:
-            request = read(Path(arguments[2]))
-            return alone.child(request.contenders[int(arguments[1])], request, rows, Path(arguments[3]))
+            request = read_request(Path(arguments[2]))
+            return alone.run_child(request.contenders[int(arguments[1])], request, rows, Path(arguments[3]))
         if len(arguments) != 2:
             raise RequestError("usage: REQUEST.json OUT.json")
         path, out = map(Path, arguments)
-        request = read(path)
-        pin(request)
-        found = profile(request, rows, lambda index: alone.start(command, path, index), _say)
+        request = read_request(path)
+        pin_to_cores(request)
+        found = make_profile(request, rows, lambda index: alone.start_child(command, path, index), _say)
         partial = out.with_name(out.name + ".partial")
         partial.write_text(json.dumps(found, allow_nan=False), encoding="utf-8")
         partial.replace(out)
@@ -43,8 +43,8 @@ def main(arguments: Sequence[str], command: Sequence[str], rows: Rows = ROWS) ->
         return 2
 
 
-def pin(request: Request) -> None:
-    """Keeps this process, and those that it starts, on the cores that were asked for. Raises RequestError."""
+def pin_to_cores(request: AgentRequest) -> None:
+    """Pins this process, and those that it starts, to the requested cores. Raises RequestError."""
     if not request.affinity:
         return
     if not hasattr(os, "sched_setaffinity"):
@@ -54,8 +54,8 @@ def pin(request: Request) -> None:
         missing = set(request.affinity) - os.sched_getaffinity(0)
     except OSError:
         missing = set(request.affinity)
-    if missing:  # Linux takes what there is of them, without a word
-        raise RequestError(f"the cores {request.affinity} are not all there.")
+    if missing:  # Linux silently ignores missing cores
+        raise RequestError(f"some of the cores {request.affinity} do not exist.")
 
 
 def _say(stage: str) -> None:

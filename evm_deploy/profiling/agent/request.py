@@ -1,4 +1,4 @@
-"""What the agent is asked: bundles that lie on this machine, how each is run, and how often."""
+"""The request to the agent: bundles on this machine, how to run each, and how often."""
 
 from __future__ import annotations
 
@@ -11,34 +11,34 @@ LARGEST = 4 << 20  # bytes
 
 
 class RequestError(Exception):
-    """What cannot be measured as a whole, in one line."""
+    """The whole request cannot be measured. The message is one line."""
 
 
-class Contender:
-    """A bundle, run in one way."""
+class AgentContender:
+    """A bundle, and one way to run it."""
 
     def __init__(self, row: dict[str, Any]) -> None:
         self.name: str = row["name"]
-        self.bundle: str = row["bundle"]  # what it is called in the report
+        self.bundle: str = row["bundle"]  # its name in the report
         self.folder = Path(row["folder"])
-        self.sha256: str = row["sha256"]  # that the manifest in `folder` must have
+        self.sha256: str = row["sha256"]  # the expected hash of the manifest in `folder`
         self.runner: str = row["runner"]
-        self.tolerance = float(row["tolerance"])  # of the golden pair
+        self.tolerance = float(row["tolerance"])  # for the golden pair
         self.provider: str = row.get("provider") or "CPUExecutionProvider"
         self.library: str | None = row.get("library")
         self.notes: list[str] = list(row.get("notes", ()))
-        self.more: dict[str, Any] = row.get("more") or {}  # what only its runner reads
-        self.shown: dict[str, Any] = row.get("shown") or {}  # of the result, what the bundle does not say
+        self.more: dict[str, Any] = row.get("more") or {}  # further options of its runner
+        self.shown: dict[str, Any] = row.get("shown") or {}  # fields of the result that are not in the bundle
 
 
-class Request:
-    """All of them, and how they are measured; `ProfileOptions` says what the options mean."""
+class AgentRequest:
+    """All contenders, and how they are measured; `ProfileOptions` explains the options."""
 
     def __init__(self, value: dict[str, Any]) -> None:
         options = value["options"]
-        self.device: str = value["device"]  # kind of it: local, ssh, ...
+        self.device: str = value["device"]  # the kind of device: local, ssh, ...
         self.tool: str = value["tool"]
-        self.contenders = [Contender(row) for row in value["contenders"]]
+        self.contenders = [AgentContender(row) for row in value["contenders"]]
         self.iterations = int(options["iterations"])
         self.seconds: float | None = options.get("seconds")
         self.warm_up = int(options["warm_up"])
@@ -46,14 +46,14 @@ class Request:
         self.affinity = [int(core) for core in options.get("affinity") or ()]
 
 
-def read(path: Path) -> Request:
-    """Raises RequestError for a file that is no request."""
+def read_request(path: Path) -> AgentRequest:
+    """Reads a request. Raises RequestError: the file is not a request."""
     try:
         if path.stat().st_size > LARGEST:
             raise RequestError(f"{path} is too large for a request.")
         value = json.loads(path.read_text(encoding="utf-8"))
         if value.get("version") != VERSION:
             raise RequestError(f"this agent reads requests of version {VERSION}.")
-        return Request(value)
+        return AgentRequest(value)
     except (OSError, ValueError, LookupError, TypeError, AttributeError) as error:
         raise RequestError(f"{path} is not a request ({error}).") from None

@@ -1,4 +1,4 @@
-"""The power meter of a Jetson: its program tegrastats, which prints what the board draws again and again."""
+"""The power meter of a Jetson: the program tegrastats, which repeatedly prints the power of the board."""
 
 from __future__ import annotations
 
@@ -9,23 +9,23 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from .jetson import Reading, present, reading
+from .jetson import Reading, is_jetson, parse_line
 
 INTERVAL_MS = 100
-START_SECONDS = 3.0  # for the first line
-SILENT_SECONDS = 1.0  # after which it has stopped, and says nothing about the power
-LINE = 1 << 14  # bytes of a line that are read
+START_SECONDS = 3.0  # time to wait for the first line
+SILENT_SECONDS = 1.0  # without a line for this long, the power counts as unknown
+LINE = 1 << 14  # longest line that is read, in bytes
 
 
-class Meter:
-    """tegrastats while it runs: the energy that the module has drawn since the meter was started."""
+class Tegrastats:
+    """A running tegrastats, which gives the energy that the module has used since the start of the meter."""
 
     source = "tegrastats"
 
     def __init__(self, command: Sequence[str]) -> None:
-        """Raises OSError where there is no such program."""
+        """Starts the program. Raises OSError: it does not exist."""
         self.last: Reading | None = None
-        self._state = (0.0, 0.0, 0.0)  # joules until a moment, that moment, and watts from then on
+        self._state = (0.0, 0.0, 0.0)  # joules up to a time, that time, and watts since then
         self._measured = threading.Event()
         self._process = subprocess.Popen(
             [*command, "--interval", str(INTERVAL_MS)],
@@ -37,14 +37,14 @@ class Meter:
         self._thread.start()
 
     @classmethod
-    def found(cls, root: Path = Path("/")) -> Meter | None:
-        """None where this is no Jetson, or its tegrastats tells this user no power."""
-        program = shutil.which("tegrastats") if present(root) else None
-        return None if program is None else cls.measuring([program])
+    def open(cls, root: Path = Path("/")) -> Tegrastats | None:
+        """Opens the meter. None: this is not a Jetson, or its tegrastats shows this user no power."""
+        program = shutil.which("tegrastats") if is_jetson(root) else None
+        return None if program is None else cls.start([program])
 
     @classmethod
-    def measuring(cls, command: Sequence[str], seconds: float = START_SECONDS) -> Meter | None:
-        """A meter that has measured something, or None."""
+    def start(cls, command: Sequence[str], seconds: float = START_SECONDS) -> Tegrastats | None:
+        """Starts a meter and waits for its first measurement. None: there was none."""
         try:
             meter = cls(command)
         except OSError:
@@ -55,7 +55,7 @@ class Meter:
         return None
 
     def joules(self) -> float:
-        """Since the first line; between two lines the power is that of the one before."""
+        """Joules since the first line; between two lines, the power is that of the earlier one."""
         total, since, watts = self._state
         return total + watts * min(time.perf_counter() - since, SILENT_SECONDS)
 
@@ -73,7 +73,7 @@ class Meter:
         assert self._process.stdout is not None
         with self._process.stdout as pipe:
             for line in iter(lambda: pipe.readline(LINE), b""):
-                self._add(time.perf_counter(), reading(line.decode("utf-8", "replace")))
+                self._add(time.perf_counter(), parse_line(line.decode("utf-8", "replace")))
 
     def _add(self, now: float, found: Reading) -> None:
         self.last = found

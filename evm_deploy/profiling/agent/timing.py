@@ -1,4 +1,4 @@
-"""Timing that survives a shared machine: contenders take turns in one process, and turns are compared."""
+"""Timing on a machine shared with other programs: contenders take turns in one process, and turns are compared."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import statistics
 import time
 from typing import TYPE_CHECKING
 
-if TYPE_CHECKING:  # Python 3.8 cannot make these names
+if TYPE_CHECKING:  # Python 3.8 cannot evaluate these types
     from collections.abc import Callable, Iterator, Mapping, Sequence
 
     Call = Callable[[], object]
     Turn = tuple[float, ...]  # milliseconds of each contender
 
-WINDOW = 5  # turns, at least
-WINDOW_SECONDS = 0.1  # that a window lasts at least: runs of a fraction of a millisecond need more of them
-MOST_OF_A_WINDOW = 100  # turns
-AGREE = 0.05  # medians of two windows that differ by less are one
+WINDOW = 5  # minimum number of turns
+WINDOW_SECONDS = 0.1  # minimum duration, so that a window has many runs if they are very short
+MOST_OF_A_WINDOW = 100  # maximum number of turns
+AGREE = 0.05  # medians of two windows agree if they differ by less
 MOST_WINDOWS = 24
-MOST_SECONDS = 20.0  # of warm-up, for each contender
+MOST_SECONDS = 20.0  # maximum warm-up for each contender
 
 
 class WarmUp:
-    """How a warm-up ended: the calls that each contender took, which of them were steady by then, a turn's seconds."""
+    """The result of a warm-up: calls of each contender, which contenders were steady at its end, seconds of a turn."""
 
     def __init__(self, runs: int, steady: list[bool], turn_seconds: float) -> None:
         self.runs, self.steady, self.turn_seconds = runs, steady, turn_seconds
 
 
-def turns(calls: Sequence[Call], settle: int = 1) -> Iterator[Turn]:
-    """Milliseconds of one call of each contender, turn by turn, without an end.
+def run_turns(calls: Sequence[Call], settle: int = 1) -> Iterator[Turn]:
+    """Yields the milliseconds of one call of each contender, turn by turn, without end.
 
-    In a turn each is called `settle` times without being timed, which brings back the caches that the others took,
-    and once timed. Every second turn goes backwards: what follows whom favours nobody.
+    In a turn, each is called `settle` times untimed, which refills the caches that the others used, and then once
+    timed. Every second turn runs in reverse order, so that the order favours no contender.
     """
     indices = range(len(calls))
     for order in itertools.cycle((indices, indices[::-1])):
@@ -48,14 +48,14 @@ def turns(calls: Sequence[Call], settle: int = 1) -> Iterator[Turn]:
         yield tuple(times)
 
 
-def interleaved(contenders: Mapping[str, Call], rounds: int, settle: int = 1) -> dict[str, list[float]]:
-    """Milliseconds of each call of each contender, `rounds` of each, in turns."""
-    rows = list(itertools.islice(turns(list(contenders.values()), settle), rounds))
+def time_interleaved(contenders: Mapping[str, Call], rounds: int, settle: int = 1) -> dict[str, list[float]]:
+    """Times `rounds` calls of each contender, in turns. Returns milliseconds."""
+    rows = list(itertools.islice(run_turns(list(contenders.values()), settle), rounds))
     return {name: [row[index] for row in rows] for index, name in enumerate(contenders)}
 
 
-def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
-    """The 25th, 50th and 75th percentile; of one time that."""
+def compute_quartiles(times: Sequence[float]) -> tuple[float, float, float]:
+    """The 25th, 50th and 75th percentile; for a single time, that time."""
     if len(times) < 2:
         return times[0], times[0], times[0]
     low, middle, high = statistics.quantiles(times, n=4)
@@ -63,15 +63,15 @@ def quartiles(times: Sequence[float]) -> tuple[float, float, float]:
 
 
 def warm_up(calls: Sequence[Call], least: int, settle: int = 1) -> WarmUp:
-    """Runs all in turns until each has done `least` turns and the medians of its last two windows agree within AGREE.
+    """Runs all contenders in turns until each has had `least` turns and the medians of its last two windows agree.
 
-    A window has WINDOW turns, or as many as last WINDOW_SECONDS. It ends after MOST_WINDOWS, or MOST_SECONDS for each
-    contender, with those that are not steady by then told apart.
+    A window has WINDOW turns or more, so that it lasts WINDOW_SECONDS. The warm-up ends after MOST_WINDOWS, or after
+    MOST_SECONDS for each contender; the result says which contenders were steady.
     """
-    source = turns(calls, settle)
+    source = run_turns(calls, settle)
     begun = time.perf_counter()
     history = [next(source)]
-    window = _window(time.perf_counter() - begun)
+    window = _choose_window(time.perf_counter() - begun)
     while True:
         history += itertools.islice(source, window)
         columns = [[turn[index] for turn in history] for index in range(len(calls))]
@@ -82,17 +82,17 @@ def warm_up(calls: Sequence[Call], least: int, settle: int = 1) -> WarmUp:
             return WarmUp(len(history) * (1 + settle), steady, passed / len(history))
 
 
-def timed(
+def time_turns(
     calls: Sequence[Call],
     count: int | None,
     seconds: float | None,
     most: int,
     tell: Callable[[int], None] = lambda turns: None,
 ) -> list[Turn]:
-    """`count` turns, or where that is None as many as take `seconds`, 1 to `most` of them."""
+    """Times `count` turns or, if it is None, as many as fit into `seconds`: 1 to `most` turns."""
     found: list[Turn] = []
     begun = time.perf_counter()
-    for turn in turns(calls):
+    for turn in run_turns(calls):
         found.append(turn)
         tell(len(found))
         if len(found) >= (count or most):
@@ -102,7 +102,7 @@ def timed(
     return found
 
 
-def _window(turn_seconds: float) -> int:
+def _choose_window(turn_seconds: float) -> int:
     return max(WINDOW, min(MOST_OF_A_WINDOW, math.ceil(WINDOW_SECONDS / max(turn_seconds, 1e-6))))
 
 

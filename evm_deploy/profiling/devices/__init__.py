@@ -1,4 +1,4 @@
-"""Where a bundle can be measured: one row a device, the module of each imported on use."""
+"""The devices on which a bundle can be measured: a row for each kind. Its module is imported when it is used."""
 
 from __future__ import annotations
 
@@ -16,40 +16,44 @@ if TYPE_CHECKING:
 
 
 class Device(Protocol):
-    """What the module of a device has."""
+    """The interface of a device's module."""
 
     def measure(
         self, address: str, bundles: Sequence[Path], options: ProfileOptions, say: Callable[[str], None]
     ) -> ProfileReport:
-        """Measures the bundles there, taking turns, and brings back what the device told.
+        """Measures the bundles on the device, in turns, and returns its report.
 
-        address: what follows the device's name in `--device`, "" where nothing does. The report holds what was
-        measured; what is computed of it (`ProfileReport.summarised`) is the caller's.
-        Raises BundleError, OptionError, MissingToolError, and DeviceError for a device that cannot be reached or is
-        lost.
+        address: the part of `--device` after the name of the device, or "". The report holds only measurements; the
+        caller computes the statistics (`profiling.summaries`).
+        Raises BundleError, OptionError, MissingToolError, and DeviceError: the device cannot be reached, or the
+        connection to it is lost.
         """
         ...
 
 
 @dataclass(frozen=True)
-class Row:
-    """A kind of device: how it is written, and the module that measures on it."""
+class DeviceKind:
+    """A kind of device: how to write it in `--device`, and the module that measures on it."""
 
     syntax: str
     module: str
     help: str
 
 
-DEVICES: dict[str, Row] = {
-    "local": Row("local", "evm_deploy.profiling.devices.local", "this machine"),
-    "ssh": Row("ssh://[user@]host[:port]", "evm_deploy.profiling.devices.ssh", "a board or a server, by OpenSSH"),
-    "adb": Row("adb[:serial]", "evm_deploy.profiling.devices.adb", "an Android phone"),
-    "browser": Row("browser", "evm_deploy.profiling.devices.browser", "any phone or computer that opens a web page"),
+DEVICES: dict[str, DeviceKind] = {
+    "local": DeviceKind("local", "evm_deploy.profiling.devices.local", "this machine"),
+    "ssh": DeviceKind(
+        "ssh://[user@]host[:port]", "evm_deploy.profiling.devices.ssh", "a board or a server, over OpenSSH"
+    ),
+    "adb": DeviceKind("adb[:serial]", "evm_deploy.profiling.devices.adb", "an Android phone"),
+    "browser": DeviceKind(
+        "browser", "evm_deploy.profiling.devices.browser", "any phone or computer that opens a web page"
+    ),
 }
 
 
-def device(text: str) -> tuple[Device, str]:
-    """The module for what `--device` says, and the address there. Raises OptionError: no such device."""
+def find_device(text: str) -> tuple[Device, str]:
+    """Finds the module and the address for a value of `--device`. Raises OptionError: no such device."""
     name, colon, address = text.partition(":")
     check_choice("device", name, DEVICES)
     row = DEVICES[name]

@@ -1,4 +1,4 @@
-"""The `adb` of this machine, and one phone that it knows: commands, files, and what it says when something is wrong."""
+"""Runs `adb` for one phone: shell commands and file transfers, with errors that say what to do."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import IO, cast
 from evm_deploy.errors import DeviceError, MissingToolError
 from evm_deploy.files import sha256_file
 from evm_deploy.profiling.devices import phones
-from evm_deploy.profiling.devices.sent import Sent
+from evm_deploy.profiling.devices.sent import SentFile
 
-COMMAND_SECONDS = 60.0  # for what takes no time on a phone that is there
+COMMAND_SECONDS = 60.0  # for commands that a connected phone answers at once
 PUSH_SECONDS = 1800.0
-WAIT_SECONDS = 10.0  # for a phone that has just been plugged in
+WAIT_SECONDS = 10.0  # for a phone that has just been connected
 LINE = 1 << 16
-_CODE = "evm-exit:"  # before the exit code: adb hands that on only from Android 7 on
+_CODE = "evm-exit:"  # before the exit code, which adb returns only from Android 7 on
 _GONE = re.compile(
     r"device '[^']*' not found|device offline|device unauthorized|no devices/emulators found|error: closed"
     r"|protocol fault|device still (?:authorizing|connecting)|connection reset|cannot connect to daemon"
@@ -28,7 +28,7 @@ _GONE = re.compile(
 
 
 class Adb:
-    """One phone. Make one with `connect`. Every method raises DeviceError: it is gone, or refuses."""
+    """One phone; made with `connect`. Every method raises DeviceError: the phone is disconnected or refuses."""
 
     def __init__(self, serial: str, model: str) -> None:
         self.serial, self.model = serial, model
@@ -36,19 +36,21 @@ class Adb:
 
     @classmethod
     def connect(cls, serial: str) -> Adb:
-        """The phone of this serial number, or the only one where it is "". Raises MissingToolError: there is no adb."""
+        """Connects to the phone with this serial number, or to the only one (""). Raises MissingToolError: no adb."""
         if shutil.which("adb") is None:
             raise MissingToolError("adb is not installed.", "apt install adb, or install Android's platform tools.")
         until = time.monotonic() + WAIT_SECONDS
         while True:
-            known = [each for each in phones.listed(_output(["devices", "-l"])) if not serial or each.serial == serial]
+            known = [
+                each for each in phones.parse_phones(_run_adb(["devices", "-l"])) if not serial or each.serial == serial
+            ]
             if not any(each.state in phones.PASSING for each in known) or time.monotonic() >= until:
-                found = phones.chosen(known, serial)
+                found = phones.choose_phone(known, serial)
                 return cls(found.serial, found.model)
             time.sleep(0.2)
 
     def shell(self, command: str, seconds: float = COMMAND_SECONDS) -> str:
-        """What a shell command there prints. Raises DeviceError as well where it fails."""
+        """Runs a shell command on the phone and returns its output. Raises DeviceError also if it fails."""
         code, text = self.attempt(command, seconds)
         if code != 0:
             said = " ".join(text.split())[-300:] or f"it ended with {code}"
@@ -56,41 +58,41 @@ class Adb:
         return text
 
     def attempt(self, command: str, seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
-        """The exit code of a shell command there, and what it printed, stderr too, with plain ends of lines."""
-        text = _output(["-s", self.serial, "shell", f"{{ {command}\n}} 2>&1; c=$?; echo; echo {_CODE}$c"], seconds)
+        """Runs a shell command on the phone. Returns its exit code and its output with stderr, lines ending in \\n."""
+        text = _run_adb(["-s", self.serial, "shell", f"{{ {command}\n}} 2>&1; c=$?; echo; echo {_CODE}$c"], seconds)
         said, mark, code = text.replace("\r\n", "\n").rpartition(_CODE)
         if not mark or not code.strip().isdigit():
-            raise lost(self.where, text)
+            raise make_lost_error(self.where, text)
         return int(code), said.removesuffix("\n")
 
     def host(self, arguments: Sequence[str], seconds: float = PUSH_SECONDS) -> str:
-        """What adb itself prints, for `install` and `uninstall`; whether that is a success is for the caller to see."""
-        return _output(["-s", self.serial, *arguments], seconds)
+        """Runs an adb command such as `install` and returns its output; the caller checks it for success."""
+        return _run_adb(["-s", self.serial, *arguments], seconds)
 
-    def push(self, files: Sequence[Sent], folder: str) -> tuple[str, ...]:
-        """Copies files into a folder of the phone, and compares their hashes there.
+    def push(self, files: Sequence[SentFile], folder: str) -> tuple[str, ...]:
+        """Copies files into a folder on the phone, and compares their hashes there.
 
-        Returns what is to be remarked on: that the phone has no sha256sum.
+        Returns warnings: the phone may have no sha256sum.
         """
         for one in files:
             target = f"{folder}/{one.name}"
             self.shell(f"mkdir -p {shlex.quote(target.rpartition('/')[0])}")
-            said = _output(["-s", self.serial, "push", str(one.path), target], PUSH_SECONDS)
+            said = _run_adb(["-s", self.serial, "push", str(one.path), target], PUSH_SECONDS)
             if "failed to copy" in said or re.search(r"^(?:adb: )?error", said, re.MULTILINE):
-                raise _refused(self.where, said)
+                raise _make_push_error(self.where, said)
         names = " ".join(shlex.quote(one.name) for one in files)
         code, text = self.attempt(f"cd {shlex.quote(folder)} && sha256sum {names}", PUSH_SECONDS)
         if code == 127:
-            return ("the phone has no sha256sum: the files were not compared after copying",)
+            return ("the phone has no sha256sum, so the files were not compared after copying",)
         rows = [line.split(None, 1) for line in text.splitlines()]
         told = {row[1].removeprefix("*"): row[0] for row in rows if len(row) == 2}
         for one in files:
             if told.get(one.name) != sha256_file(one.path):
-                raise DeviceError(f"{one.name} arrived changed at {self.where} (its sha256 differs).", "try again.")
+                raise DeviceError(f"{one.name} changed on the way to {self.where} (its sha256 differs).", "try again.")
         return ()
 
     def read(self, path: str, limit: int) -> bytes:
-        """A file of the phone, of at most `limit` bytes."""
+        """Reads a file of at most `limit` bytes from the phone."""
         with self.running(f"cat {shlex.quote(path)}", "exec-out") as output, output:
             data = output.read(limit + 1)
         if len(data) > limit:
@@ -99,8 +101,9 @@ class Adb:
 
     @contextlib.contextmanager
     def running(self, command: str, how: str = "shell") -> Iterator[IO[bytes]]:
-        """What a shell command there prints, while it does; who reads it closes it. The command loses its reader when
-        the block is left.
+        """Runs a shell command on the phone and yields its output as a stream, which the caller closes.
+
+        At the end of the block, the command loses its reader.
         """
         arguments = ["adb", "-s", self.serial, how, command]
         quiet = subprocess.DEVNULL
@@ -112,8 +115,8 @@ class Adb:
             process.wait()
 
 
-def _output(arguments: Sequence[str], seconds: float = COMMAND_SECONDS) -> str:
-    """What adb prints, stderr too. Raises DeviceError: it takes too long, or the phone is gone."""
+def _run_adb(arguments: Sequence[str], seconds: float = COMMAND_SECONDS) -> str:
+    """Runs adb and returns its output with stderr. Raises DeviceError: it takes too long, or the phone is gone."""
     try:
         done = subprocess.run(
             ["adb", *arguments],
@@ -129,20 +132,20 @@ def _output(arguments: Sequence[str], seconds: float = COMMAND_SECONDS) -> str:
         ) from None
     text = done.stdout.decode("utf-8", "replace")
     if done.returncode != 0 and _GONE.search(text):
-        raise lost(arguments[1] if arguments[0] == "-s" else "the phone", text)
+        raise make_lost_error(arguments[1] if arguments[0] == "-s" else "the phone", text)
     return text
 
 
-def lost(where: str, said: str) -> DeviceError:
-    """The phone was there, and is no more."""
-    text = " ".join(said.split())[-300:].rstrip(". ") or "it says nothing"
+def make_lost_error(where: str, said: str) -> DeviceError:
+    """Makes the error for a phone that was connected and is not any more."""
+    text = " ".join(said.split())[-300:].rstrip(". ") or "no message"
     return DeviceError(
-        f"the phone {where} is lost ({text}).", "plug it in again; what was sent is removed by the next run."
+        f"the phone {where} is disconnected ({text}).", "connect it again; the next run removes the files on it."
     )
 
 
-def _refused(where: str, said: str) -> DeviceError:
+def _make_push_error(where: str, said: str) -> DeviceError:
     text = " ".join(said.split())[-300:].rstrip(". ")
     if "No space left" in said:
         return DeviceError(f"the storage of {where} is full ({text}).", "free some space there.")
-    return DeviceError(f"{where} does not take the files ({text}).", "see what it says.")
+    return DeviceError(f"{where} does not accept the files ({text}).", "see what it says.")

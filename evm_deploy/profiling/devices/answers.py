@@ -1,4 +1,4 @@
-"""A profile that another machine has told, which may be anything: read, and held against what was asked of it."""
+"""Reads a profile that another machine sent, which is untrusted, and compares it with the request."""
 
 from collections.abc import Sequence
 from dataclasses import fields, replace
@@ -14,37 +14,37 @@ from evm_deploy.profiling.report import ProfileReport
 Kind = Literal["ssh", "adb"]
 
 
-def accepted(text: bytes, kind: Kind, where: str, bundles: Sequence[Bundle]) -> ProfileReport:
-    """The profile that `where` told of these bundles, as one of this kind of device.
+def accept_profile(text: bytes, kind: Kind, where: str, bundles: Sequence[Bundle]) -> ProfileReport:
+    """Reads the profile of these bundles from `where`, and sets the kind of device.
 
-    Raises DeviceError: it is no profile, or does not tell of every bundle and of no other.
+    Raises DeviceError: it is not a profile, or not of exactly these bundles.
     """
-    return held_against(read(text, where), kind, where, bundles)
+    return check_bundles(read_profile(text, where), kind, where, bundles)
 
 
-def read(text: bytes, where: str) -> ProfileReport:
-    """The profile that `where` told. Raises DeviceError."""
+def read_profile(text: bytes, where: str) -> ProfileReport:
+    """Reads the profile that `where` sent. Raises DeviceError."""
     try:
         return ProfileReport.from_json(text, f"the profile of {where}")
     except InputError as error:
-        raise DeviceError(error.cause, "update what measures there, so that it fits this evm-deploy.") from error
+        raise DeviceError(error.cause, "update the program that measures there to match this evm-deploy.") from error
 
 
-def held_against(report: ProfileReport, kind: Kind, where: str, bundles: Sequence[Bundle]) -> ProfileReport:
-    """The profile as one of this kind of device. Raises DeviceError where it is not of these bundles."""
-    asked, told = set(map(sha256, bundles)), {result.sha256 for result in report.results}
+def check_bundles(report: ProfileReport, kind: Kind, where: str, bundles: Sequence[Bundle]) -> ProfileReport:
+    """Sets the kind of device. Raises DeviceError: the profile is not of exactly these bundles."""
+    asked, told = set(map(hash_manifest, bundles)), {result.sha256 for result in report.results}
     if asked != told:
-        raise DeviceError(f"the profile of {where} is not of the bundles that it was asked to measure.", "try again.")
+        raise DeviceError(f"the profile of {where} is not of the requested bundles.", "try again.")
     return replace(report, device=replace(report.device, kind=kind))
 
 
-def sha256(bundle: Bundle) -> str:
-    """By which a profile knows the bundle: of its manifest."""
+def hash_manifest(bundle: Bundle) -> str:
+    """The sha256 of the bundle's manifest, which identifies the bundle in a profile."""
     return sha256_file(bundle.path / MANIFEST)
 
 
-def refuse(options: ProfileOptions, device: str, names: Sequence[str]) -> None:
-    """Raises OptionError where one of these options is not as it is left alone: the device has no use for it."""
+def refuse_options(options: ProfileOptions, device: str, names: Sequence[str]) -> None:
+    """Raises OptionError: one of these options, which the device does not support, is not at its default."""
     plain = {field.name: field.default for field in fields(ProfileOptions)}
     for name in names:
         if getattr(options, name) != plain[name]:

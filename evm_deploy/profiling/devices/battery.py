@@ -1,4 +1,4 @@
-"""The energy that an inference takes from a phone's battery, where that is all the phone lives on."""
+"""Measures the energy of an inference with the battery of a phone that is not plugged in."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evm_deploy.errors import DeviceError
 from evm_deploy.profiling.devices import android
 from evm_deploy.profiling.report import Energy, Result
 
-LEAST = 5  # samples of the idle phone, and of the phone at work
-SECONDS = 1.0  # between two: the phone's own meter is not faster
+LEAST = 5  # minimum samples of the idle phone, and of the phone at work
+SECONDS = 1.0  # between two samples; the phone's meter is not faster
 PLUGGED = "no energy: the phone was plugged in (`adb tcpip` connects it without a cable)"
-SILENT = "no energy: the phone does not tell what its battery gives"
-SHORT = "no energy: the phone was measured for too short a time for its battery's meter"
-SEVERAL = "no energy: the battery's meter cannot tell contenders that take turns apart; measure one alone"
+SILENT = "no energy: the phone does not report the power of its battery"
+SHORT = "no energy: the measurement was too short for the battery's meter"
+SEVERAL = "no energy: the battery's meter cannot separate contenders that take turns; measure one alone"
 
 
-class Meter:
-    """Power of the battery: of the idle phone when the block is entered, and of the phone at work inside of it."""
+class BatteryMeter:
+    """The power of the battery: of the idle phone before the block, and of the phone at work inside it."""
 
     def __init__(self, attempt: android.Attempt, discharging: bool, say: Callable[[str], None]) -> None:
         self._attempt, self._discharging, self._say = attempt, discharging, say
@@ -30,8 +30,8 @@ class Meter:
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
-    def __enter__(self) -> Meter:
-        if self._discharging and android.watts(self._attempt) is not None:
+    def __enter__(self) -> BatteryMeter:
+        if self._discharging and android.read_watts(self._attempt) is not None:
             self._say("measuring the idle phone")
             for _ in range(LEAST):
                 time.sleep(SECONDS)
@@ -44,9 +44,9 @@ class Meter:
         if self._thread.is_alive():
             self._thread.join()
 
-    def told(self, results: Sequence[Result]) -> tuple[Result, ...]:
-        """The results with the energy of an inference, or a note why there is none."""
-        if why := self._missing(results):
+    def add_energy(self, results: Sequence[Result]) -> tuple[Result, ...]:
+        """Adds to the results the energy of an inference, or a note that says why there is none."""
+        if why := self._explain_missing(results):
             return tuple(dataclasses.replace(one, notes=(*one.notes, why)) for one in results)
         (result,) = results
         watts, idle = statistics.median(self._work), statistics.median(self._idle)
@@ -54,7 +54,7 @@ class Meter:
         energy = Energy("battery", max(0.0, watts - idle) * seconds, watts, idle)
         return (dataclasses.replace(result, energy=energy),)
 
-    def _missing(self, results: Sequence[Result]) -> str | None:
+    def _explain_missing(self, results: Sequence[Result]) -> str | None:
         if not self._discharging:
             return PLUGGED
         if len(self._idle) < LEAST:
@@ -68,9 +68,9 @@ class Meter:
             try:
                 self._sample(self._work)
             except DeviceError:
-                return  # who measures will be told
+                return  # the measurement will raise the same error
 
     def _sample(self, samples: list[float]) -> None:
-        watts = android.watts(self._attempt)
+        watts = android.read_watts(self._attempt)
         if watts is not None:
             samples.append(watts)

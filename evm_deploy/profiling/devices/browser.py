@@ -1,4 +1,4 @@
-"""Measures in a browser: serves a page here, and whoever opens it, on this machine or a phone, runs the bundles."""
+"""Measures in a browser: this machine serves a page, and the browser that opens it, here or on a phone, runs it."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
 from evm_deploy.jsontext import dumps
 from evm_deploy.profiling import report, requests
-from evm_deploy.profiling.devices.answers import refuse
-from evm_deploy.profiling.devices.posted import Expected, accepted
+from evm_deploy.profiling.devices.answers import refuse_options
+from evm_deploy.profiling.devices.posted import ExpectedResult, accept_profile
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import list_page_files, runtime
@@ -24,10 +24,10 @@ if TYPE_CHECKING:
     from evm_deploy.profiling.devices.page_server import PageServer, Site
 
 INSTALL = 'pip install "evm-deploy[browser]"'
-PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU where the browser has it; webgpu: that alone
+PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU if the browser has it; webgpu: only WebGPU
 # Options that a page cannot follow: it always takes every way that the browser has, and none has our operators.
 NOT_HERE = ("affinity", "every_way", "library", "operators", "checkpoint", "runner", "app")
-ELSEWHERE = "192.0.2.1"  # an address of nobody (RFC 5737); asking the way to it sends nothing
+ELSEWHERE = "192.0.2.1"  # a reserved address (RFC 5737); asking for the route to it sends nothing
 
 Say = Callable[[str], None]
 
@@ -35,27 +35,28 @@ Say = Callable[[str], None]
 def measure(address: str, bundles: Sequence[Path], options: ProfileOptions, say: Say) -> ProfileReport:
     """Serves the page until a browser has sent its profile. See `devices.Device`.
 
-    Every bundle is run on WASM with one thread and with as many as the browser has cores (`options.threads`: with so
-    many alone), and with WebGPU where the browser has it. Raises MissingToolError: aiohttp, segno or onnxruntime-web
-    are not here.
+    Every bundle runs on WASM with one thread and with a thread for each core (or only with `options.threads`), and
+    with WebGPU if the browser has it. Raises MissingToolError: aiohttp, segno or onnxruntime-web is not installed.
     """
     _check(options)
-    models = [PageModel(name, f"models/{at}/", bundle) for at, (name, bundle) in enumerate(requests.opened(bundles))]
+    models = [
+        PageModel(name, f"models/{at}/", bundle) for at, (name, bundle) in enumerate(requests.open_bundles(bundles))
+    ]
     try:
-        return asyncio.run(_measured(_site(models, options, say), say))
+        return asyncio.run(_wait_for_profile(_make_site(models, options, say), say))
     except OSError as error:
-        raise DeviceError(f"the page cannot be served ({error.strerror or error}).", "look at the network.") from error
+        raise DeviceError(f"the page cannot be served ({error.strerror or error}).", "check the network.") from error
 
 
-async def _measured(site: Site, say: Say) -> ProfileReport:
+async def _wait_for_profile(site: Site, say: Say) -> ProfileReport:
     from evm_deploy.profiling.devices.page_server import PageServer
 
     async with PageServer(site, say) as server:
         _announce(server, site.lan, say)
-        return await server.profile()
+        return await server.wait_for_profile()
 
 
-def _site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -> Site:
+def _make_site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -> Site:
     try:
         from evm_deploy.profiling.devices.page_server import Site
     except ImportError as error:
@@ -68,41 +69,41 @@ def _site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -> Sit
     files |= {f"runtime/{name}": path for name, path in runtime.fetch_files(say).items()}
     for model in models:
         files |= {model.folder + name: model.bundle.path / name for name in model.list_files()}
-    expected = {model.name: _expected(model) for model in models}
+    expected = {model.name: _expect(model) for model in models}
     asked = report.Method(method.iterations, method.seconds, method.warm_up, interleaved=True)
-    return Site(files, lambda text: accepted(text, expected, asked), options.lan, options.timeout)
+    return Site(files, lambda text: accept_profile(text, expected, asked), options.lan, options.timeout)
 
 
-def _expected(model: PageModel) -> Expected:
+def _expect(model: PageModel) -> ExpectedResult:
     manifest, entry = model.bundle.manifest, model.describe()
     size = model.bundle.model_path.stat().st_size
-    return Expected(manifest.target, manifest.precision, entry["sha256"], size, entry["tolerance"])
+    return ExpectedResult(manifest.target, manifest.precision, entry["sha256"], size, entry["tolerance"])
 
 
 def _announce(server: PageServer, lan: bool, say: Say) -> None:
-    """Where the page is; on a terminal above the progress, where it stays, and for other devices as a QR code."""
-    url = server.address(_lan_address() if lan else "127.0.0.1")
+    """Shows the address of the page: on a terminal above the progress, and for other devices as a QR code."""
+    url = server.make_address(_find_lan_address() if lan else "127.0.0.1")
     if sys.stderr.isatty():
-        print(f"{_qr(url) if lan else ''}open {url}", file=sys.stderr, flush=True)
+        print(f"{_draw_qr(url) if lan else ''}open {url}", file=sys.stderr, flush=True)
     say(f"waiting for a browser to open {url}")
     if lan:
         port = server.port
-        say("over plain http browsers allow one thread and no WebGPU; an Android phone on a cable gets both:")
-        say(f"  adb reverse tcp:{port} tcp:{port}, and there {server.address('localhost')}")
+        say("over plain http, browsers allow only one thread and no WebGPU; an Android phone on a cable allows both:")
+        say(f"  adb reverse tcp:{port} tcp:{port}, then open {server.make_address('localhost')}")
 
 
-def _lan_address() -> str:
-    """Of this machine, where other machines see it. Raises DeviceError: it is on no network."""
+def _find_lan_address() -> str:
+    """The address of this machine in its network. Raises DeviceError: it is not in a network."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
         try:
             probe.connect((ELSEWHERE, 9))
             return str(probe.getsockname()[0])
         except OSError as error:
             fix = "connect it, or leave out --lan and open the page on this machine."
-            raise DeviceError(f"this machine is on no network ({error.strerror}).", fix) from error
+            raise DeviceError(f"this machine is not in a network ({error.strerror}).", fix) from error
 
 
-def _qr(url: str) -> str:
+def _draw_qr(url: str) -> str:
     try:
         import segno
     except ImportError as error:
@@ -113,6 +114,6 @@ def _qr(url: str) -> str:
 
 
 def _check(options: ProfileOptions) -> None:
-    refuse(options, "browser", NOT_HERE)
+    refuse_options(options, "browser", NOT_HERE)
     if options.provider not in PROVIDERS:
         raise OptionError(f"a browser has no provider {options.provider!r}.", f"choose {' or '.join(PROVIDERS)}.")

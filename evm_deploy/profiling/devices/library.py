@@ -1,4 +1,4 @@
-"""Whether our operator library, built for this machine or for the one that is named, runs on another machine."""
+"""Decides whether our operator library can run on another machine."""
 
 import re
 import struct
@@ -9,48 +9,48 @@ from typing import Any
 from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import native
 
-_ELF = {62: "x86_64", 183: "aarch64"}  # e_machine of the files that we build for Linux
+_ELF = {62: "x86_64", 183: "aarch64"}  # e_machine in the ELF header of our libraries for Linux
 
 
 @dataclass(frozen=True)
-class Library:
-    """The file to send, or None and why the portable form is measured alone."""
+class OperatorLibrary:
+    """The file to send; or None, and a note that says why only the portable form is measured."""
 
     path: Path | None
     notes: tuple[str, ...] = ()
 
 
-def usable(facts: dict[str, Any], host: str) -> Library:
-    """For the machine that told these facts: EVM_DEPLOY_NATIVE_LIBRARY where it is set, or what was built here."""
+def find_library(facts: dict[str, Any], host: str) -> OperatorLibrary:
+    """Finds a library for the machine with these facts: EVM_DEPLOY_NATIVE_LIBRARY if set, or the one built here."""
     try:
         path = native.native_library()
     except MissingToolError:
-        return _portable(f"there is no operator library here that {host} could be sent")
+        return _use_portable(f"there is no operator library here to send to {host}")
     data = path.read_bytes()
     there = (facts.get("system"), facts.get("machine"))
-    if there[0] != "Linux" or _machine(data) != there[1]:
+    if there[0] != "Linux" or _find_machine(data) != there[1]:
         where = " ".join(map(str, there))
-        fix = f"{native.LIBRARY_VARIABLE} may name one, such as a package for jetson or linux has"
-        return _portable(f"the operator library here is not for {host} ({where[:60]}); {fix}")
-    needed, has = _glibc(data), _version(str(facts.get("glibc") or "0.0"))
+        fix = f"{native.LIBRARY_VARIABLE} can name one, for example from a package for jetson or linux"
+        return _use_portable(f"the operator library here is not for {host} ({where[:60]}); {fix}")
+    needed, has = _find_glibc(data), _parse_version(str(facts.get("glibc") or "0.0"))
     if needed > has:
         wanted = ".".join(map(str, needed))
-        return _portable(f"the operator library here needs glibc {wanted}, newer than that of {host}")
-    return Library(path)
+        return _use_portable(f"the operator library here needs glibc {wanted}, which is newer than that of {host}")
+    return OperatorLibrary(path)
 
 
-def _portable(why: str) -> Library:
-    return Library(None, (f"{why}: the portable form was measured.",))
+def _use_portable(why: str) -> OperatorLibrary:
+    return OperatorLibrary(None, (f"{why}, so the portable form was measured.",))
 
 
-def _machine(data: bytes) -> str | None:
+def _find_machine(data: bytes) -> str | None:
     return _ELF.get(struct.unpack_from("<H", data, 18)[0]) if data[:4] == b"\x7fELF" and len(data) > 20 else None
 
 
-def _glibc(data: bytes) -> tuple[int, ...]:
-    """The newest version of its symbols that the library asks for."""
-    return max((_version(found.decode()) for found in re.findall(rb"GLIBC_(\d+\.\d+)", data)), default=(0, 0))
+def _find_glibc(data: bytes) -> tuple[int, ...]:
+    """The newest version of glibc that the library requires."""
+    return max((_parse_version(found.decode()) for found in re.findall(rb"GLIBC_(\d+\.\d+)", data)), default=(0, 0))
 
 
-def _version(text: str) -> tuple[int, ...]:
+def _parse_version(text: str) -> tuple[int, ...]:
     return tuple(int(part) for part in re.findall(r"\d+", text)[:2])

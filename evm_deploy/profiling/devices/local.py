@@ -1,4 +1,4 @@
-"""This machine: the agent runs in a process of its own, and each contender once in another."""
+"""Measures on this machine: the agent runs in a separate process, and each contender alone in another."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from evm_deploy.errors import DeviceError, OptionError
-from evm_deploy.profiling.devices.answers import refuse
-from evm_deploy.profiling.devices.by_operator import filled
-from evm_deploy.profiling.devices.contenders import contenders
+from evm_deploy.profiling.devices.answers import refuse_options
+from evm_deploy.profiling.devices.by_operator import add_operators
+from evm_deploy.profiling.devices.contenders import list_contenders
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import LARGEST, ProfileReport
-from evm_deploy.profiling.requests import request
+from evm_deploy.profiling.requests import write_request
 
-# PyTorch's idle threads would spin on the cores that the others are timed on.
+# Otherwise, idle threads of PyTorch would occupy cores while the others are timed.
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
-CROWD = 16  # threads for each core: with more a run takes seconds, and says nothing
+CROWD = 16  # most threads for each core; with more, a run takes seconds and means nothing
 
 
 def measure(
@@ -29,26 +29,26 @@ def measure(
 ) -> ProfileReport:
     """`Device.measure`."""
     _check(options)
-    asked = contenders(bundles, options)
+    asked = list_contenders(bundles, options)
     with tempfile.TemporaryDirectory(prefix="evm-profile-") as folder:
         path, out = Path(folder) / "request.json", Path(folder) / "profile.json"
-        path.write_text(request("local", asked, options), encoding="utf-8")
+        path.write_text(write_request("local", asked, options), encoding="utf-8")
         run("evm_deploy.profiling.here", path, out, say)
         report = ProfileReport.from_json(_read(out), "the profile of this machine")
         if options.operators:
             out = Path(folder) / "operators.json"
             run("evm_deploy.profiling.devices.by_operator", path, out, say)
-            report = dataclasses.replace(report, results=filled(report.results, _read(out)))
+            report = dataclasses.replace(report, results=add_operators(report.results, _read(out)))
         return report
 
 
 def run(module: str, path: Path, out: Path, say: Callable[[str], None]) -> None:
-    """Runs a module on a request, hands on what it says, and ends it with all that it started when interrupted.
+    """Runs a module on a request and passes on its output. An interrupt ends it and all processes that it started.
 
     Raises DeviceError: it failed.
     """
     command = [sys.executable, "-m", module, str(path), str(out)]
-    with tempfile.TemporaryFile() as errors:  # a pipe that nobody empties would stop it
+    with tempfile.TemporaryFile() as errors:  # not a pipe, which would block when it is full
         agent = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
@@ -88,8 +88,8 @@ def _end(agent: subprocess.Popen[bytes]) -> None:
 
 
 def _check(options: ProfileOptions) -> None:
-    """Raises OptionError for what another device takes, and for cores that are not there."""
-    refuse(options, "local", ("lan", "runner", "app"))
+    """Raises OptionError: an option belongs to another device, or a core does not exist."""
+    refuse_options(options, "local", ("lan", "runner", "app"))
     cores = os.cpu_count() or 1
     if options.threads > CROWD * cores:
         what = f"{options.threads} threads on {cores} cores would do nothing but wait for each other."
@@ -98,8 +98,8 @@ def _check(options: ProfileOptions) -> None:
         return
     affinity = getattr(os, "sched_getaffinity", None)
     if affinity is None:
-        raise OptionError("this system does not let a program choose its cores.", "leave --affinity out.")
+        raise OptionError("this system does not let a program choose its cores.", "leave out --affinity.")
     missing = sorted(set(options.affinity) - affinity(0))
     if missing:
         offered = ", ".join(map(str, sorted(affinity(0))))
-        raise OptionError(f"core {missing[0]} is not one that this process may use.", f"choose of {offered}.")
+        raise OptionError(f"this process may not use core {missing[0]}.", f"choose from {offered}.")

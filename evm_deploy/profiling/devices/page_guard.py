@@ -1,4 +1,4 @@
-"""What the page's server refuses, and the headers of what it answers."""
+"""Checks of requests to the page's server, and the headers of its answers."""
 
 from __future__ import annotations
 
@@ -8,33 +8,33 @@ import ipaddress
 
 from aiohttp import web
 
-SLOWEST = 120.0  # seconds for the body of a request
-OURS = ("localhost", "127.0.0.1")  # names of this machine, to itself
-ISOLATING = {  # they let the page start threads, and over plain http browsers heed them from this machine alone
+SLOWEST = 120.0  # most seconds for the body of a request
+OURS = ("localhost", "127.0.0.1")  # names of this machine, on this machine
+ISOLATING = {  # they let the page start threads; over plain http, browsers honour them only on this machine
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Embedder-Policy": "require-corp",
 }
 HEADERS = {
     "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest of it is in the page
+    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest of the policy is in the page
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
 
 
-def refusal(status: int, reason: str) -> web.Response:
-    """An answer after which the connection is closed, whatever else was on its way."""
+def make_refusal(status: int, reason: str) -> web.Response:
+    """Makes an answer that refuses a request and closes the connection, even if more data is on its way."""
     response = web.Response(status=status, text=reason + "\n")
     response.force_close()
     return response
 
 
-async def body(request: web.Request, limit: int) -> bytes:
-    """The bytes of a request, `limit` at most.
+async def read_body(request: web.Request, limit: int) -> bytes:
+    """Reads the body of a request, at most `limit` bytes.
 
-    Raises HTTPRequestEntityTooLarge, before anything is read where the request says its size; HTTPRequestTimeout;
-    HTTPUnsupportedMediaType: compressed, which could grow without a bound.
+    Raises HTTPRequestEntityTooLarge (before reading, if the request states its size); HTTPRequestTimeout;
+    HTTPUnsupportedMediaType: it is compressed, and could grow without limit.
     """
     too_large = web.HTTPRequestEntityTooLarge(limit, request.content_length or 0)
     if (request.content_length or 0) > limit:
@@ -58,21 +58,21 @@ async def body(request: web.Request, limit: int) -> bytes:
     return b"".join(parts)
 
 
-def own_name(host: str, lan: bool) -> bool:
-    """Names that no stranger's DNS can have given: this machine's, and on a LAN any plain address."""
-    if name_of(host) in OURS:
+def is_own_name(host: str, lan: bool) -> bool:
+    """Whether `host` cannot come from a stranger's DNS: a name of this machine or, on a LAN, any IP address."""
+    if strip_port(host) in OURS:
         return True
     try:
-        return lan and bool(ipaddress.ip_address(name_of(host)))
+        return lan and bool(ipaddress.ip_address(strip_port(host)))
     except ValueError:
         return False
 
 
-def name_of(host: str) -> str:
-    """A Host header without its port."""
+def strip_port(host: str) -> str:
+    """Removes the port from a Host header."""
     return host.rpartition(":")[0] if ":" in host else host
 
 
-def same(found: str, expected: str) -> bool:
-    """Compares secrets, in a time that tells nothing of them."""
+def is_same_secret(found: str, expected: str) -> bool:
+    """Compares secrets in constant time."""
     return hmac.compare_digest(found.encode("utf-8", "replace"), expected.encode())

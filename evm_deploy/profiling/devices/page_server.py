@@ -1,8 +1,8 @@
-"""A web server for one visitor: it hands out a page and bundles, and takes one profile.
+"""A web server for one visitor: it serves a page and bundles, and accepts one profile.
 
-Whoever has the token of the address comes in, once, and is known by a cookie from then on. Requests that name another
-host (a rebound domain), come from another site's page, or are larger than they have reason to be, are refused before
-their body is read.
+The first visitor with the token in the address gets a cookie, which identifies it from then on. Requests that name
+another host (DNS rebinding), come from the page of another site, or are too large, are refused before their body is
+read.
 """
 
 from __future__ import annotations
@@ -16,11 +16,20 @@ from pathlib import Path
 from aiohttp import web
 
 from evm_deploy.errors import DeviceError, InputError
-from evm_deploy.profiling.devices.page_guard import HEADERS, ISOLATING, OURS, body, name_of, own_name, refusal, same
+from evm_deploy.profiling.devices.page_guard import (
+    HEADERS,
+    ISOLATING,
+    OURS,
+    is_own_name,
+    is_same_secret,
+    make_refusal,
+    read_body,
+    strip_port,
+)
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 
-WORD = 2048  # bytes of what the page says of its progress
-TICK = 0.2  # seconds between looks at the clock
+WORD = 2048  # longest progress message of the page, in bytes
+TICK = 0.2  # seconds between checks of the timeout
 TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -35,16 +44,16 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 @dataclass(frozen=True)
 class Site:
-    """What is served: path without its first slash: file, or bytes; and what is done with a posted profile."""
+    """The served files (by path without its first slash: a file, or bytes), and the reader of the posted profile."""
 
     files: Mapping[str, Path | bytes]
     accept: Callable[[bytes], ProfileReport]  # raises InputError
     lan: bool
-    timeout: float  # seconds without a request of the visitor
+    timeout: float  # seconds without a request from the visitor
 
 
 class PageServer:
-    """Serves until a profile has come: `async with PageServer(site, say) as server`, then `await server.profile()`.
+    """Serves the page: `async with PageServer(site, say) as server`, then `await server.wait_for_profile()`.
 
     Raises DeviceError: no port is free.
     """
@@ -52,13 +61,13 @@ class PageServer:
     def __init__(self, site: Site, say: Callable[[str], None]) -> None:
         self.token = secrets.token_urlsafe(16)
         self._site, self._say = site, say
-        self._cookie: str | None = None  # of the visitor, once there is one
+        self._cookie: str | None = None  # of the visitor, after its first request
         self._heard = 0.0
         self._stage = ""
-        app = web.Application(middlewares=[self._guarded])
-        app.add_routes([web.post("/profile", self._profile), web.post("/alive", self._alive)])
-        app.add_routes([web.post("/failed", self._failed), web.get("/{path:.*}", self._file)])
-        # A body that was refused is not waited for, and none is unpacked: it could grow without a bound.
+        app = web.Application(middlewares=[self._guard])
+        app.add_routes([web.post("/profile", self._take_profile), web.post("/alive", self._note_progress)])
+        app.add_routes([web.post("/failed", self._note_failure), web.get("/{path:.*}", self._send_file)])
+        # The server does not wait for a refused body, and never decompresses one, which could grow without limit.
         self._runner = web.AppRunner(
             app, access_log=None, lingering_time=0, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
         )
@@ -79,95 +88,95 @@ class PageServer:
         self._done.cancel()
         await self._runner.cleanup()
 
-    def address(self, host: str) -> str:
-        """What to open, by the name that a browser knows this machine by."""
+    def make_address(self, host: str) -> str:
+        """The address of the page, for a browser that reaches this machine as `host`."""
         return f"http://{host}:{self.port}/?token={self.token}"
 
-    async def profile(self) -> ProfileReport:
-        """Waits for it. Raises DeviceError: the page stopped, or nobody was heard for the site's timeout."""
+    async def wait_for_profile(self) -> ProfileReport:
+        """Waits for the profile. Raises DeviceError: the page stopped, or was silent for the site's timeout."""
         clock = asyncio.get_running_loop().time
         while not self._done.done():
             await asyncio.wait([self._done], timeout=TICK)
             if clock() - self._heard > self._site.timeout and not self._done.done():
-                what = "the page has fallen silent" if self._cookie else "nobody has opened the page"
-                fix = "keep the page in the foreground until it says that it is done, or raise --timeout."
+                what = "the page has stopped sending" if self._cookie else "nobody has opened the page"
+                fix = "keep the page in the foreground until it is done, or raise --timeout."
                 raise DeviceError(f"{what} (for {self._site.timeout:g} s).", fix)
         return self._done.result()
 
     @web.middleware
-    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
-            response = await self._checked(request, handler)
+            response = await self._check(request, handler)
         except web.HTTPException as error:
-            response = refusal(error.status, error.reason)
+            response = make_refusal(error.status, error.reason)
         if not response.prepared:
-            response.headers.update(HEADERS | (ISOLATING if name_of(request.host) in OURS else {}))
+            response.headers.update(HEADERS | (ISOLATING if strip_port(request.host) in OURS else {}))
         return response
 
-    async def _checked(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not own_name(request.host, self._site.lan):
-            return refusal(403, "this server has another name")
+    async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not is_own_name(request.host, self._site.lan):
+            return make_refusal(403, "this server has a different name")
         if request.headers.get("Origin", f"http://{request.host}") != f"http://{request.host}":
-            return refusal(403, "the request comes from another site's page")
+            return make_refusal(403, "the request comes from the page of another site")
         if request.method == "GET" and request.path == "/" and "token" in request.query:
-            return self._admitted(request)
-        if not self._known(request):
-            return refusal(403, "open the address that evm-deploy printed")
+            return self._admit(request)
+        if not self._is_known(request):
+            return make_refusal(403, "open the address that evm-deploy printed")
         self._heard = asyncio.get_running_loop().time()
         return await handler(request)
 
-    def _admitted(self, request: web.Request) -> web.StreamResponse:
-        """Takes the token, once."""
+    def _admit(self, request: web.Request) -> web.StreamResponse:
+        """Accepts the token, once."""
         response = web.Response(status=303, headers={"Location": "/"})
-        if self._known(request):
+        if self._is_known(request):
             return response
-        if not same(request.query["token"], self.token):
-            return refusal(403, "this is not the token that evm-deploy printed")
+        if not is_same_secret(request.query["token"], self.token):
+            return make_refusal(403, "this is not the token that evm-deploy printed")
         if self._cookie is not None:
-            return refusal(403, "another browser has opened this address: start evm-deploy profile again")
+            return make_refusal(403, "another browser has opened this address: start evm-deploy profile again")
         self._cookie, self._heard = secrets.token_urlsafe(32), asyncio.get_running_loop().time()
         response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="Lax")
-        self._say(f"a browser opened the page: {request.headers.get('User-Agent', 'of no name')[:120]}")
+        self._say(f"a browser opened the page: {request.headers.get('User-Agent', 'unknown')[:120]}")
         return response
 
     @property
     def _cookie_name(self) -> str:
-        return f"evm-deploy-{self.port}"  # cookies know hosts, not ports
+        return f"evm-deploy-{self.port}"  # cookies belong to a host, not to a port
 
-    def _known(self, request: web.Request) -> bool:
-        return self._cookie is not None and same(request.cookies.get(self._cookie_name, ""), self._cookie)
+    def _is_known(self, request: web.Request) -> bool:
+        return self._cookie is not None and is_same_secret(request.cookies.get(self._cookie_name, ""), self._cookie)
 
-    async def _file(self, request: web.Request) -> web.StreamResponse:
+    async def _send_file(self, request: web.Request) -> web.StreamResponse:
         path = request.match_info["path"] or "index.html"
         file = self._site.files.get(path)
         if file is None:
-            return refusal(404, "there is no such file")
+            return make_refusal(404, "there is no such file")
         kind = TYPES.get(Path(path).suffix, "application/octet-stream")
         if isinstance(file, bytes):
             return web.Response(body=file, content_type=kind)
         return web.FileResponse(file, headers={"Content-Type": kind})
 
-    async def _profile(self, request: web.Request) -> web.StreamResponse:
-        text = await body(request, LARGEST)
-        try:  # large texts take a while to read, and the clock goes on
+    async def _take_profile(self, request: web.Request) -> web.StreamResponse:
+        text = await read_body(request, LARGEST)
+        try:  # reading a large text takes a while, and the timeout continues
             report = await asyncio.to_thread(self._site.accept, text)
         except InputError as error:
-            return refusal(400, error.cause)
+            return make_refusal(400, error.cause)
         response = web.json_response({"accepted": True}, headers=HEADERS)
         await response.prepare(request)
-        await response.write_eof()  # the page has its answer before the server ends
+        await response.write_eof()  # so that the page gets its answer before the server ends
         self._end(report)
         return response
 
-    async def _alive(self, request: web.Request) -> web.StreamResponse:
-        stage = (await body(request, WORD)).decode("utf-8", "replace")
+    async def _note_progress(self, request: web.Request) -> web.StreamResponse:
+        stage = (await read_body(request, WORD)).decode("utf-8", "replace")
         if stage != self._stage:
             self._stage = stage
             self._say(stage)
         return web.Response(status=204)
 
-    async def _failed(self, request: web.Request) -> web.StreamResponse:
-        cause = (await body(request, WORD)).decode("utf-8", "replace")
+    async def _note_failure(self, request: web.Request) -> web.StreamResponse:
+        cause = (await read_body(request, WORD)).decode("utf-8", "replace")
         self._end(DeviceError(f"the page stopped: {cause[:300]}.", "reload it, or try another browser."))
         return web.Response(status=204)
 

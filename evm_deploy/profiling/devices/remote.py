@@ -1,8 +1,8 @@
 """The program on the other side of an ssh connection: it receives files, runs the agent, and leaves nothing behind.
 
-Its source is sent through the connection and run by the Python there, 3.8 or newer, with nothing but its standard
-library. It speaks in lines of JSON on stdout, after a line that only this connection knows; the end of its stdin means
-that nobody listens any more.
+Its source is sent through the connection. It needs Python 3.8 or newer and only the standard library. It answers in
+lines of JSON on stdout, after a line with a mark that is unique to the connection. The end of its stdin means that
+the connection is closed.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 BEAT = 2.0  # seconds between signs of life
-SILENCE = 300.0  # seconds without one from the other side: the line is dead, though nobody has said so
-TAIL = 20  # lines of the agent that are kept for an error
-TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack and the Debian packages put it, besides PATH
+SILENCE = 300.0  # seconds without a sign from the other side before the connection counts as lost
+TAIL = 20  # last lines of the agent, kept for an error
+TRTEXEC = "/usr/src/tensorrt/bin/trtexec"  # where JetPack and the Debian packages install it, if it is not in PATH
 SIGNALS = ("SIGHUP", "SIGTERM", "SIGINT")
 IMPORTS = """
 import json, numpy
@@ -40,39 +40,41 @@ print(json.dumps(found))
 """
 
 
-class Failure(Exception):
-    """What the other side is told: a word for it, and what is to be known of it."""
+class RemoteFailure(Exception):
+    """A failure to report to the other side: a key word, and a text."""
 
 
 def main(mark: str, source: BinaryIO, sink: BinaryIO) -> None:
-    """Serves one profile. source, sink: stdin and stdout; mark: the line after which answers begin."""
+    """Measures one profile. source, sink: stdin and stdout; mark: the line before the first answer."""
     for name in SIGNALS:
-        signal.signal(getattr(signal, name), leave)
+        signal.signal(getattr(signal, name), exit_on_signal)
     sink.write(b"\n" + mark.encode() + b"\n")
     folder = None
     try:
         folder = Path(tempfile.mkdtemp(prefix="evm-remote-"))
-        tell(sink, {"facts": facts(folder)})
-        order = json.loads(line(source))
+        send_line(sink, {"facts": collect_facts(folder)})
+        order = json.loads(read_line(source))
         for row in order["files"]:
-            receive(folder, row, source, sink)
-        run(folder, order["command"], source, sink)
-        deliver(folder / order["out"], order["limit"], sink)
-    except Failure as error:
-        tell(sink, {"error": error.args[0], "text": error.args[1]})
+            receive_file(folder, row, source, sink)
+        run_agent(folder, order["command"], source, sink)
+        send_file(folder / order["out"], order["limit"], sink)
+    except RemoteFailure as error:
+        send_line(sink, {"error": error.args[0], "text": error.args[1]})
     except OSError as error:
-        tell(sink, {"error": "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system", "text": str(error)})
+        send_line(
+            sink, {"error": "disk" if error.errno in (errno.ENOSPC, errno.EDQUOT) else "system", "text": str(error)}
+        )
     finally:
         for name in SIGNALS:
             signal.signal(getattr(signal, name), signal.SIG_IGN)
         if folder is not None:
             shutil.rmtree(str(folder), ignore_errors=True)
             if folder.exists():
-                tell(sink, {"left": str(folder)})
+                send_line(sink, {"left": str(folder)})
 
 
-def facts(folder: Path) -> dict[str, Any]:
-    """What decides how bundles can be run here."""
+def collect_facts(folder: Path) -> dict[str, Any]:
+    """The facts that decide how bundles can run on this machine."""
     libc, version = platform.libc_ver()
     trtexec = shutil.which("trtexec") or (TRTEXEC if os.access(TRTEXEC, os.X_OK) else None)
     found = {
@@ -82,21 +84,23 @@ def facts(folder: Path) -> dict[str, Any]:
         "free": shutil.disk_usage(str(folder)).free,
         "trtexec": trtexec,
     }
-    # In a process of its own: a library that was built for another machine may end it.
+    # In a separate process, because a library built for another machine may crash it.
     command = [sys.executable, "-c", IMPORTS]
-    done = subprocess.run(command, env=environment(folder), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    done = subprocess.run(
+        command, env=make_environment(folder), stdin=subprocess.DEVNULL, capture_output=True, check=False
+    )
     with contextlib.suppress(ValueError, IndexError):
         found.update(json.loads(done.stdout.decode().strip().splitlines()[-1]))
     return found
 
 
-def environment(folder: Path) -> dict[str, str]:
-    """For what runs here: it leaves its traces in the folder, which goes; onnxruntime makes a file when imported."""
+def make_environment(folder: Path) -> dict[str, str]:
+    """The environment of the agent. Temporary files go into the folder, which is removed; onnxruntime makes one."""
     return dict(os.environ, TMPDIR=str(folder), PYTHONDONTWRITEBYTECODE="1", ORT_DISABLE_TELEMETRY="1")
 
 
-def receive(folder: Path, row: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
-    """Writes the bytes that follow as the file that `row` tells of, and reads them again for their hash."""
+def receive_file(folder: Path, row: dict[str, Any], source: BinaryIO, sink: BinaryIO) -> None:
+    """Writes the bytes that follow as the file described by `row`, and reads it again to compute its hash."""
     path = folder.joinpath(*row["name"].split("/"))
     path.parent.mkdir(parents=True, exist_ok=True)
     left, told = row["size"], time.monotonic()
@@ -109,38 +113,38 @@ def receive(folder: Path, row: dict[str, Any], source: BinaryIO, sink: BinaryIO)
             left -= len(block)
             if time.monotonic() - told > BEAT:
                 told = time.monotonic()
-                tell(sink, {"beat": left})
+                send_line(sink, {"beat": left})
     digest = hashlib.sha256()
     with path.open("rb") as file:
         for block in iter(lambda: file.read(1 << 20), b""):
             digest.update(block)
     if digest.hexdigest() != row["sha256"]:
-        raise Failure("hash", row["name"])
+        raise RemoteFailure("hash", row["name"])
 
 
-def run(folder: Path, command: list[str], source: BinaryIO, sink: BinaryIO) -> None:
-    """Runs the agent, handing its lines on, until it ends or nobody listens any more."""
+def run_agent(folder: Path, command: list[str], source: BinaryIO, sink: BinaryIO) -> None:
+    """Runs the agent and passes on its output until it ends or the connection is closed."""
     agent = subprocess.Popen(
         [sys.executable, *command],
         cwd=str(folder),
-        env=environment(folder),
+        env=make_environment(folder),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,
     )
     try:
-        tail = watch(agent, source.fileno(), sink)
+        tail = watch_agent(agent, source.fileno(), sink)
     finally:
-        with contextlib.suppress(OSError):  # with everything that it has started
+        with contextlib.suppress(OSError):  # together with all processes that it started
             os.killpg(agent.pid, signal.SIGKILL)
         agent.wait()
     if agent.returncode != 0:
-        raise Failure("agent", "\n".join(tail) or f"it ended with {agent.returncode}")
+        raise RemoteFailure("agent", "\n".join(tail) or f"it ended with {agent.returncode}")
 
 
-def watch(agent: subprocess.Popen[bytes], source: int, sink: BinaryIO) -> list[str]:
-    """The last lines of the agent, when it has ended. Raises SystemExit when nobody listens any more."""
+def watch_agent(agent: subprocess.Popen[bytes], source: int, sink: BinaryIO) -> list[str]:
+    """Waits for the agent, and returns its last lines. Raises SystemExit: the connection is closed."""
     assert agent.stdout is not None
     output, rest = agent.stdout.fileno(), b""
     tail: list[str] = []
@@ -163,25 +167,25 @@ def watch(agent: subprocess.Popen[bytes], source: int, sink: BinaryIO) -> list[s
             rest = rest[-4096:]
             for text in (item.decode("utf-8", "replace").strip()[:500] for item in lines):
                 tail = [*tail, text][-TAIL:]
-                tell(sink, {"say": text})
+                send_line(sink, {"say": text})
         if now - told > BEAT:
             told = now
-            tell(sink, {"beat": 0})
+            send_line(sink, {"beat": 0})
     return [*tail, rest.decode("utf-8", "replace")] if rest else tail
 
 
-def deliver(path: Path, limit: int, sink: BinaryIO) -> None:
+def send_file(path: Path, limit: int, sink: BinaryIO) -> None:
     """Sends the file, after a line with its size and hash."""
     if not path.is_file() or path.stat().st_size > limit:
-        raise Failure("agent", "it wrote no profile, or a very large one")
+        raise RemoteFailure("agent", "it wrote no profile, or a very large one")
     data = path.read_bytes()
-    tell(sink, {"done": len(data), "sha256": hashlib.sha256(data).hexdigest()})
+    send_line(sink, {"done": len(data), "sha256": hashlib.sha256(data).hexdigest()})
     sink.write(data)
     sink.flush()
 
 
-def line(source: BinaryIO) -> bytes:
-    """The next line that is not empty, as signs of life are. Raises SystemExit at the end."""
+def read_line(source: BinaryIO) -> bytes:
+    """Reads the next line that is not empty; empty lines are signs of life. Raises SystemExit at the end."""
     text = b"\n"
     while text == b"\n":
         text = source.readline()
@@ -190,12 +194,12 @@ def line(source: BinaryIO) -> bytes:
     return text
 
 
-def tell(sink: BinaryIO, value: dict[str, Any]) -> None:
-    """One line to the other side."""
+def send_line(sink: BinaryIO, value: dict[str, Any]) -> None:
+    """Sends one line to the other side."""
     sink.write(json.dumps(value).encode() + b"\n")
     sink.flush()
 
 
-def leave(number: int, frame: object) -> None:
-    """Ends the program in order when a signal comes."""
+def exit_on_signal(number: int, frame: object) -> None:
+    """Ends the program, with its clean-up, when a signal arrives."""
     raise SystemExit(128 + number)

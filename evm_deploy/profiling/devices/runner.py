@@ -1,4 +1,4 @@
-"""The command-line runner on a phone: a program for its processor, which needs no app."""
+"""Measures with the command-line runner on a phone, which needs no app."""
 
 from __future__ import annotations
 
@@ -19,13 +19,16 @@ from evm_deploy.profiling.devices.adb_tool import Adb
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import LARGEST
 
-PLACE = "/data/local/tmp/evm-deploy-"  # what the folders of runs begin with
+PLACE = "/data/local/tmp/evm-deploy-"  # prefix of the folders of runs
 OPERATORS = "libevm_ops.so"
 MOST_LIBRARIES = 16
-_VARIABLES = {"libonnxruntime.so": "ONNXRUNTIME_LIBRARY", OPERATORS: "EVM_OPS_LIBRARY"}  # that the program reads
+_VARIABLES = {
+    "libonnxruntime.so": "ONNXRUNTIME_LIBRARY",
+    OPERATORS: "EVM_OPS_LIBRARY",
+}  # environment variables of the program
 _DONE = b"evm-done:"
-# A line a second says how much of the processor the program has used. The folder goes when the shell ends, and that
-# ends as well when nobody reads its lines any more.
+# Each second, a line shows how much processor time the program has used. The shell removes the folder when it ends,
+# and it also ends when nobody reads its output any more.
 _SCRIPT = """d={folder}
 p=
 trap 'kill -9 $p 2>/dev/null; cd /; rm -rf "$d"' EXIT
@@ -47,17 +50,17 @@ if [ $c -eq 0 ]; then cat profile.json; else cat said.txt; fi
 def measure(
     phone: Adb, named: Sequence[tuple[str, Bundle]], options: ProfileOptions, run: str, say: Callable[[str], None]
 ) -> tuple[bytes, list[str]]:
-    """The profile that the program printed, and what is to be remarked on. run: a name that no other run has."""
+    """Returns the profile that the program printed, and warnings. run: a unique name."""
     assert options.runner is not None
-    files = _program(options.runner, options.library)
+    files = _list_files(options.runner, options.library)
     folder = f"{PLACE}{run}"
-    there = places(named)
+    there = name_folders(named)
     try:
         phone.shell(f"rm -rf {PLACE}*; mkdir -p {folder}")
         say(f"sending {len(named)} bundles and {options.runner.name} to {phone.where}")
-        remarks = phone.push([*files, *sent.bundles(there)], folder)
+        remarks = phone.push([*files, *sent.list_bundle_files(there)], folder)
         say(f"measuring on {phone.where}")
-        command = _command([place for place, _ in there], options)
+        command = _make_command([place for place, _ in there], options)
         environment = " ".join(f"{_VARIABLES[one.name]}=./{one.name}" for one in files if one.name in _VARIABLES)
         script = _SCRIPT.format(folder=folder, environment=environment, command=command, done=_DONE.decode())
         with phone.running(script) as output:
@@ -67,25 +70,25 @@ def measure(
             phone.attempt(f"rm -rf {folder}")
 
 
-def places(named: Sequence[tuple[str, Bundle]]) -> list[tuple[str, Bundle]]:
-    """A folder there for each bundle: its name, as far as any shell takes it."""
+def name_folders(named: Sequence[tuple[str, Bundle]]) -> list[tuple[str, Bundle]]:
+    """A folder name for each bundle: its name, with characters that are safe in any shell."""
     return [
         (re.sub(r"[^\w.-]", "_", f"{index}-{name}", flags=re.ASCII), one) for index, (name, one) in enumerate(named)
     ]
 
 
-def _program(runner: Path, library: bool) -> list[sent.Sent]:
-    """The program, and the libraries beside it; ours only where it is asked for. Raises InputError."""
+def _list_files(runner: Path, library: bool) -> list[sent.SentFile]:
+    """The program and the libraries beside it; our operator library only if requested. Raises InputError."""
     if not runner.is_file():
         raise InputError(f"--runner {runner} is not a file.", "name the program evm_run, built for the phone.")
     libraries = [path for path in sorted(runner.parent.glob("*.so")) if library or path.name != OPERATORS]
     if len(libraries) > MOST_LIBRARIES:
-        fix = "put it into a folder with libonnxruntime.so and what else it needs, and nothing more."
-        raise InputError(f"--runner {runner} lies among {len(libraries)} libraries.", fix)
-    return [sent.Sent("evm_run", runner), *(sent.Sent(path.name, path) for path in libraries)]
+        fix = "put it into a folder with only libonnxruntime.so and the other libraries that it needs."
+        raise InputError(f"--runner {runner} is in a folder with {len(libraries)} libraries.", fix)
+    return [sent.SentFile("evm_run", runner), *(sent.SentFile(path.name, path) for path in libraries)]
 
 
-def _command(names: Sequence[str], options: ProfileOptions) -> str:
+def _make_command(names: Sequence[str], options: ProfileOptions) -> str:
     seconds = [] if options.seconds is None else ["--seconds", f"{options.seconds:g}"]
     counts = ["--iterations", str(options.iterations), "--warm-up", str(options.warm_up)]
     mask = sum(1 << core for core in set(options.affinity))
@@ -95,16 +98,16 @@ def _command(names: Sequence[str], options: ProfileOptions) -> str:
 
 
 def _read(output: IO[bytes], patience: float, phone: Adb) -> bytes:
-    """What the program printed. Raises DeviceError: it failed, does nothing for `patience`, or the phone is gone."""
+    """Reads the program's output. Raises DeviceError: it failed, was idle for `patience`, or the phone is gone."""
     lines: queue.Queue[bytes] = queue.Queue(4096)
     threading.Thread(target=_hand_on, args=(output, lines), daemon=True).start()
     try:
-        code = _ended(lines, patience, phone)
+        code = _wait_for_end(lines, patience, phone)
         rest = b""
         while (more := lines.get(timeout=patience)) and len(rest) <= LARGEST:
             rest += more
     except queue.Empty:
-        fix = "raise --timeout, if it is at work."
+        fix = "raise --timeout if it is still working."
         raise DeviceError(f"the runner on {phone.where} did nothing for {patience:g} s.", fix) from None
     if code != b"0":
         said = " ".join(rest.decode("utf-8", "replace").split())[-300:].rstrip(". ")
@@ -112,20 +115,20 @@ def _read(output: IO[bytes], patience: float, phone: Adb) -> bytes:
     return rest
 
 
-def _ended(lines: queue.Queue[bytes], patience: float, phone: Adb) -> bytes:
-    """The exit code of the program. Raises queue.Empty, and DeviceError where the phone is gone."""
+def _wait_for_end(lines: queue.Queue[bytes], patience: float, phone: Adb) -> bytes:
+    """Waits for the exit code of the program. Raises queue.Empty; DeviceError: the phone is gone."""
     pulse, last, until = b"", b"", time.monotonic() + patience
     while line := lines.get(timeout=max(0.0, until - time.monotonic())):
         if line.startswith(_DONE):
             return line.removeprefix(_DONE).strip()
-        if line != pulse:  # it has used the processor
+        if line != pulse:  # it has used the processor since the last line
             pulse, until = line, time.monotonic() + patience
         last = b"" if line.startswith(b"at ") else line
-    raise adb_tool.lost(phone.where, last.decode("utf-8", "replace"))
+    raise adb_tool.make_lost_error(phone.where, last.decode("utf-8", "replace"))
 
 
 def _hand_on(output: IO[bytes], lines: queue.Queue[bytes]) -> None:
-    """Every line, and an empty one at the end."""
+    """Puts every line into the queue, and an empty one at the end."""
     with output:
         while line := output.readline(adb_tool.LINE):
             lines.put(line)

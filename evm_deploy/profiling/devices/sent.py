@@ -1,4 +1,4 @@
-"""Files for another machine."""
+"""Files to send to another machine."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,22 +8,22 @@ from evm_deploy.bundle import MANIFEST, Bundle
 
 
 @dataclass(frozen=True)
-class Sent:
-    """A file for the other side: its name there, with `/`, and where it is here."""
+class SentFile:
+    """A file to send: its name on the other machine, with `/`, and its path on this one."""
 
     name: str
     path: Path
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """Size in bytes."""
         return self.path.stat().st_size
 
 
-def bundles(folders: Iterable[tuple[str, Bundle]]) -> list[Sent]:
-    """Every file of bundles, each in its folder there."""
+def list_bundle_files(folders: Iterable[tuple[str, Bundle]]) -> list[SentFile]:
+    """All files of bundles, each bundle in its own folder on the other machine."""
     return [
-        Sent(f"{folder}/{name}", bundle.path / name)
+        SentFile(f"{folder}/{name}", bundle.path / name)
         for folder, bundle in folders
         for name in (MANIFEST, *bundle.manifest.files)
     ]

@@ -1,5 +1,4 @@
-"""How the machine at the other end of an ssh connection runs a bundle: onnxruntime, with or without our operators, or
-trtexec, whichever is there."""
+"""How a machine over ssh runs a bundle: with onnxruntime (with or without our operators) or trtexec."""
 
 from __future__ import annotations
 
@@ -12,14 +11,14 @@ from evm_deploy.errors import BundleError, DeviceError
 from evm_deploy.profiling.devices import library
 from evm_deploy.profiling.devices.contenders import CPU, ON_THE_CPU
 from evm_deploy.profiling.profile_options import ProfileOptions
-from evm_deploy.profiling.requests import Contender
+from evm_deploy.profiling.requests import DeviceContender
 from evm_deploy.targets import Target, target_of
 
 ONNXRUNTIME, TRTEXEC = "onnxruntime", "trtexec"
 
 
-class Ways:
-    """What the machine has, by the facts that it told. Raises DeviceError where it has nothing that runs a bundle."""
+class RemoteWays:
+    """The runtimes of a machine, from its facts. Raises DeviceError: it has none."""
 
     def __init__(self, facts: dict[str, Any], host: str, options: ProfileOptions) -> None:
         self._host, self._every = host, options.every_way
@@ -29,37 +28,37 @@ class Ways:
         self._has = {ONNXRUNTIME: "onnxruntime" in facts, TRTEXEC: self._trtexec is not None}
         if not any(self._has.values()):
             raise DeviceError(f"{host} has neither onnxruntime nor trtexec.", "run there: pip install onnxruntime")
-        self._provider = self._provided(facts, options.provider) if self._has[ONNXRUNTIME] else None
-        self.library = library.usable(facts, host) if options.library else library.Library(None)
+        self._provider = self._find_provider(facts, options.provider) if self._has[ONNXRUNTIME] else None
+        self.library = library.find_library(facts, host) if options.library else library.OperatorLibrary(None)
         self.library_there = f"library/{self.library.path.name}" if self.library.path else ""
 
-    def of(self, name: str, bundle: Bundle) -> list[Contender]:
-        """The contenders of a bundle. Raises BundleError: nothing there runs its target."""
+    def list_contenders(self, name: str, bundle: Bundle) -> list[DeviceContender]:
+        """The contenders of a bundle. Raises BundleError: no runtime over ssh runs its target."""
         known = _runners(target_of(bundle.manifest.target))
         if not known:
-            fix = "measure it where it runs, with --device local."
+            fix = "measure it on the machine itself, with --device local."
             raise BundleError(f"{bundle.path} is for {bundle.manifest.target}, which is not run over ssh.", fix)
         runners = [runner for runner in known if self._has[runner]]
         if not runners:
             raise DeviceError(f"{self._host} has no trtexec, which {bundle.path} needs.", "install TensorRT there.")
-        every = [each for runner in runners for each in self._on(runner, name, bundle)]
+        every = [each for runner in runners for each in self._list_on(runner, name, bundle)]
         best = next((one for one in every if one.library), every[0])
         return every if self._every else [dataclasses.replace(best, name=name)]
 
-    def _on(self, runner: str, name: str, bundle: Bundle) -> Iterator[Contender]:
+    def _list_on(self, runner: str, name: str, bundle: Bundle) -> Iterator[DeviceContender]:
         if runner == TRTEXEC:
-            yield Contender(f"{name} on trtexec", bundle, name, TRTEXEC, more={"trtexec": self._trtexec})
+            yield DeviceContender(f"{name} on trtexec", bundle, name, TRTEXEC, more={"trtexec": self._trtexec})
             return
         ours = bundle.manifest.scan_form != "inlined"
         on_cpu = self._provider == CPU
         notes = () if not ours else self.library.notes if on_cpu else (ON_THE_CPU,) if self.library.path else ()
-        yield Contender(f"{name} on onnxruntime", bundle, name, runner, self._provider, notes=notes)
+        yield DeviceContender(f"{name} on onnxruntime", bundle, name, runner, self._provider, notes=notes)
         if ours and on_cpu and self.library.path:
             title = f"{name} on onnxruntime + evm_ops"
-            yield Contender(title, bundle, name, runner, self._provider, self.library_there)
+            yield DeviceContender(title, bundle, name, runner, self._provider, self.library_there)
 
-    def _provided(self, facts: dict[str, Any], asked: str) -> str:
-        """The execution provider as onnxruntime calls it. Raises DeviceError: it is not there."""
+    def _find_provider(self, facts: dict[str, Any], asked: str) -> str:
+        """The execution provider by onnxruntime's name. Raises DeviceError: the machine does not have it."""
         offered = [str(each) for each in facts.get("providers") or ()]
         wanted = asked.lower().removesuffix("executionprovider")
         for each in offered:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from evm_deploy.console import clean
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.profiling.report import Operator, Operators
+from evm_deploy.profiling.report import Operators, TimedOperator
 from evm_deploy.reporting.charts.kinds import draw_stack, find_kind, sum_by_kind
 from evm_deploy.reporting.quantities import format_number, format_per_cent
 from evm_deploy.reporting.scales import draw_axis, fit_scale
@@ -37,9 +37,9 @@ def draw(operators: Operators) -> Markup | None:
     return draw_chart("Time by block of the network", bottom + 38 + height, [*parts, *squares])
 
 
-def group_by_block(operators: Operators) -> dict[str, list[Operator]]:
+def group_by_block(operators: Operators) -> dict[str, list[TimedOperator]]:
     """The operators of each block, in the order of running. With more than `MOST` blocks, the fastest are united."""
-    found: dict[str, list[Operator]] = {}
+    found: dict[str, list[TimedOperator]] = {}
     for row in operators.rows:
         found.setdefault(row.block or OUTSIDE, []).append(row)
     if len(found) <= MOST:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from evm_deploy.console import clean
 from evm_deploy.profiling.kinds import KINDS, OTHER
-from evm_deploy.profiling.report import Operator, Operators
+from evm_deploy.profiling.report import Operators, TimedOperator
 from evm_deploy.reporting.entries import ReportEntry
 from evm_deploy.reporting.quantities import format_number, format_per_cent
 from evm_deploy.reporting.scales import Scale, draw_axis
@@ -44,7 +44,7 @@ def split_by_kind(operators: Operators) -> dict[str, float]:
     return found | ({REST: rest} if rest > 0 else {})
 
 
-def sum_by_kind(rows: Iterable[Operator]) -> dict[str, float]:
+def sum_by_kind(rows: Iterable[TimedOperator]) -> dict[str, float]:
     """Milliseconds of each kind that occurs, in the order of `KINDS`."""
     found = dict.fromkeys(KINDS, 0.0)
     for row in rows:
@@ -52,7 +52,7 @@ def sum_by_kind(rows: Iterable[Operator]) -> dict[str, float]:
     return {kind: ms for kind, ms in found.items() if ms > 0}
 
 
-def find_kind(row: Operator) -> str:
+def find_kind(row: TimedOperator) -> str:
     """The kind of an operator; one that this version does not know counts as other."""
     return row.kind if row.kind in KINDS else OTHER
 

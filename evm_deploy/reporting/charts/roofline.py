@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from evm_deploy.console import clean
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.profiling.report import Operator, Operators, Roofline
+from evm_deploy.profiling.report import Operators, Roofline, TimedOperator
 from evm_deploy.reporting.charts.kinds import find_kind
 from evm_deploy.reporting.quantities import format_number, format_per_cent
 from evm_deploy.reporting.scales import Scale, draw_axis, draw_side_axis, fit_scale
@@ -21,7 +21,7 @@ MOST = 300  # points in the chart: the operators that take longest
 class Point:
     """An operator in the chart. intensity: operations per byte. speed: 1e9 operations per second."""
 
-    row: Operator
+    row: TimedOperator
     intensity: float
     speed: float
 

@@ -106,8 +106,8 @@ def test_a_target_that_is_not_known_is_refused(make_named: MakeNamed, tmp_path: 
 
 def test_further_sizes_are_spoken_of(make_named: MakeNamed, tmp_path: Path) -> None:
     notes = ios.write(make_named("cats", more_sizes=((64, 96),)), tmp_path, OPTIONS, print).notes
-    assert notes[0].startswith("This package was not compiled")
-    assert notes[1].endswith("its Swift takes the first, 32x32.")
+    assert notes[0].startswith("The machine that wrote this package has no Xcode")
+    assert notes[1].endswith("its Swift uses only the first, 32x32.")
 
 
 def test_labels_are_data_and_nothing_else(make_named: MakeNamed, tmp_path: Path, hostile: tuple[str, ...]) -> None:
@@ -128,7 +128,7 @@ def test_the_same_bundles_give_the_same_bytes(make_named: MakeNamed, tmp_path: P
 
 @pytest.mark.parametrize("name", ["class", "Foundation", "CoreML", "Swift", "Pixels", "Self"])
 def test_a_name_that_swift_has_taken_is_refused(make_named: MakeNamed, tmp_path: Path, name: str) -> None:
-    with pytest.raises(OptionError, match="taken in Swift"):
+    with pytest.raises(OptionError, match="reserved in Swift"):
         ios.write(make_named("cats"), tmp_path / "out", PackageOptions("ios", name=name), print)
     assert not (tmp_path / "out").exists()
 

@@ -29,7 +29,7 @@ from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.prediction import best_classes
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.requests import Contender, request
+from evm_deploy.profiling.requests import DeviceContender, write_request
 from evm_deploy.scan import native
 
 HERE = Path(__file__).parent / "kotlin"
@@ -154,8 +154,8 @@ def profiled(ask: Ask, root: Path, bundles: dict[str, Bundle], *, library: str |
     folder.mkdir()
     for name, bundle in bundles.items():
         shutil.copytree(bundle.path, folder / name)
-    contenders = [Contender(name, bundle, name, "onnxruntime", None, library) for name, bundle in bundles.items()]
-    asked = request("adb", contenders, ProfileOptions("adb", **options), lambda bundle: bundle.path.name)
+    contenders = [DeviceContender(name, bundle, name, "onnxruntime", None, library) for name, bundle in bundles.items()]
+    asked = write_request("adb", contenders, ProfileOptions("adb", **options), lambda bundle: bundle.path.name)
     (folder / "request.json").write_text(asked)
     assert ask("job", root=str(root), name="run") == {"done": True}
     assert {path.name for path in folder.iterdir()} == {"request.json", "profile.json", *bundles}
@@ -219,8 +219,8 @@ def test_a_request_that_it_cannot_do_is_an_error_and_no_profile(
 ) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    contender = Contender("digits", digits, "digits", "onnxruntime")
-    asked = json.loads(request("adb", [contender], ProfileOptions("adb"), lambda bundle: "digits"))
+    contender = DeviceContender("digits", digits, "digits", "onnxruntime")
+    asked = json.loads(write_request("adb", [contender], ProfileOptions("adb"), lambda bundle: "digits"))
     for key, value in change.items():
         (asked if key in asked else asked["contenders"][0])[key] = value
     (folder / "request.json").write_text(json.dumps(asked))

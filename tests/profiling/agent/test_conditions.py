@@ -37,14 +37,14 @@ def test_a_machine_with_everything(tmp_path: Path) -> None:
             f"{zone}/thermal_zone2/temp": "not a number\n",
         },
     )
-    assert conditions.governor(root) == "powersave, schedutil"
-    assert conditions.clocks(root) == [2400.0, 1200.0, 800.0]
-    assert conditions.temperatures(root) == {"x86_pkg_temp": 45.5, "x86_pkg_temp 1": 40.0}
-    assert conditions.counters(root) == 7
+    assert conditions.read_governor(root) == "powersave, schedutil"
+    assert conditions.read_clocks(root) == [2400.0, 1200.0, 800.0]
+    assert conditions.read_temperatures(root) == {"x86_pkg_temp": 45.5, "x86_pkg_temp 1": 40.0}
+    assert conditions.count_throttling(root) == 7
 
 
 def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
-    found = conditions.snapshot(tmp_path)
+    found = conditions.take_snapshot(tmp_path)
     assert found == {
         "load": found["load"],
         "governor": None,
@@ -52,23 +52,32 @@ def test_a_machine_that_tells_nothing(tmp_path: Path) -> None:
         "temperatures_c": None,
         "throttled": None,
     }
-    assert conditions.counters(tmp_path) is None
-    assert conditions.power(tmp_path) == {}
-    assert (machine.features(tmp_path), machine.virtual(tmp_path), machine.cpu_limit(tmp_path)) == ([], None, None)
+    assert conditions.count_throttling(tmp_path) is None
+    assert conditions.read_power_modes(tmp_path) == {}
+    assert (machine.list_features(tmp_path), machine.is_virtual(tmp_path), machine.read_cpu_limit(tmp_path)) == (
+        [],
+        None,
+        None,
+    )
 
 
 def test_throttled_is_what_was_counted_meanwhile() -> None:
-    assert [conditions.throttled(*pair) for pair in ((1, 1), (1, 2), (None, 2), (1, None))] == [False, True, None, None]
+    assert [conditions.is_throttled(*pair) for pair in ((1, 1), (1, 2), (None, 2), (1, None))] == [
+        False,
+        True,
+        None,
+        None,
+    ]
 
 
 def test_the_cpu_and_its_features(tmp_path: Path) -> None:
     root = write(tmp_path / "x86", {"proc/cpuinfo": CPUINFO, "proc/meminfo": "MemTotal:   2048 kB\n"})
-    assert machine.cpu(root) == "Some CPU @ 3.00GHz"
-    assert machine.features(root) == ["sse4_1", "avx2", "fma", "avx512_vnni"]
-    assert machine.virtual(root) is True
-    assert machine.memory(root) == 2 << 20
+    assert machine.name_cpu(root) == "Some CPU @ 3.00GHz"
+    assert machine.list_features(root) == ["sse4_1", "avx2", "fma", "avx512_vnni"]
+    assert machine.is_virtual(root) is True
+    assert machine.read_memory(root) == 2 << 20
     arm = write(tmp_path / "arm", {"proc/cpuinfo": ARM})
-    assert (machine.cpu(arm), machine.features(arm)) == ("Board", ["asimd", "asimddp"])
+    assert (machine.name_cpu(arm), machine.list_features(arm)) == ("Board", ["asimd", "asimddp"])
 
 
 @pytest.mark.parametrize(
@@ -97,17 +106,17 @@ def test_the_cpu_and_its_features(tmp_path: Path) -> None:
     ],
 )
 def test_the_limit_of_a_container(tmp_path: Path, files: dict[str, str], limit: float | None) -> None:
-    assert machine.cpu_limit(write(tmp_path, files)) == limit
+    assert machine.read_cpu_limit(write(tmp_path, files)) == limit
 
 
 def test_memory_is_that_of_this_program(tmp_path: Path) -> None:
     root = write(tmp_path, {"proc/self/status": "Name:\tpython\nVmHWM:\t    2000 kB\nVmRSS:\t    1000 kB\n"})
-    assert (memory.peak(root), memory.held(root)) == (2000 * 1024, 1000 * 1024)
-    assert (memory.peak(tmp_path / "none") or 0) > 1 << 20
+    assert (memory.read_peak(root), memory.read_current(root)) == (2000 * 1024, 1000 * 1024)
+    assert (memory.read_peak(tmp_path / "none") or 0) > 1 << 20
 
 
 def test_this_machine() -> None:
-    found = machine.facts("local")
+    found = machine.collect_facts("local")
     assert found["kind"] == "local"
     assert found["cores"] >= 1
     assert (found["memory_bytes"] or 1 << 30) > 1 << 28

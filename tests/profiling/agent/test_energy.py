@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from evm_deploy.profiling.agent import energy
-from evm_deploy.profiling.agent.energy import Rapl, idle_watts, of_runs
+from evm_deploy.profiling.agent.energy import Rapl, measure_idle_watts, measure_runs
 
 
 def domain(root: Path, folder: str, name: str, energy: int, most: int = 1_000_000) -> Path:
@@ -23,7 +23,7 @@ def test_packages_and_their_memory_are_counted_once(tmp_path: Path) -> None:
     core = domain(tmp_path, "intel-rapl:0:0", "core", 0)
     dram = domain(tmp_path, "intel-rapl:0:1", "dram", 0)
     psys = domain(tmp_path, "intel-rapl:1", "psys", 0)
-    meter = Rapl.found(tmp_path)
+    meter = Rapl.open(tmp_path)
     assert meter
     for path in (package, core, dram, psys):
         (path / "energy_uj").write_text("500000\n")
@@ -32,7 +32,7 @@ def test_packages_and_their_memory_are_counted_once(tmp_path: Path) -> None:
 
 def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
     package = domain(tmp_path, "intel-rapl:0", "package-0", 900_000, most=999_999)
-    meter = Rapl.found(tmp_path)
+    meter = Rapl.open(tmp_path)
     assert meter
     (package / "energy_uj").write_text("100000\n")
     assert meter.joules() == pytest.approx(0.2)
@@ -41,12 +41,12 @@ def test_a_counter_that_wraps_goes_on(tmp_path: Path) -> None:
 
 
 def test_none_where_there_is_none(tmp_path: Path) -> None:
-    assert Rapl.found(tmp_path) is None
+    assert Rapl.open(tmp_path) is None
     domain(tmp_path, "intel-rapl:0:0", "dram", 0)
-    assert Rapl.found(tmp_path) is None
+    assert Rapl.open(tmp_path) is None
     (domain(tmp_path, "intel-rapl:1", "package-1", 0) / "energy_uj").unlink()  # as for who may not read it
-    assert Rapl.found(tmp_path) is None
-    assert energy.meter(tmp_path) is None
+    assert Rapl.open(tmp_path) is None
+    assert energy.find_meter(tmp_path) is None
 
 
 class Meter:
@@ -69,15 +69,15 @@ class Meter:
 
 def test_idle_is_subtracted(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    idle = idle_watts(meter)
+    idle = measure_idle_watts(meter)
     assert idle == pytest.approx(5)
-    found = of_runs(meter, idle, lambda: meter.passes(0.1, 15))
+    found = measure_runs(meter, idle, lambda: meter.passes(0.1, 15))
     assert found == {"source": "fake", "joules": pytest.approx(1.0), "watts": pytest.approx(15), "idle_watts": idle}
 
 
 def test_less_than_idle_is_none_and_not_below(monkeypatch: pytest.MonkeyPatch) -> None:
     meter = Meter(monkeypatch)
-    assert of_runs(meter, 5.0, lambda: meter.passes(0.1, 4))["joules"] == 0
+    assert measure_runs(meter, 5.0, lambda: meter.passes(0.1, 4))["joules"] == 0
 
 
 def test_long_runs_are_repeated_as_well(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,5 +87,5 @@ def test_long_runs_are_repeated_as_well(monkeypatch: pytest.MonkeyPatch) -> None
         next(count)
         meter.passes(60.0, 15)
 
-    of_runs(meter, 5.0, call)
+    measure_runs(meter, 5.0, call)
     assert next(count) == 1 + energy.RUNS

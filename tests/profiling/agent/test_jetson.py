@@ -57,25 +57,25 @@ NV Power Mode: 15W
     ],
 )
 def test_power(line: str, watts: float | None) -> None:
-    assert jetson.reading(line).watts == (None if watts is None else pytest.approx(watts))
+    assert jetson.parse_line(line).watts == (None if watts is None else pytest.approx(watts))
 
 
 def test_temperatures_without_zones_that_are_off_or_measure_nothing() -> None:
-    assert jetson.reading(AGX_ORIN).temperatures == {"CPU": 44.5, "Tboard": 32.0, "tj": 44.75}
-    assert "PMIC" not in jetson.reading(NANO).temperatures
-    assert jetson.reading(ORIN_NANO).temperatures["tj"] == 45.5
+    assert jetson.parse_line(AGX_ORIN).temperatures == {"CPU": 44.5, "Tboard": 32.0, "tj": 44.75}
+    assert "PMIC" not in jetson.parse_line(NANO).temperatures
+    assert jetson.parse_line(ORIN_NANO).temperatures["tj"] == 45.5
 
 
 def test_clocks_of_the_cores_that_are_on() -> None:
-    assert jetson.reading(ORIN_NANO).clocks == [1510, 1510, 729]
+    assert jetson.parse_line(ORIN_NANO).clocks == [1510, 1510, 729]
 
 
 @given(st.text(max_size=300))
 def test_any_line_is_read(line: str) -> None:
-    found = jetson.reading(line)
+    found = jetson.parse_line(line)
     assert found.watts is None or (math.isfinite(found.watts) and found.watts >= 0)
-    jetson.mode(line)
-    jetson.clocks(line)
+    jetson.parse_mode(line)
+    jetson.parse_clocks(line)
 
 
 @pytest.mark.parametrize(
@@ -89,11 +89,11 @@ def test_any_line_is_read(line: str) -> None:
     ],
 )
 def test_power_mode(text: str, mode: str | None) -> None:
-    assert jetson.mode(text) == mode
+    assert jetson.parse_mode(text) == mode
 
 
 def test_clocks_that_may_change() -> None:
-    assert jetson.clocks(CLOCKS.format(low=729600, gpu=306000000, held=0)) == {
+    assert jetson.parse_clocks(CLOCKS.format(low=729600, gpu=306000000, held=0)) == {
         "jetson_clocks": "not held",
         "clock cpu": "730 to 1510 MHz",
         "clock gpu": "306 to 625 MHz",
@@ -102,37 +102,37 @@ def test_clocks_that_may_change() -> None:
 
 
 def test_clocks_that_jetson_clocks_holds() -> None:
-    found = jetson.clocks(CLOCKS.format(low=1510400, gpu=624750000, held=1))
+    found = jetson.parse_clocks(CLOCKS.format(low=1510400, gpu=624750000, held=1))
     assert (found["jetson_clocks"], found["clock emc"]) == ("held", "204 to 2133 MHz, held")
 
 
 @pytest.mark.parametrize(("low", "gpu"), [(1510400, 306000000), (729600, 624750000)])
 def test_clocks_are_held_when_all_are(low: int, gpu: int) -> None:
-    assert jetson.clocks(CLOCKS.format(low=low, gpu=gpu, held=0))["jetson_clocks"] == "not held"
+    assert jetson.parse_clocks(CLOCKS.format(low=low, gpu=gpu, held=0))["jetson_clocks"] == "not held"
 
 
 def test_power_of_a_board_that_tells_a_user_only_its_mode() -> None:
     said = {"nvpmodel": "NV Power Mode: 15W\n0\n", "jetson_clocks": None}
-    assert jetson.power(lambda command: said[command[0]]) == {
+    assert jetson.read_power_modes(lambda command: said[command[0]]) == {
         "nvpmodel": "15W (0)",
         "jetson_clocks": "not known (only root may ask)",
     }
 
 
 def test_a_jetson_is_recognised_by_its_device_tree(tmp_path: Path) -> None:
-    assert not jetson.present(tmp_path)
+    assert not jetson.is_jetson(tmp_path)
     tree = tmp_path / "proc/device-tree"
     tree.mkdir(parents=True)
     (tree / "compatible").write_bytes(b"raspberrypi,5-model-b\0brcm,bcm2712\0")
-    assert not jetson.present(tmp_path)
+    assert not jetson.is_jetson(tmp_path)
     (tree / "compatible").write_bytes(b"nvidia,p3768-0000+p3767-0005\0nvidia,tegra234\0")
-    assert jetson.present(tmp_path)
+    assert jetson.is_jetson(tmp_path)
 
 
 def test_overcurrent_events_are_summed_and_absent_where_nothing_counts(tmp_path: Path) -> None:
-    assert jetson.overcurrent(tmp_path) is None
+    assert jetson.count_overcurrent(tmp_path) is None
     for index, text in enumerate(("3\n", "4\n", "none\n")):
         folder = tmp_path / f"sys/class/hwmon/hwmon{index}"
         folder.mkdir(parents=True)
         (folder / f"oc{index}_event_cnt").write_text(text)
-    assert jetson.overcurrent(tmp_path) == 7
+    assert jetson.count_overcurrent(tmp_path) == 7

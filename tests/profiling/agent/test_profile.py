@@ -10,13 +10,13 @@ import pytest
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.profiling.agent import alone, energy, rounds
-from evm_deploy.profiling.agent.bundle_files import Refused
-from evm_deploy.profiling.agent.profile import profile
-from evm_deploy.profiling.agent.request import Request
-from evm_deploy.profiling.agent.runners import Row, Runner
+from evm_deploy.profiling.agent.bundle_files import Unmeasurable
+from evm_deploy.profiling.agent.profile import make_profile
+from evm_deploy.profiling.agent.request import AgentRequest
+from evm_deploy.profiling.agent.runners import AgentRunner, AgentRuntime
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.requests import Contender, request
+from evm_deploy.profiling.requests import DeviceContender, write_request
 
 GOLDEN = np.eye(3, dtype=np.float32)
 
@@ -27,14 +27,14 @@ class Book:
     def __init__(self) -> None:
         self.lines: list[str] = []
 
-    def row(self, *, fails_at: int | None = None, gives: Any = GOLDEN, opens: int | None = None) -> Row:
+    def row(self, *, fails_at: int | None = None, gives: Any = GOLDEN, opens: int | None = None) -> AgentRuntime:
         """A runtime that fails at a run, or the time it is opened, or gives something else."""
         runs, opened = [0], [0]
 
-        def open_(contender: Any, bundle: Any, asked: Any) -> Runner:
+        def open_(contender: Any, bundle: Any, asked: Any) -> AgentRunner:
             opened[0] += 1
             if opened[0] == opens:
-                raise Refused("no memory is left")
+                raise Unmeasurable("no memory is left")
             self.lines.append(f"open {contender.name}")
 
             def call(image: Any) -> list[Any]:
@@ -44,9 +44,9 @@ class Book:
                 self.lines.append(f"run {contender.name}")
                 return [gives]
 
-            return Runner("fake", None, call, lambda: self.lines.append(f"close {contender.name}"))
+            return AgentRunner("fake", None, call, lambda: self.lines.append(f"close {contender.name}"))
 
-        return Row(lambda: {"fake": "1.0"}, open_)
+        return AgentRuntime(lambda: {"fake": "1.0"}, open_)
 
     def count(self, text: str) -> int:
         return self.lines.count(text)
@@ -62,19 +62,19 @@ def told(
     make_bundle: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[..., ProfileReport]:
     """The profile of contenders a, b, ... on these rows, the fresh processes played by this one."""
-    monkeypatch.setattr(energy, "meter", lambda: None)
+    monkeypatch.setattr(energy, "find_meter", lambda: None)
 
-    def run(rows: Sequence[Row], **options: Any) -> ProfileReport:
+    def run(rows: Sequence[AgentRuntime], **options: Any) -> ProfileReport:
         bundle, table = make_bundle(tmp_path / "net"), dict(zip("abc", rows, strict=False))
-        contenders = [Contender(name, bundle, "net", name) for name in table]
-        asked = Request(json.loads(request("local", contenders, ProfileOptions(**options))))
+        contenders = [DeviceContender(name, bundle, "net", name) for name in table]
+        asked = AgentRequest(json.loads(write_request("local", contenders, ProfileOptions(**options))))
 
         def fresh(index: int) -> dict[str, Any]:
-            assert alone.child(asked.contenders[index], asked, table, tmp_path / "alone.json") == 0
+            assert alone.run_child(asked.contenders[index], asked, table, tmp_path / "alone.json") == 0
             found: dict[str, Any] = json.loads((tmp_path / "alone.json").read_text())
             return found
 
-        found = profile(asked, table, fresh, lambda stage: None)
+        found = make_profile(asked, table, fresh, lambda stage: None)
         return ProfileReport.from_json(json.dumps(found, allow_nan=False).encode())
 
     return run
@@ -136,7 +136,7 @@ def test_time_may_end_before_what_was_asked_for(
     monkeypatch.setattr(rounds, "MOST_TURNS", 40)
     report = told([book.row()], seconds=5.0)
     assert len(report.results[0].samples_ms) == 40
-    assert report.warnings == ("timing ended after 40 runs of each, before its time",)
+    assert report.warnings == ("timing ended early, after 40 runs of each",)
 
 
 def test_energy_is_of_each_contender_alone(
@@ -152,9 +152,9 @@ def test_energy_is_of_each_contender_alone(
         def close(self) -> None:
             Meter.closed = True
 
-    monkeypatch.setattr(energy, "meter", Meter)
-    monkeypatch.setattr(energy, "idle_watts", lambda meter: 0.0)
-    monkeypatch.setattr(energy.of_runs, "__defaults__", (0.0,))
+    monkeypatch.setattr(energy, "find_meter", Meter)
+    monkeypatch.setattr(energy, "measure_idle_watts", lambda meter: 0.0)
+    monkeypatch.setattr(energy.measure_runs, "__defaults__", (0.0,))
     report = told([book.row(), book.row()], iterations=2)
     assert [round(result.energy.joules, 6) for result in report.results if result.energy] == [1.0, 1.0]
     assert Meter.closed
@@ -173,17 +173,18 @@ def test_a_way_that_this_machine_does_not_have(book: Book, told: Callable[..., P
         "tolerance": 1,
     }
     options = {"iterations": 2, "warm_up": 1}
-    whole = Request({"device": "local", "tool": "0", "contenders": [asked], "options": options})
-    found = profile(whole, rows, lambda index: {}, lambda stage: None)
-    assert found["results"][0]["error"] == "there is no way 'magic' to run it here"
+    whole = AgentRequest({"device": "local", "tool": "0", "contenders": [asked], "options": options})
+    found = make_profile(whole, rows, lambda index: {}, lambda stage: None)
+    assert found["results"][0]["error"] == "this machine has no runtime 'magic'"
     assert ProfileReport.from_json(json.dumps(found).encode()).results[0].samples_ms == ()
 
 
 CRASH = """
 import os, signal, sys
 from evm_deploy.profiling.agent.program import main
-from evm_deploy.profiling.agent.runners import Row
-sys.exit(main(sys.argv[1:], [__file__], {"a": Row(lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda *args: None)}))
+from evm_deploy.profiling.agent.runners import AgentRuntime
+crash = AgentRuntime(lambda: os.kill(os.getpid(), signal.SIGSEGV), lambda *args: None)
+sys.exit(main(sys.argv[1:], [__file__], {"a": crash}))
 """
 
 
@@ -193,7 +194,7 @@ def test_a_runtime_that_crashes_takes_nobody_with_it(make_bundle: Callable[..., 
 
     bundle = make_bundle(tmp_path / "net")
     (tmp_path / "crash.py").write_text(CRASH)
-    text = request("local", [Contender("a", bundle, "net", "a")], ProfileOptions())
+    text = write_request("local", [DeviceContender("a", bundle, "net", "a")], ProfileOptions())
     (tmp_path / "request.json").write_text(text)
     command = [sys.executable, tmp_path / "crash.py", tmp_path / "request.json", tmp_path / "out.json"]
     subprocess.run(command, check=True, capture_output=True)

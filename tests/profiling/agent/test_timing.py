@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from evm_deploy.profiling.agent import timing
-from evm_deploy.profiling.agent.timing import interleaved, quartiles, timed, turns, warm_up
+from evm_deploy.profiling.agent.timing import compute_quartiles, run_turns, time_interleaved, time_turns, warm_up
 
 
 class Clock:
@@ -37,17 +37,17 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def test_contenders_take_turns_and_only_the_last_call_of_a_turn_counts(clock: Clock) -> None:
     a = clock.contender("a", itertools.cycle((100.0, 1.0)))
     b = clock.contender("b", itertools.cycle((100.0, 2.0)))
-    found = list(itertools.islice(turns([a, b]), 3))
+    found = list(itertools.islice(run_turns([a, b]), 3))
     assert found == [pytest.approx((1.0, 2.0))] * 3
     assert "".join(clock.called) == "aabb" + "bbaa" + "aabb"
 
 
 def test_interleaved_gives_the_times_by_name(clock: Clock) -> None:
     calls = {"a": clock.contender("a", itertools.repeat(1.0)), "b": clock.contender("b", itertools.repeat(3.0))}
-    assert interleaved(calls, 4, settle=2) == {"a": pytest.approx([1.0] * 4), "b": pytest.approx([3.0] * 4)}
+    assert time_interleaved(calls, 4, settle=2) == {"a": pytest.approx([1.0] * 4), "b": pytest.approx([3.0] * 4)}
     assert len(clock.called) == 2 * 3 * 4
-    assert interleaved(calls, 0) == {"a": [], "b": []}
-    assert interleaved({}, 3) == {}
+    assert time_interleaved(calls, 0) == {"a": [], "b": []}
+    assert time_interleaved({}, 3) == {}
 
 
 def test_warm_up_lasts_until_times_are_steady(clock: Clock) -> None:
@@ -82,12 +82,12 @@ def test_warm_up_takes_the_turns_that_were_asked_for(clock: Clock) -> None:
 
 def test_timing_by_count_and_by_seconds(clock: Clock) -> None:
     call = clock.contender("a", itertools.repeat(10.0))
-    assert len(timed([call], 7, None, 100)) == 7
-    assert len(timed([call], None, 0.2, 100)) == 10  # each turn has two calls
-    assert len(timed([call], None, 1e-9, 100)) == 1
-    assert len(timed([call], None, 1e9, 100)) == 100
+    assert len(time_turns([call], 7, None, 100)) == 7
+    assert len(time_turns([call], None, 0.2, 100)) == 10  # each turn has two calls
+    assert len(time_turns([call], None, 1e-9, 100)) == 1
+    assert len(time_turns([call], None, 1e9, 100)) == 100
 
 
 def test_quartiles() -> None:
-    assert quartiles([1.0, 2.0, 3.0]) == (1.0, 2.0, 3.0)
-    assert quartiles([4.0]) == (4.0, 4.0, 4.0)
+    assert compute_quartiles([1.0, 2.0, 3.0]) == (1.0, 2.0, 3.0)
+    assert compute_quartiles([4.0]) == (4.0, 4.0, 4.0)

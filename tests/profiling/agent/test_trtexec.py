@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.profiling.agent.bundle_files import Refused
-from evm_deploy.profiling.agent.profile import profile
-from evm_deploy.profiling.agent.request import Request
+from evm_deploy.profiling.agent.bundle_files import Unmeasurable
+from evm_deploy.profiling.agent.profile import make_profile
+from evm_deploy.profiling.agent.request import AgentRequest
 from evm_deploy.profiling.agent.runners import ROWS
-from evm_deploy.profiling.agent.trtexec import outputs, times
+from evm_deploy.profiling.agent.trtexec import read_outputs, read_times
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.requests import Contender, request
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.requests import DeviceContender, write_request
+from evm_deploy.profiling.summaries import add_summaries
 
 STAND_IN = """#!{python}
 import json, os, sys
@@ -58,9 +58,9 @@ def told(make_bundle: Callable[..., Bundle], tmp_path: Path) -> Callable[..., tu
         text = STAND_IN.format(python=sys.executable, log=str(log), golden=golden, off=off, fail=fail)
         program.write_text(text)
         program.chmod(program.stat().st_mode | stat.S_IXUSR)
-        contender = Contender("net", bundle, "net", "trtexec", more={"trtexec": str(program)})
-        asked = Request(json.loads(request("ssh", [contender], ProfileOptions(**options))))
-        found = profile(asked, ROWS, lambda index: {}, lambda stage: None)
+        contender = DeviceContender("net", bundle, "net", "trtexec", more={"trtexec": str(program)})
+        asked = AgentRequest(json.loads(write_request("ssh", [contender], ProfileOptions(**options))))
+        found = make_profile(asked, ROWS, lambda index: {}, lambda stage: None)
         return found, [json.loads(line) for line in log.read_text().splitlines()]
 
     return run
@@ -68,7 +68,7 @@ def told(make_bundle: Callable[..., Bundle], tmp_path: Path) -> Callable[..., tu
 
 def test_an_engine_is_built_and_timed(told: Callable[..., tuple[dict[str, Any], list[Any]]]) -> None:
     found, (build, run) = told(iterations=12)
-    report = summarised(ProfileReport.from_json(json.dumps(found).encode()))
+    report = add_summaries(ProfileReport.from_json(json.dumps(found).encode()))
     (result,) = report.results
     assert result.error is None
     assert (result.runtime, result.load_ms, len(result.samples_ms)) == ("trtexec", 12.5, 12)
@@ -102,7 +102,7 @@ def test_an_engine_that_cannot_be_built(told: Callable[..., tuple[dict[str, Any]
 @pytest.mark.parametrize("text", ["", "{}", "[1]", '[{"latencyMs": "slow"}]', '[{"latencyMs": NaN}]'])
 def test_times_that_are_none(tmp_path: Path, text: str) -> None:
     (tmp_path / "file").write_text(text)
-    with pytest.raises(Refused):
-        times(tmp_path / "file")
-    with pytest.raises(Refused):
-        outputs(tmp_path / "file", ["a"], [np.ones(1)])
+    with pytest.raises(Unmeasurable):
+        read_times(tmp_path / "file")
+    with pytest.raises(Unmeasurable):
+        read_outputs(tmp_path / "file", ["a"], [np.ones(1)])

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from evm_deploy.errors import BundleError, DeviceError, InputError, MissingToolError, OptionError
-from evm_deploy.profiling.devices import adb_tool, app, battery, device
+from evm_deploy.profiling.devices import adb_tool, app, battery, find_device
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 
@@ -38,7 +38,7 @@ def one(small_bundle: Make, tmp_path: Path) -> Path:
 
 def profile(bundles: list[Path], said: Callable[[str], None] = lambda stage: None, **changes: Any) -> ProfileReport:
     options = dataclasses.replace(OPTIONS, **changes)
-    module, address = device(options.device)
+    module, address = find_device(options.device)
     return module.measure(address, bundles, options, said)
 
 
@@ -126,7 +126,7 @@ def test_an_app_that_is_no_file(phones: Make, one: Path, tmp_path: Path) -> None
             {"crash": "E AndroidRuntime: java.lang.UnsatisfiedLinkError: dlopen failed"},
             "has ended .*UnsatisfiedLinkError",
         ),
-        ({"crash": ""}, "has ended .it says nothing"),
+        ({"crash": ""}, "has ended .no message"),
         ({"answer": "{not json"}, "not a JSON object"),
         ({"answer": '{"schema": "other"}'}, "not a profile"),
         ({"answer": "[" * 100_000}, "not a JSON object"),
@@ -145,7 +145,7 @@ def test_an_app_that_tells_of_another_bundle(phones: Make, one: Path, small_bund
     phone.app()
     text = profile([small_bundle(tmp_path / "two", bias=3.0).path]).to_json()
     phone.app(answer=text)
-    with pytest.raises(DeviceError, match="not of the bundles"):
+    with pytest.raises(DeviceError, match="not of the requested bundles"):
         profile([one])
 
 
@@ -165,7 +165,7 @@ def test_the_cable_is_pulled(phones: Make, one: Path) -> None:
         if stage.startswith("measuring"):
             threading.Timer(0.3, phone.lose).start()
 
-    with pytest.raises(DeviceError, match="is lost") as error:
+    with pytest.raises(DeviceError, match="is disconnected") as error:
         profile([one], pull)
     assert "next run" in error.value.fix
     assert phone.left
@@ -178,13 +178,13 @@ def test_the_cable_is_pulled(phones: Make, one: Path) -> None:
 @pytest.mark.parametrize("calls", range(0, 12, 4))
 def test_the_phone_is_lost_at_any_moment(phones: Make, one: Path, calls: int) -> None:
     phones(calls=calls).app()
-    with pytest.raises(DeviceError, match=r"is lost|not found"):
+    with pytest.raises(DeviceError, match=r"is disconnected|not found"):
         profile([one])
 
 
 def test_a_file_that_arrives_changed(phones: Make, one: Path) -> None:
     phones(corrupt="model.onnx").app()
-    with pytest.raises(DeviceError, match=r"b0/model.onnx arrived changed"):
+    with pytest.raises(DeviceError, match=r"b0/model.onnx changed on the way"):
         profile([one])
 
 
@@ -225,14 +225,14 @@ def test_a_phone_that_is_just_being_plugged_in(phones: Make, one: Path) -> None:
 
 
 def test_no_phone_and_several(phones: Make, one: Path) -> None:
-    with pytest.raises(DeviceError, match="knows no phone"):
+    with pytest.raises(DeviceError, match="finds no phone"):
         profile([one])
     phones("PHONE1", model="First_One").app()
     phones("PHONE2").app()
-    with pytest.raises(DeviceError, match="knows 2 phones") as error:
+    with pytest.raises(DeviceError, match="finds 2 phones") as error:
         profile([one])
     assert "adb:PHONE1 (First One), adb:PHONE2" in error.value.fix
-    with pytest.raises(DeviceError, match="knows no phone 'PHONE3'"):
+    with pytest.raises(DeviceError, match="finds no phone 'PHONE3'"):
         profile([one], device="adb:PHONE3")
     assert profile([one], device="adb:PHONE2").results[0].error is None
 
@@ -251,7 +251,7 @@ def test_a_hot_phone_with_a_dark_screen(phones: Make, one: Path) -> None:
     report = profile([one])
     assert report.conditions.after.throttled is True
     assert any("hot" in warning for warning in report.warnings)
-    assert any("not awake" in warning for warning in report.warnings)
+    assert any("screen was off" in warning for warning in report.warnings)
 
 
 def test_the_energy_of_one_bundle_on_battery(phones: Make, one: Path) -> None:
@@ -271,7 +271,7 @@ def test_the_energy_of_one_bundle_on_battery(phones: Make, one: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("discharging", "microamperes", "why"), [(False, 250_000, "plugged in"), (True, None, "does not tell")]
+    ("discharging", "microamperes", "why"), [(False, 250_000, "plugged in"), (True, None, "does not report")]
 )
 def test_no_energy_is_no_zero(phones: Make, one: Path, discharging: bool, microamperes: int | None, why: str) -> None:
     phone = phones()
@@ -366,7 +366,7 @@ def test_the_runner_cleans_up_when_the_cable_is_pulled(phones: Make, one: Path, 
         if stage.startswith("measuring"):
             threading.Timer(0.5, phone.lose).start()
 
-    with pytest.raises(DeviceError, match="is lost"):
+    with pytest.raises(DeviceError, match="is disconnected"):
         profile([one], pull, runner=phones.runner(tmp_path / "evm_run", "sleep 30 & echo $! > pid; wait"))
     until = time.monotonic() + 10
     while phone.left:
@@ -380,5 +380,5 @@ def test_a_runner_that_is_no_program(phones: Make, one: Path, tmp_path: Path) ->
         profile([one], runner=tmp_path / "evm_run")
     for index in range(20):
         (tmp_path / f"lib{index}.so").touch()
-    with pytest.raises(InputError, match="among 20 libraries"):
+    with pytest.raises(InputError, match="with 20 libraries"):
         profile([one], runner=phones.runner(tmp_path / "evm_run"))

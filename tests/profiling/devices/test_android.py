@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from evm_deploy.profiling.devices import android, phones
-from evm_deploy.profiling.devices.phones import Listed
+from evm_deploy.profiling.devices.phones import ListedPhone
 
 LISTED = """\
 * daemon not running; starting now at tcp:5037
@@ -36,32 +36,32 @@ Current cooling devices from HAL:
 
 def test_phones_as_adb_lists_them() -> None:
     assert (
-        phones.listed(LISTED)
-        == phones.listed(LISTED.replace("\n", "\r\n"))
+        phones.parse_phones(LISTED)
+        == phones.parse_phones(LISTED.replace("\n", "\r\n"))
         == [
-            Listed("emulator-5554", "device", "sdk gphone64 x86 64"),
-            Listed("192.168.1.20:5555", "device", "In 5"),
-            Listed("0123456789ABCDEF", "unauthorized", ""),
-            Listed("FEDCBA", "no permissions", ""),
-            Listed("HT4ABC", "offline", ""),
+            ListedPhone("emulator-5554", "device", "sdk gphone64 x86 64"),
+            ListedPhone("192.168.1.20:5555", "device", "In 5"),
+            ListedPhone("0123456789ABCDEF", "unauthorized", ""),
+            ListedPhone("FEDCBA", "no permissions", ""),
+            ListedPhone("HT4ABC", "offline", ""),
         ]
     )
-    assert phones.listed("adb: error\n") == []
+    assert phones.parse_phones("adb: error\n") == []
 
 
 def test_heat() -> None:
-    assert android.thermal(HEAT) == (2, {"CPU0": 51.5, "skin": -3.5})
-    assert android.thermal("Can't find service: thermalservice") == (None, {})
+    assert android.parse_thermal(HEAT) == (2, {"CPU0": 51.5, "skin": -3.5})
+    assert android.parse_thermal("Can't find service: thermalservice") == (None, {})
 
 
 def test_battery_without_what_comes_after_it() -> None:
     text = "Current Battery Service state:\n  AC powered: true\n  level: 75\n[Log]\n  level: 3\n"
-    assert android.fields(text) == {"AC powered": "true", "level": "75"}
+    assert android.parse_fields(text) == {"AC powered": "true", "level": "75"}
 
 
 def test_a_phone_that_tells_nothing() -> None:
-    assert android.state(lambda command: (127, "sh: dumpsys: not found")) == android.State()
-    assert android.name(lambda command: (1, "")) == (None, None)
+    assert android.read_state(lambda command: (127, "sh: dumpsys: not found")) == android.PhoneState()
+    assert android.read_name(lambda command: (1, "")) == (None, None)
 
 
 @pytest.mark.parametrize(
@@ -76,14 +76,14 @@ def test_a_phone_that_tells_nothing() -> None:
     ],
 )
 def test_power_of_the_battery(text: str, watts: float | None) -> None:
-    assert android.watts(lambda command: (0, text)) == watts
-    assert android.watts(lambda command: (1, text)) is None
+    assert android.read_watts(lambda command: (0, text)) == watts
+    assert android.read_watts(lambda command: (1, text)) is None
 
 
 @given(st.text(max_size=200))
 def test_any_text_is_read(text: str) -> None:
-    phones.listed("List of devices attached\n" + text)
-    android.thermal(text)
-    android.state(lambda command: (0, text))
-    android.watts(lambda command: (0, text))
-    android.name(lambda command: (0, text))
+    phones.parse_phones("List of devices attached\n" + text)
+    android.parse_thermal(text)
+    android.read_state(lambda command: (0, text))
+    android.read_watts(lambda command: (0, text))
+    android.read_name(lambda command: (0, text))

@@ -332,7 +332,7 @@ def test_nobody_comes(visit: Callable[..., Visit]) -> None:
 def test_the_page_falls_silent(visit: Callable[..., Visit]) -> None:
     served = visit(timeout=1)
     Client(served).enter()
-    with pytest.raises(DeviceError, match="silent"):
+    with pytest.raises(DeviceError, match="stopped sending"):
         served.report()
 
 
@@ -356,7 +356,7 @@ def test_on_a_lan_plain_addresses_are_let_in_and_names_are_not(visit: Callable[.
     try:
         client = Client(visit(lan=True))
     except StopIteration:
-        pytest.skip("this machine is on no network")
+        pytest.skip("this machine is not in a network")
     client.enter()
     assert client.ask("GET", "/")[0] == 200
     assert "Cross-Origin-Opener-Policy" not in client.headers  # browsers complain of it over plain http
@@ -373,11 +373,11 @@ def test_the_terminal_shows_a_code_for_phones(monkeypatch: pytest.MonkeyPatch) -
     class Server:
         port = 8000
 
-        def address(self, host: str) -> str:
+        def make_address(self, host: str) -> str:
             return f"http://{host}:8000/?token=t"
 
     monkeypatch.setattr(sys, "stderr", terminal := Terminal())
-    monkeypatch.setattr(browser, "_lan_address", lambda: "192.0.2.9")
+    monkeypatch.setattr(browser, "_find_lan_address", lambda: "192.0.2.9")
     said: list[str] = []
     browser._announce(Server(), True, said.append)  # type: ignore[arg-type]
     assert "█" in terminal.getvalue()
@@ -421,7 +421,7 @@ import sys
 from pathlib import Path
 from evm_deploy.profiling.devices import browser
 from evm_deploy.profiling.profile_options import ProfileOptions
-browser.runtime.files = lambda say: {}
+browser.runtime.fetch_files = lambda say: {}
 try:
     browser.measure("", [Path(sys.argv[1])], ProfileOptions(), lambda text: print(text, flush=True))
 except KeyboardInterrupt:

@@ -11,7 +11,7 @@ import pytest
 from evm_deploy.errors import DeviceError
 from evm_deploy.profiling.devices import connection, refusals
 from evm_deploy.profiling.devices.connection import Connection
-from evm_deploy.profiling.devices.sent import Sent
+from evm_deploy.profiling.devices.sent import SentFile
 
 # It finds the mark in the program that it is sent, says it, and then goes on as it likes.
 PEER = """
@@ -47,8 +47,8 @@ def test_an_answer_and_its_file(start: Start, tmp_path: Path) -> None:
     talk = said(b'{"facts": {"system": "Linux"}}\n') + "order = sys.stdin.buffer.readline()\n"
     talk += "assert len(sys.stdin.buffer.read(300000)) == 300000\n" + said(b'{"say": "timing"}\n{"beat": 0}\n' + DONE)
     with start(talk) as there:
-        assert there.facts() == {"system": "Linux"}
-        assert there.run([Sent("file", tmp_path / "file")], [], "out", stages.append) == DATA
+        assert there.ask_facts() == {"system": "Linux"}
+        assert there.run([SentFile("file", tmp_path / "file")], [], "out", stages.append) == DATA
     assert stages == ["timing"]
 
 
@@ -65,22 +65,22 @@ def test_an_answer_and_its_file(start: Start, tmp_path: Path) -> None:
     ],
 )
 def test_facts_that_are_none(start: Start, answer: bytes) -> None:
-    with start(said(answer)) as there, pytest.raises(DeviceError, match="cannot be understood"):
-        there.facts()
+    with start(said(answer)) as there, pytest.raises(DeviceError, match="answers that are not valid"):
+        there.ask_facts()
 
 
 @pytest.mark.parametrize(
     ("answer", "cause"),
     [
-        (b'{"done": 4, "sha256": "0"}\nabcd', "cannot be understood"),
-        (b'{"done": 100000000000, "sha256": "0"}\nabcd', "cannot be understood"),
-        (b'{"done": -5, "sha256": "0"}\n', "cannot be understood"),
-        (b'{"done": "x"}\n', "cannot be understood"),
+        (b'{"done": 4, "sha256": "0"}\nabcd', "answers that are not valid"),
+        (b'{"done": 100000000000, "sha256": "0"}\nabcd', "answers that are not valid"),
+        (b'{"done": -5, "sha256": "0"}\n', "answers that are not valid"),
+        (b'{"done": "x"}\n', "answers that are not valid"),
         (b"", "connection to board is lost"),
         (b'{"say": "timing"}\n', "connection to board is lost"),
         (b'{"error": "agent", "text": "line one\\nline two"}\n', "measuring on board failed: line one line two."),
         (b'{"error": "disk", "text": "[Errno 28]"}\n', "disk of board is full"),
-        (b'{"error": "system", "text": "no /tmp"}\n', "cannot take the files .no /tmp"),
+        (b'{"error": "system", "text": "no /tmp"}\n', "cannot store the files .no /tmp"),
     ],
 )
 def test_a_profile_that_is_none(start: Start, answer: bytes, cause: str) -> None:
@@ -92,14 +92,14 @@ def test_a_peer_that_never_begins(start: Start, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.setattr(connection, "FAREWELL", 0.2)
     noisy = "import sys\nwhile True:\n    sys.stdout.write('message of the day\\n')\n"
     with start("", patience=60, peer=noisy) as there, pytest.raises(DeviceError, match="connection to board is lost"):
-        there.facts()
+        there.ask_facts()
 
 
 def test_beats_say_that_the_line_lives_and_not_that_the_work_goes_on(start: Start) -> None:
     beating = "while True:\n    say(b'{\"beat\": 0}\\n')\n    time.sleep(0.05)\n    if time.monotonic() > end: break\n"
     with start(f"end = time.monotonic() + 3\n{beating}", patience=0.5) as there:
         with pytest.raises(DeviceError, match=r"no sign of life for 0.5 s"):
-            there.facts()
+            there.ask_facts()
 
 
 def test_files_that_are_on_their_way_are_a_sign_of_life(start: Start) -> None:
@@ -130,7 +130,7 @@ def test_files_that_are_on_their_way_are_a_sign_of_life(start: Start) -> None:
     ],
 )
 def test_what_ssh_says_at_its_end(code: int, text: str, cause: str) -> None:
-    assert cause in refusals.ended(code, text, "board").cause
+    assert cause in refusals.explain_end(code, text, "board").cause
 
 
 def test_the_program_needs_python_3_8_and_its_library_only() -> None:

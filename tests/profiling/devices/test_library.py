@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy.profiling.devices.library import _glibc, _machine, usable
+from evm_deploy.profiling.devices.library import _find_glibc, _find_machine, find_library
 from evm_deploy.scan import native
 
 X86, ARM, RISCV = 62, 183, 243
@@ -36,7 +36,7 @@ def facts(machine: str = "aarch64", glibc: str = "2.31", system: str = "Linux") 
 
 @pytest.mark.parametrize("glibc", ["2.28", "2.31", "3.0"])
 def test_the_same_kind_of_machine_takes_it(built: Path, glibc: str) -> None:
-    found = usable(facts(glibc=glibc), "board")
+    found = find_library(facts(glibc=glibc), "board")
     assert (found.path, found.notes) == (built, ())
 
 
@@ -51,7 +51,7 @@ def test_the_same_kind_of_machine_takes_it(built: Path, glibc: str) -> None:
     ],
 )
 def test_another_machine_runs_the_portable_form_and_says_so(built: Path, there: dict[str, str], why: str) -> None:
-    found = usable(there, "board")
+    found = find_library(there, "board")
     assert found.path is None
     assert why in found.notes[0]
     assert found.notes[0].endswith("the portable form was measured.")
@@ -59,16 +59,16 @@ def test_another_machine_runs_the_portable_form_and_says_so(built: Path, there: 
 
 def test_no_library_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv(native.LIBRARY_VARIABLE, str(tmp_path / "none"))
-    assert "no operator library here" in usable(facts(), "board").notes[0]
+    assert "no operator library here" in find_library(facts(), "board").notes[0]
 
 
 def test_files_of_other_kinds() -> None:
-    assert [_machine(elf(each)) for each in (X86, ARM, RISCV)] == ["x86_64", "aarch64", None]
-    assert _glibc(b"no versions") == (0, 0)
+    assert [_find_machine(elf(each)) for each in (X86, ARM, RISCV)] == ["x86_64", "aarch64", None]
+    assert _find_glibc(b"no versions") == (0, 0)
 
 
 @given(st.binary(max_size=64))
 def test_any_file_is_looked_at(data: bytes) -> None:
-    _machine(data)
-    _machine(b"\x7fELF" + data)
-    _glibc(data)
+    _find_machine(data)
+    _find_machine(b"\x7fELF" + data)
+    _find_glibc(data)

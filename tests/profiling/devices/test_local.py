@@ -16,12 +16,12 @@ from evm_deploy.errors import BundleError, DeviceError, InputError, OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.profiling import here
 from evm_deploy.profiling.agent import request
-from evm_deploy.profiling.agent.bundle_files import Refused, check
+from evm_deploy.profiling.agent.bundle_files import Unmeasurable, check_bundle
 from evm_deploy.profiling.devices import local
-from evm_deploy.profiling.devices.contenders import NOT_BUILT, contenders
+from evm_deploy.profiling.devices.contenders import NOT_BUILT, list_contenders
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.profiling.summaries import summarised
+from evm_deploy.profiling.summaries import add_summaries
 from evm_deploy.runtimes.coreml import UNTIMED
 from evm_deploy.scan import native
 
@@ -30,7 +30,7 @@ Make = Callable[..., Bundle]
 
 
 def measured(*paths: Path, **options: Any) -> ProfileReport:
-    return summarised(local.measure("", paths, dataclasses.replace(QUICK, **options), lambda stage: None))
+    return add_summaries(local.measure("", paths, dataclasses.replace(QUICK, **options), lambda stage: None))
 
 
 @pytest.fixture(scope="module")
@@ -124,8 +124,8 @@ def test_core_ml_is_not_timed_by_its_evaluator(small_bundle: Make, tmp_path: Pat
     monkeypatch.setattr("evm_deploy.runtimes.runtime_of", lambda bundle: Evaluator)
     path = small_bundle(tmp_path / "net").path
     row: Any = {"name": "net", "bundle": "net", "folder": path, "sha256": None, "runner": "bundle", "tolerance": 1}
-    with pytest.raises(Refused, match="Core ML runs on macOS only"):
-        here.HERE["bundle"].open(request.Contender(row), check(path, None), None)
+    with pytest.raises(Unmeasurable, match="Core ML runs on macOS only"):
+        here.HERE["bundle"].open(request.AgentContender(row), check_bundle(path, None), None)
 
 
 @pytest.mark.slow
@@ -148,12 +148,12 @@ def test_every_way(micro_bundle: tuple[Path, Path]) -> None:
 def test_the_best_way_is_the_default(small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = small_bundle(tmp_path / "net").path
     if native.available():
-        (one,) = contenders([path], QUICK)
+        (one,) = list_contenders([path], QUICK)
         assert (one.name, one.library, one.notes) == ("net", str(native.native_library()), ())
-    (one,) = contenders([path], dataclasses.replace(QUICK, library=False))
+    (one,) = list_contenders([path], dataclasses.replace(QUICK, library=False))
     assert (one.name, one.library, one.notes) == ("net", None, ())
     monkeypatch.setattr(native, "available", lambda: False)
-    (one,) = contenders([path], QUICK)
+    (one,) = list_contenders([path], QUICK)
     assert (one.name, one.library, one.notes) == ("net", None, (NOT_BUILT,))
 
 
@@ -168,7 +168,7 @@ def test_time_by_operator(micro_bundle: tuple[Path, Path]) -> None:
 def test_a_checkpoint_that_no_bundle_was_made_from(small_bundle: Make, tmp_path: Path) -> None:
     path = small_bundle(tmp_path / "net").path
     (tmp_path / "other.pth").write_bytes(b"weights")
-    with pytest.raises(InputError, match="none of the bundles"):
+    with pytest.raises(InputError, match="not one of the named bundles"):
         measured(path, checkpoint=tmp_path / "other.pth")
     with pytest.raises(InputError, match="is not a file"):
         measured(path, checkpoint=tmp_path / "none.pth")

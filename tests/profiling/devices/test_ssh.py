@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
-from evm_deploy.profiling.devices import connection, device, ssh
+from evm_deploy.profiling.devices import connection, find_device, ssh
 from evm_deploy.profiling.devices.connection import Connection
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
@@ -81,7 +81,7 @@ def place(server: Any, sshd: ModuleType, tmp_path: Path, monkeypatch: pytest.Mon
 
 def profile(bundles: list[Path], said: Callable[[str], None] = lambda stage: None, **changes: Any) -> ProfileReport:
     options = dataclasses.replace(OPTIONS, **changes)
-    module, address = device(options.device)
+    module, address = find_device(options.device)
     return module.measure(address, bundles, options, said)
 
 
@@ -137,7 +137,7 @@ def test_the_connection_is_killed_while_files_are_sent(
     place: Place, server: Any, small_bundle: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.pretend()
-    real = connection._spoken
+    real = connection._encode_order
 
     def cut(*arguments: Any) -> Iterator[bytes]:
         for index, block in enumerate(real(*arguments)):
@@ -145,7 +145,7 @@ def test_the_connection_is_killed_while_files_are_sent(
                 server.cut()
             yield block
 
-    monkeypatch.setattr(connection, "_spoken", cut)
+    monkeypatch.setattr(connection, "_encode_order", cut)
     with pytest.raises(DeviceError, match="connection to board is lost"):
         profile([small_bundle(tmp_path / "one").path])
 
@@ -203,7 +203,7 @@ def test_a_disk_that_fills_up_while_files_arrive(
     place: Place, small_bundle: Make, tmp_path: Path, small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     place.python(folder=small_disk)
-    monkeypatch.setattr(ssh, "_room", lambda *arguments: None)
+    monkeypatch.setattr(ssh, "_check_room", lambda *arguments: None)
     labels = tmp_path / "large"
     bundle = small_bundle(tmp_path / "one")
     labels.write_bytes(os.urandom(4 << 20))
@@ -271,7 +271,7 @@ def test_a_machine_that_falls_silent(
     "text", ["ssh", "ssh:", "ssh://", "ssh://-oProxyCommand=x", "ssh://a b", "ssh://a:0", "ssh://a/b"]
 )
 def test_addresses_that_name_no_host(text: str) -> None:
-    module, address = device(text)
+    module, address = find_device(text)
     with pytest.raises(OptionError, match="names no host"):
         module.measure(address, [], OPTIONS, lambda stage: None)
 

@@ -9,8 +9,8 @@ import pytest
 from evm_deploy.errors import BundleError, DeviceError
 from evm_deploy.profiling.devices import library
 from evm_deploy.profiling.devices.contenders import ON_THE_CPU
-from evm_deploy.profiling.devices.library import Library
-from evm_deploy.profiling.devices.ways import Ways
+from evm_deploy.profiling.devices.library import OperatorLibrary
+from evm_deploy.profiling.devices.ways import RemoteWays
 from evm_deploy.profiling.profile_options import ProfileOptions
 
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
@@ -20,18 +20,18 @@ Make = Callable[..., Any]
 
 
 @pytest.fixture(autouse=True)
-def ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[Library], None]:
+def ours(monkeypatch: pytest.MonkeyPatch) -> Callable[[OperatorLibrary], None]:
     """What of our operators the machine can take; the library of this machine by default."""
 
-    def be(found: Library) -> None:
-        monkeypatch.setattr(library, "usable", lambda facts, host: found)
+    def be(found: OperatorLibrary) -> None:
+        monkeypatch.setattr(library, "find_library", lambda facts, host: found)
 
-    be(Library(Path("/here/libevm_ops.so")))
+    be(OperatorLibrary(Path("/here/libevm_ops.so")))
     return be
 
 
 def names(facts: dict[str, Any], bundle: Any, **options: Any) -> list[tuple[str, str, str | None]]:
-    found = Ways(facts, "board", ProfileOptions(**options)).of("net", bundle)
+    found = RemoteWays(facts, "board", ProfileOptions(**options)).list_contenders("net", bundle)
     return [(one.name, one.runner, one.library) for one in found]
 
 
@@ -50,27 +50,31 @@ def test_the_best_way_and_every_way(make_bundle: Make, tmp_path: Path) -> None:
 
 
 def test_trtexec_is_named_where_it_was_found(make_bundle: Make, tmp_path: Path) -> None:
-    (one,) = Ways(JETSON, "board", ProfileOptions()).of("net", make_bundle(tmp_path / "net", target="tensorrt"))
+    (one,) = RemoteWays(JETSON, "board", ProfileOptions()).list_contenders(
+        "net", make_bundle(tmp_path / "net", target="tensorrt")
+    )
     assert one.more == {"trtexec": "/usr/src/tensorrt/bin/trtexec"}
 
 
 def test_a_graph_without_our_operators_needs_none(
-    make_bundle: Make, tmp_path: Path, ours: Callable[[Library], None]
+    make_bundle: Make, tmp_path: Path, ours: Callable[[OperatorLibrary], None]
 ) -> None:
-    ours(Library(None, ("portable",)))
-    (one,) = Ways(SERVER, "board", ProfileOptions()).of("net", make_bundle(tmp_path / "net", scan_form="inlined"))
+    ours(OperatorLibrary(None, ("portable",)))
+    (one,) = RemoteWays(SERVER, "board", ProfileOptions()).list_contenders(
+        "net", make_bundle(tmp_path / "net", scan_form="inlined")
+    )
     assert (one.library, one.notes) == (None, ())
-    (one,) = Ways(SERVER, "board", ProfileOptions()).of("net", make_bundle(tmp_path / "other"))
+    (one,) = RemoteWays(SERVER, "board", ProfileOptions()).list_contenders("net", make_bundle(tmp_path / "other"))
     assert (one.library, one.notes) == (None, ("portable",))
 
 
 def test_another_provider_runs_the_portable_form_and_says_so(make_bundle: Make, tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "net")
     for asked in ("cuda", "CUDAExecutionProvider"):
-        (one,) = Ways(SERVER, "board", ProfileOptions(provider=asked)).of("net", bundle)
+        (one,) = RemoteWays(SERVER, "board", ProfileOptions(provider=asked)).list_contenders("net", bundle)
         assert (one.provider, one.library, one.notes) == (CUDA, None, (ON_THE_CPU,))
     with pytest.raises(DeviceError, match="no provider 'rocm'") as error:
-        Ways(SERVER, "board", ProfileOptions(provider="rocm"))
+        RemoteWays(SERVER, "board", ProfileOptions(provider="rocm"))
     assert error.value.fix == "choose one of: cuda, cpu."
 
 
@@ -80,7 +84,7 @@ def test_another_provider_runs_the_portable_form_and_says_so(make_bundle: Make, 
 )
 def test_a_machine_with_nothing_to_run_on(facts: dict[str, Any], cause: str) -> None:
     with pytest.raises(DeviceError, match=cause):
-        Ways(facts, "board", ProfileOptions())
+        RemoteWays(facts, "board", ProfileOptions())
 
 
 def test_bundles_that_do_not_run_there(make_bundle: Make, tmp_path: Path) -> None:
