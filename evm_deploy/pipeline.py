@@ -1,7 +1,6 @@
 """The path from a checkpoint to a bundle, and from a bundle to an answer, in order. Each function is a command."""
 
 import dataclasses
-import itertools
 import os
 import tempfile
 from collections.abc import Callable, Sequence
@@ -9,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evm_deploy.bundle import Bundle, Manifest, Sample, write_bundle
+from evm_deploy.bundle import Bundle, Manifest, write_bundle
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -18,7 +17,6 @@ from evm_deploy.folders import check_outside
 from evm_deploy.labels import read_labels
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.profiling.profile_options import ProfileOptions
-from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import find_task
 
 if TYPE_CHECKING:
@@ -93,7 +91,8 @@ def export(
             if options.precision == "fp16" and not all(np.isfinite(row.relative) for row in report.rows):
                 raise CheckFailed("the network leaves the range of float16.", "export it with --precision fp32.")
             if not report.passed:
-                raise CheckFailed(f"the artifact does not agree with PyTorch: {_worst(report)}.", _ADVICE)
+                worst = report.describe_worst_failure()
+                raise CheckFailed(f"the artifact does not agree with PyTorch: {worst}.", _ADVICE)
             draft.seal(dataclasses.replace(manifest, parity=report.to_dict()))
     return ExportResult(Bundle.open(out), report)
 
@@ -112,64 +111,9 @@ def quantize(
     Raises BundleError, ImageError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when what
     was to run on integers does not, or the outputs are far from those of the float bundle.
     """
-    from evm_deploy.calib import quantizer_of
-    from evm_deploy.calib.plots import prepare
-    from evm_deploy.data.samples import left_out, read_samples
-    from evm_deploy.exporters.record import tools
-    from evm_deploy.runtimes import runtime_of
-    from evm_deploy.verification.artifact import verify_against_float
+    from evm_deploy.calib.quantize import quantize as run
 
-    options, say = options or QuantizeOptions(), progress or (lambda stage: None)
-    _check_places(Path(bundle), Path(out), options)
-    with write_bundle(out, options.overwrite) as draft:
-        source = Bundle.open(bundle)
-        manifest, labels, runtime = source.manifest, source.labels(), runtime_of(source)
-        if options.search and not TARGETS[manifest.target].searches:
-            raise OptionError(
-                f"the search measures on onnxruntime; {bundle} is for {manifest.target}.", "leave it out."
-            )
-        samples = read_samples(
-            data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
-        )
-        task = find_task(manifest.task)
-        classes = task.classes(manifest.outputs)
-        if options.search and not isinstance(task.metric, str) and classes is not None:
-            task.metric.check_labels(samples.labels, samples.classes, classes, labels)
-        if options.plots is not None:
-            prepare(Path(options.plots))
-        quantizer = quantizer_of(manifest.target)
-        model_file = TARGETS[manifest.target].model_file
-        facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
-        calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
-        images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
-        with runtime.ways(source).open[-1]() as runner:  # the best; of an engine without a GPU its graph
-            expected = {name: runner.run(image) for name, image in images.items()}
-        first = next(iter(images))
-        draft.write_sample(Sample(images[first], tuple(expected[first])))
-        manifest = dataclasses.replace(
-            manifest,
-            precision="int8",
-            model_file=model_file,
-            tools=tools(),
-            build=facts or None,
-            calibration=calibration,
-            parity=None,
-            files={},
-        )
-        if labels is not None:
-            manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
-        made, report = draft.seal(manifest), None
-        say("checking what runs on integers")
-        checked = quantizer.check(made, source)
-        notes = [*left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
-        calibration |= checked | {"notes": notes}
-        if options.verify:
-            say("verifying")
-            report = verify_against_float(made, images, expected)
-            if not report.passed:
-                raise CheckFailed(f"the int8 model does not agree with the float one: {_worst(report)}.", _RECALIBRATE)
-            manifest = dataclasses.replace(manifest, parity=report.to_dict())
-        draft.seal(dataclasses.replace(manifest, calibration=calibration))
+    report = run(Path(bundle), data, Path(out), options or QuantizeOptions(), progress or (lambda stage: None))
     return ExportResult(Bundle.open(out), report)
 
 
@@ -320,8 +264,6 @@ def _count_classes(manifest: Manifest) -> int | None:
     return None if isinstance(count, str) else count(manifest.outputs)
 
 
-VERIFIED_SAMPLES = 8
-_RECALIBRATE = "calibrate on more images, or on images like those that the model will see; or --exclude a block."
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
 
 
@@ -337,23 +279,3 @@ def _verify_package(path: Path, public_key: str | None, say: Progress) -> "Packa
 
 def _paths(named: Location | Sequence[Location]) -> list[Path]:
     return [Path(one) for one in ([named] if isinstance(named, (str, os.PathLike)) else named)]
-
-
-def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
-    """Raises OptionError for places that are within each other: what was measured would be in the bundle's way, or the
-    float bundle, which alone can be quantised again, would be replaced or added to.
-    """
-    target = out.resolve()
-    check_outside(out, [bundle])
-    for name, folder in (("cache", options.cache), ("plots", options.plots)):
-        if folder is not None and target in (Path(folder).resolve(), *Path(folder).resolve().parents):
-            raise OptionError(f"--{name} {folder} is in --out.", "choose another: --out is for the bundle alone.")
-
-
-def _worst(report: "ParityReport") -> str:
-    """The comparison that failed by most, in words."""
-    row = max((row for row in report.rows if not row.passed), key=lambda row: row.relative)
-    where = f", from {report.first_divergent_block} on" if report.first_divergent_block else ""
-    return (
-        f"{row.output} on {row.runtime} for {row.input} is off by {row.relative:.1e} of {report.tolerance:.1e}{where}"
-    )

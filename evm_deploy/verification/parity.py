@@ -52,6 +52,13 @@ class ParityReport:
             groups.setdefault((row.runtime, row.output), []).append(row)
         return tuple(_worst(rows) for rows in groups.values())
 
+    def describe_worst_failure(self) -> str:
+        """The comparison that failed by most, in words."""
+        row = max((row for row in self.rows if not row.passed), key=lambda row: row.relative)
+        where = f", from {self.first_divergent_block} on" if self.first_divergent_block else ""
+        error = f"{row.relative:.1e} of {self.tolerance:.1e}"
+        return f"{row.output} on {row.runtime} for {row.input} is off by {error}{where}"
+
     def to_dict(self) -> dict[str, Any]:
         """The report and its verdict, as the manifest keeps them."""
         return dataclasses.asdict(self) | {"passed": self.passed}

@@ -1,0 +1,105 @@
+"""From a float bundle to an int8 one, in order."""
+
+import dataclasses
+import itertools
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from evm_deploy.bundle import Bundle, Sample, write_bundle
+from evm_deploy.calib import quantizer_of
+from evm_deploy.calib.plots import prepare
+from evm_deploy.calib.quantize_options import QuantizeOptions
+from evm_deploy.data.samples import Data, Samples, left_out, read_samples
+from evm_deploy.errors import CheckFailed, OptionError
+from evm_deploy.exporters.record import tools
+from evm_deploy.folders import check_outside
+from evm_deploy.runtimes import runtime_of
+from evm_deploy.targets import TARGETS
+from evm_deploy.tasks import find_task
+from evm_deploy.verification.artifact import verify_against_float
+from evm_deploy.verification.parity import ParityReport
+
+VERIFIED_SAMPLES = 8
+RECALIBRATE = "calibrate on more images, or on images like those that the model will see; or --exclude a block."
+
+
+def quantize(
+    bundle: Path, data: Data, out: Path, options: QuantizeOptions, say: Callable[[str], None]
+) -> ParityReport | None:
+    """`pipeline.quantize`, which says what it raises. Returns the report that let the bundle through."""
+    _check_places(bundle, out, options)
+    with write_bundle(out, options.overwrite) as draft:
+        source = Bundle.open(bundle)
+        manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
+        if options.plots is not None:
+            prepare(Path(options.plots))
+        quantizer, model_file = quantizer_of(manifest.target), TARGETS[manifest.target].model_file
+        facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
+        calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
+        images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
+        expected = _run_float(source, images)
+        first = next(iter(images))
+        draft.write_sample(Sample(images[first], tuple(expected[first])))
+        manifest = dataclasses.replace(
+            manifest,
+            precision="int8",
+            model_file=model_file,
+            tools=tools(),
+            build=facts or None,
+            calibration=calibration,
+            parity=None,
+            files={},
+        )
+        if labels is not None:
+            manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
+        made, report = draft.seal(manifest), None
+        say("checking what runs on integers")
+        checked = quantizer.check(made, source)
+        notes = [*left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
+        calibration |= checked | {"notes": notes}
+        if options.verify:
+            say("verifying")
+            report = verify_against_float(made, images, expected)
+            if not report.passed:
+                worst = report.describe_worst_failure()
+                raise CheckFailed(f"the int8 model does not agree with the float one: {worst}.", RECALIBRATE)
+            manifest = dataclasses.replace(manifest, parity=report.to_dict())
+        draft.seal(dataclasses.replace(manifest, calibration=calibration))
+    return report
+
+
+def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Samples:
+    """The images to calibrate on. Raises OptionError for a search that the target does not have."""
+    manifest, labels = source.manifest, source.labels()
+    if options.search and not TARGETS[manifest.target].searches:
+        what = f"the search measures on onnxruntime; {source.path} is for {manifest.target}."
+        raise OptionError(what, "leave it out.")
+    samples = read_samples(
+        data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
+    )
+    task = find_task(manifest.task)
+    classes = task.classes(manifest.outputs)
+    if options.search and not isinstance(task.metric, str) and classes is not None:
+        task.metric.check_labels(samples.labels, samples.classes, classes, labels)
+    return samples
+
+
+def _run_float(source: Bundle, images: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[npt.NDArray[np.float32]]]:
+    """What the float bundle makes of the images, in the best way; of an engine without a GPU its graph."""
+    with runtime_of(source).ways(source).open[-1]() as runner:
+        return {name: runner.run(image) for name, image in images.items()}
+
+
+def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
+    """Raises OptionError for places that are within each other: what was measured would be in the bundle's way, or the
+    float bundle, which alone can be quantised again, would be replaced or added to.
+    """
+    target = out.resolve()
+    check_outside(out, [bundle])
+    for name, folder in (("cache", options.cache), ("plots", options.plots)):
+        if folder is not None and target in (Path(folder).resolve(), *Path(folder).resolve().parents):
+            raise OptionError(f"--{name} {folder} is in --out.", "choose another: --out is for the bundle alone.")
