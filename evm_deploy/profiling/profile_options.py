@@ -5,7 +5,7 @@ from pathlib import Path
 
 from evm_deploy.errors import OptionError
 from evm_deploy.options import check_ranges, option
-from evm_deploy.profiling.devices import DEVICES
+from evm_deploy.profiling.device_kinds import DEVICES
 
 
 @dataclass(frozen=True)

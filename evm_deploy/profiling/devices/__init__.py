@@ -1,14 +1,14 @@
-"""The devices on which a bundle can be measured: a row for each kind. Its module is imported when it is used."""
+"""The devices on which a bundle can be measured: a module for each kind, imported when it is used."""
 
 from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, cast
 
 from evm_deploy.errors import OptionError, check_choice
+from evm_deploy.profiling.device_kinds import DEVICES
 
 if TYPE_CHECKING:
     from evm_deploy.profiling.profile_options import ProfileOptions
@@ -29,27 +29,6 @@ class Device(Protocol):
         connection to it is lost.
         """
         ...
-
-
-@dataclass(frozen=True)
-class DeviceKind:
-    """A kind of device: how to write it in `--device`, and the module that measures on it."""
-
-    syntax: str
-    module: str
-    help: str
-
-
-DEVICES: dict[str, DeviceKind] = {
-    "local": DeviceKind("local", "evm_deploy.profiling.devices.local", "this machine"),
-    "ssh": DeviceKind(
-        "ssh://[user@]host[:port]", "evm_deploy.profiling.devices.ssh", "a board or a server, over OpenSSH"
-    ),
-    "adb": DeviceKind("adb[:serial]", "evm_deploy.profiling.devices.adb", "an Android phone"),
-    "browser": DeviceKind(
-        "browser", "evm_deploy.profiling.devices.browser", "any phone or computer that opens a web page"
-    ),
-}
 
 
 def find_device(text: str) -> tuple[Device, str]:
