@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import json
@@ -13,6 +14,9 @@ from typing import Any, TypeVar
 from evm_deploy.errors import EvmDeployError
 
 Value = TypeVar("Value")
+
+# What a document may have at most: far more than ours do, and far less than would fill the memory.
+MOST_CONTAINERS, MOST_VALUES, MOST_NAMES = 300_000, 2_000_000, 20_000
 
 
 def dumps(value: Any) -> str:
@@ -30,9 +34,14 @@ def utf8_name(name: str | Path) -> str:
 
 
 def read_object(text: bytes, what: str, error: type[EvmDeployError], fix: str) -> dict[str, Any]:
-    """The JSON object that is the document `text`, which is called `what`. Raises `error`: it is none."""
+    """The JSON object that is the document `text`, which is called `what`.
+
+    Raises `error`: it is none, or has so many values that reading it would take all memory.
+    """
+    if text.count(b"{") + text.count(b"[") > MOST_CONTAINERS or text.count(b",") > MOST_VALUES:
+        raise error(f"{what} has more than {MOST_CONTAINERS} objects and lists, or {MOST_VALUES} values.", fix)
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_make_object)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
@@ -52,11 +61,14 @@ def check_version(found: object, known: int, what: str, error: type[EvmDeployErr
 def read_dataclass(
     kind: type[Value], text: bytes, what: str, error: type[EvmDeployError], fix: str, is_not: str = "valid"
 ) -> Value:
-    """The dataclass of this kind that the untrusted document `text` holds. Raises `error`: `what` is not `is_not`."""
+    """The dataclass of this kind that the untrusted document `text` holds, which `read_object` has read before.
+
+    Raises `error`: `what` is not `is_not`.
+    """
     from pydantic import ValidationError
 
     try:
-        value: Value = _make_adapter(kind).validate_json(text)  # type: ignore[arg-type]  # a class is hashable
+        value: Value = _make_validator(kind).validate_json(text)  # type: ignore[arg-type]  # a class is hashable
     except ValidationError as fault:
         first = fault.errors(include_url=False, include_input=False)[0]
         where, problem = ".".join(map(str, first["loc"]))[:200], first["msg"].removeprefix("Value error, ")[:200]
@@ -64,11 +76,29 @@ def read_dataclass(
     return value
 
 
-@functools.cache
-def _make_adapter(kind: Any) -> Any:
-    from pydantic import TypeAdapter
+def _make_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(pairs) > MOST_NAMES:
+        raise ValueError(f"an object has more than {MOST_NAMES} names")
+    return dict(pairs)
 
-    return TypeAdapter(kind)
+
+@functools.cache
+def _make_validator(kind: Any) -> Any:
+    """Stops at the first fault in a list: pydantic would keep a record of a kilobyte for each of millions."""
+    from pydantic import TypeAdapter
+    from pydantic_core import SchemaValidator
+
+    schema = copy.deepcopy(TypeAdapter(kind).core_schema)
+    nodes: list[Any] = [schema]
+    while nodes:
+        node = nodes.pop()
+        if isinstance(node, dict):
+            if node.get("type") in ("list", "tuple"):
+                node["fail_fast"] = True
+            nodes += node.values()
+        elif isinstance(node, list):
+            nodes += node
+    return SchemaValidator(schema)
 
 
 def _plain(value: Any) -> Any:
