@@ -16,12 +16,13 @@ import torch
 from rows import save, table
 from torch import Tensor
 
-from evm_deploy.cuda import driver, launch
+from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.models import VARIANTS
 from evm_deploy.profiling.agent.timing import compute_quartiles
-from evm_deploy.scan import reference
+from evm_deploy.scan import cuda, reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 N, STEP, CALLS = 16, 2, 10
@@ -60,9 +61,9 @@ def _selective_scan(
     u, delta = _normal(batch, K, L, D).to(dtype), (_normal(batch, K, L, D) - 4).to(dtype)
     B, C = _normal(batch, K, L, N).to(dtype), _normal(batch, K, L, N).to(dtype)
     inputs = [u, delta, _decays(K, D), B, C, _normal(K, D), _normal(K, D)]
-    expected = reference.selective_scan(*[t.double() for t in inputs], True)
+    expected = reference.run(ScanInputs(*[t.double() for t in inputs], True))
     return {"operator": "SelectiveScan", "variant": name, "stage": stage + 1, "batch": batch, **_dtype(dtype)} | _row(
-        lambda: launch.selective_scan(*inputs, True), expected, inputs, u.numel(), dtype, copied, rounds,
+        lambda: cuda.run(ScanInputs(*inputs, True)), expected, inputs, u.numel(), dtype, copied, rounds,
         _sequential(inputs),
     )  # fmt: skip
 
@@ -73,9 +74,9 @@ def _efficient_scan_2d(
     D, side, K, R = 2 * VARIANTS[name].dims[stage], 56 >> stage, STEP**2, VARIANTS[name].rank(stage)
     x, x_proj = _normal(batch, side, side, D).to(dtype), (_normal(K, D, R + 2 * N) / D**0.5).to(dtype)
     inputs = [x, x_proj, _normal(K, R, D).to(dtype), _normal(K, D) - 4, _decays(K, D), _normal(K, D)]
-    expected = reference.efficient_scan_2d(*[t.double() for t in inputs], STEP)
+    expected = reference.run(Scan2DInputs(*[t.double() for t in inputs], STEP))
     return {"operator": "EfficientScan2D", "variant": name, "stage": stage + 1, "batch": batch, **_dtype(dtype)} | _row(
-        lambda: launch.efficient_scan_2d(*inputs, STEP),
+        lambda: cuda.run(Scan2DInputs(*inputs, STEP)),
         expected,
         inputs,
         batch * side * side * D,

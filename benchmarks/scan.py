@@ -18,6 +18,7 @@ from rows import save, table
 
 from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.scan import chunked, native, reference
+from evm_deploy.scan.inputs import ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 STAGES = {1: (4, 784, 96, 16), 2: (4, 196, 192, 16)}  # K, L, D, N of T at 224
@@ -34,14 +35,14 @@ def main() -> None:
     shape = STAGES[arguments.stage]
     torch.set_num_threads(arguments.threads)
     feed = inputs(shape)
-    expected = reference.selective_scan(*(torch.from_numpy(a).double() for a in feed.values()), True).numpy()
+    expected = reference.run(ScanInputs(*(torch.from_numpy(a).double() for a in feed.values()), True)).numpy()
 
     contenders, facts = {}, {}
     for name, build in FORMS.items():
         if name not in arguments.skip:
             contenders[name], facts[name] = _onnx(build(shape), feed, arguments.threads)
     tensors = [torch.from_numpy(a) for a in feed.values()]
-    contenders["PyTorch, chunked"] = lambda: chunked.selective_scan(*tensors, True).numpy()
+    contenders["PyTorch, chunked"] = lambda: chunked.run(ScanInputs(*tensors, True)).numpy()
     if native.available():
         run, found = _onnx(operator(shape), feed, arguments.threads, library=True)
         for isa in _isas():

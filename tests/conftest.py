@@ -20,6 +20,7 @@ from torch import Tensor
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -92,8 +93,8 @@ def scan_error() -> Callable[..., float]:
 
     def error(found: Tensor, inputs: list[Tensor], softplus: bool = False) -> float:
         u, delta, A, B, C, D, bias = inputs
-        expected = reference.selective_scan(*inputs, softplus)
-        size = reference.selective_scan(u.abs(), delta, A, B.abs(), C.abs(), D.abs(), bias, softplus)
+        expected = reference.run(ScanInputs(*inputs, softplus))
+        size = reference.run(ScanInputs(u.abs(), delta, A, B.abs(), C.abs(), D.abs(), bias, softplus))
         return float((found.double() - expected).abs().max() / size.max())
 
     return error
@@ -109,8 +110,8 @@ def scan_2d_error() -> Callable[..., float]:
         u = atrous.gather(x, step)
         delta = (u @ x_proj[..., :R]) @ dt_proj
         _, B, C = (u.abs() @ x_proj.abs()).split([R, N, N], -1)
-        size = reference.selective_scan(u.abs(), delta, A, B, C, D.abs(), dt_bias, True)
-        expected = reference.efficient_scan_2d(*inputs, step)
+        size = reference.run(ScanInputs(u.abs(), delta, A, B, C, D.abs(), dt_bias, True))
+        expected = reference.run(Scan2DInputs(*inputs, step))
         return float((found.double() - expected).abs().max() / size.max())
 
     return error

@@ -42,8 +42,9 @@ def translate(op: Any, evm: Any) -> Callable[..., Any]:
 def static_form(*arguments: Any, **options: Any) -> Any:
     """As `scan.static` computes it."""
     from evm_deploy.scan import static
+    from evm_deploy.scan.inputs import Scan2DInputs
 
-    return static.efficient_scan_2d(*arguments, **options)
+    return static.run(Scan2DInputs(*arguments), **options)
 
 
 def plan(shapes: Sequence[Shape], step: int, dtype: str, sm_count: int) -> LaunchPlan:

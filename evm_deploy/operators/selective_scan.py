@@ -108,8 +108,9 @@ def translate(op: Any, evm: Any) -> Callable[..., Any]:
 def static_form(*arguments: Any, **options: Any) -> Any:
     """As `scan.static` computes it."""
     from evm_deploy.scan import static
+    from evm_deploy.scan.inputs import ScanInputs
 
-    return static.selective_scan(*arguments, **options)
+    return static.run(ScanInputs(*arguments), **options)
 
 
 def recurrence_flops(states: int) -> int:

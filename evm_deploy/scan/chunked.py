@@ -9,39 +9,27 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evm_deploy.scan.atrous import gather, scatter
+from evm_deploy.scan.inputs import AnyInputs, ScanInputs
 
 CHUNK = 28  # tokens a chunk; 784 = 28 * 28 is stage 1 of every variant at 224
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """As `reference.selective_scan`; computes in float32 (float64 for float64 inputs), returns y in the dtype of u."""
-    y, _ = selective_scan_with_state(u, delta, A, B, C, D, delta_bias, delta_softplus)
+def run(inputs: AnyInputs) -> Tensor:
+    """As `reference.run`; the scan itself computes in float32 (float64 for float64 inputs), y has the dtype of u."""
+    return inputs.through(selective_scan)
+
+
+def selective_scan(inputs: ScanInputs) -> Tensor:
+    """As `reference.selective_scan`."""
+    y, _ = selective_scan_with_state(inputs)
     return y
 
 
-def selective_scan_with_state(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> tuple[Tensor, Tensor]:
+def selective_scan_with_state(inputs: ScanInputs) -> tuple[Tensor, Tensor]:
     """`selective_scan` and the state after the last token, (B, K, N, D)."""
-    dtype = u.dtype
-    u, delta, A, B, C = (t.double() if dtype == torch.float64 else t.float() for t in (u, delta, A, B, C))
+    D, delta_bias, delta_softplus = inputs[5:]
+    dtype = inputs.u.dtype
+    u, delta, A, B, C = (t.double() if dtype == torch.float64 else t.float() for t in inputs[:5])
     if delta_bias is not None:
         delta = delta + delta_bias[:, None, :]
     if delta_softplus:
@@ -52,17 +40,6 @@ def selective_scan_with_state(
     if D is not None:
         y = y + D[:, None, :] * u
     return y.to(dtype), h[:, :, -1]
-
-
-def efficient_scan_2d(
-    x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
-) -> Tensor:
-    """As `reference.efficient_scan_2d`; the scan itself computes in float32."""
-    R, N = dt_proj.shape[1], A.shape[1]
-    u = gather(x, step)  # (B, K, L, D)
-    dt, B, C = torch.matmul(u, x_proj).split([R, N, N], dim=-1)
-    y = selective_scan(u, torch.matmul(dt, dt_proj), A, B, C, D, dt_bias, delta_softplus=True)
-    return scatter(y, x.shape[1], x.shape[2], step)
 
 
 def _states(delta: Tensor, A: Tensor, x: Tensor) -> Tensor:

@@ -4,6 +4,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.scan.chunked import selective_scan_with_state
+from evm_deploy.scan.inputs import ScanInputs
 from evm_deploy.scan.ops import selective_scan
 
 
@@ -44,7 +45,7 @@ def selective_scan_fn(
             t = t.unsqueeze(1)
         return t.repeat_interleave(G // t.shape[1], 1).transpose(2, 3)  # (batch, G, L, N)
 
-    arguments = (
+    inputs = ScanInputs(
         channels(u),
         channels(delta),
         A.reshape(G, dim // G, -1).transpose(1, 2),  # (G, N, dim/G)
@@ -54,7 +55,7 @@ def selective_scan_fn(
         None if delta_bias is None else delta_bias.reshape(G, dim // G),
         delta_softplus,
     )
-    y, state = selective_scan_with_state(*arguments) if return_last_state else (selective_scan(*arguments), None)
+    y, state = selective_scan_with_state(inputs) if return_last_state else (selective_scan(*inputs), None)
     y = y.transpose(2, 3).reshape(batch, dim, L)
     if z is not None:
         y = y * F.silu(z)

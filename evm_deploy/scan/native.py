@@ -1,4 +1,4 @@
-"""The compiled kernels: where the library is, and the two operators on it."""
+"""The compiled kernels: where the library is, and the scans on it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from evm_deploy.files import package_folders
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+    from evm_deploy.scan.inputs import KernelInputs
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
@@ -63,85 +65,25 @@ def set_isa(name: str) -> None:
         raise ValueError(f"this processor, or this build, has no {name!r} kernels")
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """As `reference.selective_scan`, for float32 tensors on the CPU.
+def run(inputs: KernelInputs) -> Tensor:
+    """As `reference.run`, for float32 tensors on the CPU. Raises ValueError for other shapes, types or devices."""
+    from evm_deploy.scan.inputs import given_tensors
 
-    u, delta: (B, K, L, D); A: (K, N, D); B, C: (B, K, L, N); D, delta_bias: (K, D). Returns y: (B, K, L, D).
-    Raises ValueError for other shapes, types or devices.
-    """
-    if u.dim() != 4 or A.dim() != 3:
-        raise ValueError(f"u has shape {tuple(u.shape)} and A {tuple(A.shape)}, expected (B, K, L, D) and (K, N, D)")
-    batch, K, L, channels = u.shape
-    N = A.shape[1]
-    given = [
-        _checked("u", u, (batch, K, L, channels)),
-        _checked("delta", delta, (batch, K, L, channels)),
-        _checked("A", A, (K, N, channels)),
-        _checked("B", B, (batch, K, L, N)),
-        _checked("C", C, (batch, K, L, N)),
-        None if D is None else _checked("D", D, (K, channels)),
-        None if delta_bias is None else _checked("delta_bias", delta_bias, (K, channels)),
-    ]
-    y = _like(u)
-    arguments = _SelectiveScan(batch, K, L, channels, N, delta_softplus, _threads(), *_pointers([*given, y]))
-    _raise_for(_load(native_library()).evm_selective_scan_f32(ctypes.byref(arguments)))
+    shapes = inputs.shapes()
+    given = {name: _checked(name, tensor, shapes[name]) for name, tensor in given_tensors(inputs).items()}
+    y = _like(inputs[0])
+    numbers = inputs.sizes() | {"threads": _threads()}
+    pointers = dict.fromkeys(shapes) | {name: _address(tensor) for name, tensor in (given | {"y": y}).items()}
+    arguments = _structure(tuple(numbers), tuple(pointers))(*numbers.values(), *pointers.values())
+    _raise_for(getattr(_load(native_library()), f"{inputs.kernel}_f32")(ctypes.byref(arguments)))
     return y
 
 
-def efficient_scan_2d(
-    x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
-) -> Tensor:
-    """As `reference.efficient_scan_2d`, for float32 tensors on the CPU.
-
-    x: (B, H, W, D); x_proj: (K, D, R+2N); dt_proj: (K, R, D); dt_bias, D: (K, D); A: (K, N, D); K = step * step.
-    Returns y: (B, H, W, D). Raises ValueError for other shapes, types or devices.
-    """
-    if step < 1 or x.dim() != 4 or dt_proj.dim() != 3 or A.dim() != 3:
-        raise ValueError(
-            f"step is {step}, x has shape {tuple(x.shape)}, dt_proj {tuple(dt_proj.shape)} and A {tuple(A.shape)}; "
-            "expected 1 or more, (B, H, W, D), (K, R, D) and (K, N, D)"
-        )
-    batch, H, W, channels = x.shape
-    K, R, N = step * step, dt_proj.shape[1], A.shape[1]
-    given = [
-        _checked("x", x, (batch, H, W, channels)),
-        _checked("x_proj", x_proj, (K, channels, R + 2 * N)),
-        _checked("dt_proj", dt_proj, (K, R, channels)),
-        _checked("dt_bias", dt_bias, (K, channels)),
-        _checked("A", A, (K, N, channels)),
-        _checked("D", D, (K, channels)),
-    ]
-    y = _like(x)
-    arguments = _EfficientScan2D(batch, H, W, channels, N, R, step, _threads(), *_pointers([*given, y]))
-    _raise_for(_load(native_library()).evm_efficient_scan_2d_f32(ctypes.byref(arguments)))
-    return y
-
-
-class _SelectiveScan(ctypes.Structure):
-    """`evm_selective_scan_args` of native/c_api.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in "batch groups length channels states delta_softplus threads".split()),
-        *((name, ctypes.c_void_p) for name in "u delta A B C D delta_bias y".split()),
-    )
-
-
-class _EfficientScan2D(ctypes.Structure):
-    """`evm_efficient_scan_2d_args` of native/c_api.h."""
-
-    _fields_ = (
-        *((name, ctypes.c_int64) for name in "batch height width channels states rank step threads".split()),
-        *((name, ctypes.c_void_p) for name in "x x_proj dt_proj dt_bias A D y".split()),
-    )
+@cache
+def _structure(numbers: tuple[str, ...], pointers: tuple[str, ...]) -> type[ctypes.Structure]:
+    """The arguments of a kernel in native/c_api.h: its sizes, then its tensors."""
+    fields = [*((name, ctypes.c_int64) for name in numbers), *((name, ctypes.c_void_p) for name in pointers)]
+    return type("Arguments", (ctypes.Structure,), {"_fields_": fields})
 
 
 @cache
@@ -172,9 +114,9 @@ def _like(tensor: Tensor) -> Tensor:
     return torch.empty(tensor.shape, dtype=torch.float32)
 
 
-def _pointers(tensors: list[Tensor | None]) -> list[int | None]:
+def _address(tensor: Tensor) -> int:
     # An empty tensor has no address; the kernel reads nothing from it, and takes null for "left out".
-    return [None if t is None else t.data_ptr() or 1 for t in tensors]
+    return tensor.data_ptr() or 1
 
 
 def _threads() -> int:

@@ -5,41 +5,45 @@ it can be compiled; everything else, and every gradient, runs the chunked form.
 """
 
 from collections.abc import Callable
-from types import ModuleType
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from evm_deploy.cuda import launch as cuda
-from evm_deploy.scan import chunked, native
+from evm_deploy.scan import chunked, cuda, native
+from evm_deploy.scan.inputs import KernelInputs, Scan2DInputs, ScanInputs, given_tensors
 
 
-@torch.library.custom_op("evm::selective_scan", mutates_args=())
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    """As `reference.selective_scan`; the recurrence is float32, y has the dtype of u."""
-    run = _form(u, delta, A, B, C, D, delta_bias).selective_scan
-    y: Tensor = run(u, delta, A, B, C, D, delta_bias, delta_softplus)
-    return y
+@torch.library.custom_op(
+    "evm::selective_scan",
+    mutates_args=(),
+    schema="(Tensor u, Tensor delta, Tensor A, Tensor B, Tensor C, Tensor? D=None, Tensor? delta_bias=None, "
+    "bool delta_softplus=False) -> Tensor",
+)
+def selective_scan(*arguments: Any) -> Tensor:
+    """y of `ScanInputs`; the recurrence is float32, y has the dtype of u."""
+    return _run(ScanInputs(*arguments))
 
 
-@torch.library.custom_op("evm::efficient_scan_2d", mutates_args=())
-def efficient_scan_2d(
-    x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2
-) -> Tensor:
-    """As `reference.efficient_scan_2d`; the recurrence is float32, y has the dtype of x."""
-    run = _form(x, x_proj, dt_proj, dt_bias, A, D).efficient_scan_2d
-    y: Tensor = run(x, x_proj, dt_proj, dt_bias, A, D, step)
-    return y.contiguous()
+@torch.library.custom_op(
+    "evm::efficient_scan_2d",
+    mutates_args=(),
+    schema="(Tensor x, Tensor x_proj, Tensor dt_proj, Tensor dt_bias, Tensor A, Tensor D, int step=2) -> Tensor",
+)
+def efficient_scan_2d(*arguments: Any) -> Tensor:
+    """y of `Scan2DInputs`; the recurrence is float32, y has the dtype of x."""
+    return _run(Scan2DInputs(*arguments))
+
+
+def _run(inputs: KernelInputs) -> Tensor:
+    """By the kernels for these tensors where there are any, else by the chunked form."""
+    run = native.run if _is_native(inputs) else cuda.run if cuda.takes(inputs) else chunked.run
+    return run(inputs).contiguous()
+
+
+def _is_native(inputs: KernelInputs) -> bool:
+    given = given_tensors(inputs).values()
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given) and native.available()
 
 
 def find_overload(name: str) -> Any:
@@ -47,42 +51,13 @@ def find_overload(name: str) -> Any:
     return getattr(torch.ops.evm, name).default
 
 
-def _form(*tensors: Tensor | None) -> ModuleType:
-    """The kernels for these tensors where there are any, else the chunked form."""
-    return native if _native(*tensors) else cuda if cuda.takes(*tensors) else chunked
-
-
-def _native(*tensors: Tensor | None) -> bool:
-    given = [t for t in tensors if t is not None]
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given) and native.available()
-
-
-@selective_scan.register_fake
-def _(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-) -> Tensor:
-    return u.new_empty(u.shape)
-
-
-@efficient_scan_2d.register_fake
-def _(x: Tensor, x_proj: Tensor, dt_proj: Tensor, dt_bias: Tensor, A: Tensor, D: Tensor, step: int = 2) -> Tensor:
-    return x.new_empty(x.shape)
-
-
 def _save(ctx: Any, inputs: tuple[object, ...], output: Tensor) -> None:
     ctx.save_for_backward(*[t for t in inputs if isinstance(t, Tensor)])
     ctx.inputs = [None if isinstance(t, Tensor) else (t,) for t in inputs]
 
 
-def _backward_through(form: Callable[..., Tensor]) -> Callable[..., tuple[Tensor | None, ...]]:
-    """The gradient of `form`, recomputed: what is saved is the inputs, not the (B, K, L, N, D) states."""
+def _backward_through(inputs_type: type[KernelInputs]) -> Callable[..., tuple[Tensor | None, ...]]:
+    """The gradient of the chunked form, recomputed: what is saved is the inputs, not the (B, K, L, N, D) states."""
 
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         saved = iter(ctx.saved_tensors)
@@ -91,7 +66,7 @@ def _backward_through(form: Callable[..., Tensor]) -> Callable[..., tuple[Tensor
         for i in wanted:
             leaves[i].requires_grad_(True)
         with torch.enable_grad():
-            y = form(*leaves)
+            y = chunked.run(inputs_type(*leaves))
         gradients = torch.autograd.grad(y, [leaves[i] for i in wanted], grad, materialize_grads=True)  # one token: no A
         found = dict(zip(wanted, gradients, strict=True))
         return tuple(found.get(i) for i in range(len(leaves)))
@@ -99,5 +74,10 @@ def _backward_through(form: Callable[..., Tensor]) -> Callable[..., tuple[Tensor
     return backward
 
 
-selective_scan.register_autograd(_backward_through(chunked.selective_scan), setup_context=_save)
-efficient_scan_2d.register_autograd(_backward_through(chunked.efficient_scan_2d), setup_context=_save)
+def _make_like_first(first: Tensor, *others: object) -> Tensor:
+    return first.new_empty(first.shape)
+
+
+for operator, inputs_type in ((selective_scan, ScanInputs), (efficient_scan_2d, Scan2DInputs)):
+    operator.register_fake(_make_like_first)
+    operator.register_autograd(_backward_through(inputs_type), setup_context=_save)

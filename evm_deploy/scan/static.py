@@ -12,22 +12,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evm_deploy.scan.atrous import gather, scatter
+from evm_deploy.scan.inputs import AnyInputs, ScanInputs
 
 
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """As `reference.selective_scan`; the recurrence is computed in `dtype`, y has the dtype of u."""
+def run(inputs: AnyInputs, *, dtype: torch.dtype = torch.float32) -> Tensor:
+    """As `reference.run`; the recurrence is computed in `dtype`, y has the dtype of u."""
+    return inputs.through(lambda each: selective_scan(each, dtype))
+
+
+def selective_scan(inputs: ScanInputs, dtype: torch.dtype) -> Tensor:
+    """As `reference.selective_scan`."""
+    u, delta, A, B, C, D, delta_bias, delta_softplus = inputs
     batch, K, L, channels = u.shape
     G, N = batch * K, A.shape[1]
     given = u.dtype
@@ -41,25 +36,6 @@ def selective_scan(
     if D is not None:
         y = y + _per_group(D.to(dtype), batch) * u
     return y.to(given).reshape(batch, K, L, channels)
-
-
-def efficient_scan_2d(
-    x: Tensor,
-    x_proj: Tensor,
-    dt_proj: Tensor,
-    dt_bias: Tensor,
-    A: Tensor,
-    D: Tensor,
-    step: int = 2,
-    *,
-    dtype: torch.dtype = torch.float32,
-) -> Tensor:
-    """As `reference.efficient_scan_2d`; the recurrence is computed in `dtype`, y has the dtype of x."""
-    R, N = dt_proj.shape[1], A.shape[1]
-    u = gather(x, step)  # (B, K, L, D)
-    dt, B, C = torch.matmul(u, x_proj).split([R, N, N], dim=-1)
-    y = selective_scan(u, torch.matmul(dt, dt_proj), A, B, C, D, dt_bias, delta_softplus=True, dtype=dtype)
-    return scatter(y, x.shape[1], x.shape[2], step)
 
 
 def chunk_length(L: int) -> int:

@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from evm_deploy.cuda import launch
 from evm_deploy.models import VARIANTS
-from evm_deploy.scan import reference
+from evm_deploy.scan import cuda, reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -39,11 +39,11 @@ def test_the_scans_of_the_published_networks(
     side: int, D: int, R: int, batch: int, dtype: torch.dtype,
 ) -> None:  # fmt: skip
     inputs = scan_inputs(batch, 4, side * side // 4, D, 16, dtype)
-    y = launch.selective_scan(*on_gpu(inputs), True)
-    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+    y = cuda.run(ScanInputs(*on_gpu(inputs), True))
+    assert relative_error(y, reference.run(ScanInputs(*wide(inputs), True))) < TOLERANCES[dtype]
     inputs = scan_2d_inputs(batch, side, side, D, 16, R, 2, dtype)
-    y = launch.efficient_scan_2d(*on_gpu(inputs), 2)
-    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs))) < TOLERANCES[dtype]
+    y = cuda.run(Scan2DInputs(*on_gpu(inputs), 2))
+    assert relative_error(y, reference.run(Scan2DInputs(*wide(inputs)))) < TOLERANCES[dtype]
 
 
 @dtypes
@@ -54,8 +54,8 @@ def test_odd_shapes(
     scan_inputs: Make, relative_error: Error, B: int, L: int, D: int, N: int, dtype: torch.dtype
 ) -> None:
     inputs = scan_inputs(B, 3, L, D, N, dtype)
-    y = launch.selective_scan(*on_gpu(inputs), True)
-    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+    y = cuda.run(ScanInputs(*on_gpu(inputs), True))
+    assert relative_error(y, reference.run(ScanInputs(*wide(inputs), True))) < TOLERANCES[dtype]
 
 
 @dtypes
@@ -66,38 +66,38 @@ def test_odd_images(
     scan_2d_inputs: Make, relative_error: Error, H: int, W: int, D: int, N: int, R: int, step: int, dtype: torch.dtype
 ) -> None:
     inputs = scan_2d_inputs(2, H, W, D, N, R, step, dtype)
-    y = launch.efficient_scan_2d(*on_gpu(inputs), step)
-    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs), step)) < TOLERANCES[dtype]
+    y = cuda.run(Scan2DInputs(*on_gpu(inputs), step))
+    assert relative_error(y, reference.run(Scan2DInputs(*wide(inputs), step))) < TOLERANCES[dtype]
 
 
 def test_steps_of_all_magnitudes(scan_inputs: Make, relative_error: Error) -> None:
     inputs = [t.abs() if i != 2 else t for i, t in enumerate(scan_inputs(1, 4, 784, 96, 16))]
     inputs[1] = torch.exp(torch.empty_like(inputs[1]).uniform_(-9.2, 3.0))
-    y = launch.selective_scan(*on_gpu(inputs[:5]))
-    assert relative_error(y, reference.selective_scan(*wide(inputs[:5]))) < KERNEL_RELATIVE
+    y = cuda.run(ScanInputs(*on_gpu(inputs[:5])))
+    assert relative_error(y, reference.run(ScanInputs(*wide(inputs[:5])))) < KERNEL_RELATIVE
 
 
 def test_softplus(relative_error: Error) -> None:
     delta = torch.linspace(-80, 80, 4001)
     one = torch.ones(1, 1, 1, 1).cuda()
     u = torch.ones(1, 1, 1, 4001).cuda()
-    y = launch.selective_scan(u, delta.view_as(u).cuda(), -torch.ones(1, 1, 4001).cuda(), one, one, None, None, True)
+    y = cuda.run(ScanInputs(u, delta.view_as(u).cuda(), -torch.ones(1, 1, 4001).cuda(), one, one, None, None, True))
     expected = delta.double().exp().log1p()
     assert float(((y.cpu().view(-1) - expected).abs() / expected).max()) < KERNEL_RELATIVE
 
 
 def test_runs_give_the_same_result(scan_inputs: Make) -> None:
     inputs = on_gpu(scan_inputs(2, 4, 784, 96, 16))
-    first = launch.selective_scan(*inputs, True)
-    assert all(torch.equal(launch.selective_scan(*inputs, True), first) for _ in range(20))
+    first = cuda.run(ScanInputs(*inputs, True))
+    assert all(torch.equal(cuda.run(ScanInputs(*inputs, True)), first) for _ in range(20))
 
 
 def test_the_current_stream_is_used_and_a_graph_can_capture_it(scan_2d_inputs: Make) -> None:
     inputs = on_gpu(scan_2d_inputs(1, 14, 14, 96, 16, 3, 2))
-    expected = launch.efficient_scan_2d(*inputs, 2)  # compiled and loaded before the capture
+    expected = cuda.run(Scan2DInputs(*inputs, 2))  # compiled and loaded before the capture
     graph: Any = torch.cuda.CUDAGraph()
     with torch.cuda.graph(graph):
-        y = launch.efficient_scan_2d(*inputs, 2)
+        y = cuda.run(Scan2DInputs(*inputs, 2))
     y.zero_()
     graph.replay()
     torch.cuda.synchronize()

@@ -16,6 +16,7 @@ from torch import Tensor
 from evm_deploy.cuda.plan import LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
 from evm_deploy.models import VARIANTS
 from evm_deploy.scan import reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., list[Tensor]]
@@ -73,12 +74,12 @@ def test_the_scans_of_the_published_networks(
     inputs = scan_inputs(batch, 4, L, D, 16, dtype)
     plan = plan_selective_scan(batch, 4, L, D, 16, name_of(dtype), H200)
     y = emulate(plan, inputs, (4, L, D), torch.empty_like(inputs[0]), error=EXP2_ERROR)
-    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+    assert relative_error(y, reference.run(ScanInputs(*wide(inputs), True))) < TOLERANCES[dtype]
 
     inputs = scan_2d_inputs(batch, side, side, D, 16, R, 2, dtype)
     plan = plan_efficient_scan_2d(batch, side, side, D, 4, 16, R, 2, name_of(dtype), H200)
     y = emulate(plan, inputs, (side, side, D), torch.empty_like(inputs[0]), error=EXP2_ERROR)
-    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs))) < TOLERANCES[dtype]
+    assert relative_error(y, reference.run(Scan2DInputs(*wide(inputs)))) < TOLERANCES[dtype]
 
 
 # Made for a shape each, and right for all with as many states: states, dtype, by fours or not, chunked or not.
@@ -120,7 +121,7 @@ def test_selective_scan_of_any_shape(
     D = size if D % 4 else 4 * size
     inputs = scan_inputs(B, K, L, D, N, dtype)
     y = emulate(reshaped(planned, B * K, D), inputs, (K, L, D), torch.empty_like(inputs[0]))
-    assert relative_error(y, reference.selective_scan(*wide(inputs), True)) < TOLERANCES[dtype]
+    assert relative_error(y, reference.run(ScanInputs(*wide(inputs), True))) < TOLERANCES[dtype]
 
 
 @SHARED
@@ -138,7 +139,7 @@ def test_efficient_scan_2d_of_any_shape(
     D = size if D % 4 else 4 * size
     inputs = scan_2d_inputs(B, H, W, D, N, R, step, dtype)
     y = emulate(reshaped(planned, B * step * step, D), inputs, (H, W, D), torch.empty_like(inputs[0]))
-    assert relative_error(y, reference.efficient_scan_2d(*wide(inputs), step)) < TOLERANCES[dtype]
+    assert relative_error(y, reference.run(Scan2DInputs(*wide(inputs), step))) < TOLERANCES[dtype]
 
 
 @pytest.mark.parametrize("N", [3, 8])
@@ -183,7 +184,7 @@ def test_small_and_large_steps(
     u, _, A, B, C, _, _ = scan_inputs(1, 1, 400, 32, 8)
     delta = torch.exp(torch.empty_like(u).uniform_(*(math.log(d) for d in deltas)))
     inputs = [u.abs() / max(deltas), delta, A, B.abs(), C.abs()]
-    assert relative_error(plain(emulate, *inputs), reference.selective_scan(*wide(inputs))) < KERNEL_RELATIVE
+    assert relative_error(plain(emulate, *inputs), reference.run(ScanInputs(*wide(inputs)))) < KERNEL_RELATIVE
 
 
 @pytest.mark.parametrize("A", [-1e30, -3.4e38, -math.inf])
@@ -193,7 +194,7 @@ def test_a_decay_beyond_float32_is_zero_and_a_step_of_zero_still_keeps_the_state
     u, delta, decay, B, C, _, _ = scan_inputs(1, 1, 400, 32, 8)
     delta = delta.abs()
     inputs = [u, delta, torch.full_like(decay, A), B, C]
-    expected = reference.selective_scan(*wide([u, delta, torch.full_like(decay, -1e30), B, C]))
+    expected = reference.run(ScanInputs(*wide([u, delta, torch.full_like(decay, -1e30), B, C])))
     assert relative_error(plain(emulate, *inputs), expected) < KERNEL_RELATIVE
     delta[:, :, 10:] = 0
     y = plain(emulate, u, delta, inputs[2], B, C[:, :, :1].expand_as(C))

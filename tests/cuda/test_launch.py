@@ -9,9 +9,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from evm_deploy.cuda import driver, launch
+from evm_deploy.cuda import driver
 from evm_deploy.errors import MissingToolError
-from evm_deploy.scan import reference
+from evm_deploy.scan import cuda, reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., list[Tensor]]
@@ -19,101 +20,101 @@ Error = Callable[[Tensor, Tensor], float]
 
 
 @pytest.fixture
-def gpu(monkeypatch: pytest.MonkeyPatch, emulate: Any) -> list[launch.Call]:
+def gpu(monkeypatch: pytest.MonkeyPatch, emulate: Any) -> list[cuda.Call]:
     """Tensors on the CPU pass for tensors on a GPU; the calls that were launched."""
     calls = []
 
-    def run(call: launch.Call) -> None:
+    def run(call: cuda.Call) -> None:
         calls.append(call)
         emulate(call.plan, call.tensors, call.sizes, call.y)
 
-    monkeypatch.setattr(launch, "_launch", run)
-    monkeypatch.setattr(launch, "_check_device", lambda tensor: None)
-    monkeypatch.setattr(launch, "_sm_count", lambda index: 16)
+    monkeypatch.setattr(cuda, "_launch", run)
+    monkeypatch.setattr(cuda, "_check_device", lambda tensor: None)
+    monkeypatch.setattr(cuda, "_sm_count", lambda index: 16)
     return calls
 
 
 @pytest.mark.parametrize("given", [(5, 6), (5,), (6,), ()])
 def test_selective_scan_with_and_without_its_optional_inputs(
-    gpu: list[launch.Call], scan_inputs: Make, relative_error: Error, given: tuple[int, ...]
+    gpu: list[cuda.Call], scan_inputs: Make, relative_error: Error, given: tuple[int, ...]
 ) -> None:
     inputs = scan_inputs(2, 3, 20, 12, 4)
     arguments = [t if i < 5 or i in given else None for i, t in enumerate(inputs)]
-    expected = reference.selective_scan(*[t if t is None else t.double() for t in arguments], True)
-    assert relative_error(launch.selective_scan(*arguments, True), expected) < KERNEL_RELATIVE
+    expected = reference.run(ScanInputs(*[t if t is None else t.double() for t in arguments], True))
+    assert relative_error(cuda.run(ScanInputs(*arguments, True)), expected) < KERNEL_RELATIVE
     assert len(gpu) == 1
 
 
-def test_efficient_scan_2d(gpu: list[launch.Call], scan_2d_inputs: Make, relative_error: Error) -> None:
+def test_efficient_scan_2d(gpu: list[cuda.Call], scan_2d_inputs: Make, relative_error: Error) -> None:
     inputs = scan_2d_inputs(2, 7, 9, 12, 4, 3, 2)
-    y = launch.efficient_scan_2d(*inputs, 2)
-    assert relative_error(y, reference.efficient_scan_2d(*[t.double() for t in inputs])) < KERNEL_RELATIVE
+    y = cuda.run(Scan2DInputs(*inputs, 2))
+    assert relative_error(y, reference.run(Scan2DInputs(*[t.double() for t in inputs]))) < KERNEL_RELATIVE
 
 
 def test_half_stays_half_and_its_states_become_float(
-    gpu: list[launch.Call], scan_inputs: Make, relative_error: Error
+    gpu: list[cuda.Call], scan_inputs: Make, relative_error: Error
 ) -> None:
     inputs = [t.half() for t in scan_inputs(1, 2, 20, 12, 4)]
-    y = launch.selective_scan(*inputs, True)
+    y = cuda.run(ScanInputs(*inputs, True))
     assert y.dtype == torch.float16
     assert [t.dtype for t in gpu[0].tensors] == [torch.float16] * 2 + [torch.float32] + [torch.float16] * 2 + [
         torch.float32
     ] * 2
-    assert relative_error(y, reference.selective_scan(*[t.double() for t in inputs], True)) < FP16_IO_RELATIVE
+    assert relative_error(y, reference.run(ScanInputs(*[t.double() for t in inputs], True))) < FP16_IO_RELATIVE
 
 
-def test_a_wider_input_is_not_rounded(gpu: list[launch.Call], scan_inputs: Make, relative_error: Error) -> None:
+def test_a_wider_input_is_not_rounded(gpu: list[cuda.Call], scan_inputs: Make, relative_error: Error) -> None:
     u, *others = scan_inputs(1, 2, 20, 12, 4)
     u = u.half()
-    y = launch.selective_scan(u, *others, True)
+    y = cuda.run(ScanInputs(u, *others, True))
     assert y.dtype == torch.float16
     assert all(t.dtype == torch.float32 for t in gpu[0].tensors)
 
 
-def test_other_memory_layouts_are_copied(gpu: list[launch.Call], scan_inputs: Make, relative_error: Error) -> None:
+def test_other_memory_layouts_are_copied(gpu: list[cuda.Call], scan_inputs: Make, relative_error: Error) -> None:
     inputs = scan_inputs(1, 2, 20, 12, 4)
-    expected = launch.selective_scan(*inputs, True)
+    expected = cuda.run(ScanInputs(*inputs, True))
     shifted = torch.cat([torch.zeros(1), inputs[1].flatten()])[1:].view_as(inputs[1])  # not aligned to 16 bytes
     swapped = inputs[0].transpose(2, 3).contiguous().transpose(2, 3)
-    assert torch.equal(launch.selective_scan(swapped, shifted, *inputs[2:], True), expected)
+    assert torch.equal(cuda.run(ScanInputs(swapped, shifted, *inputs[2:], True)), expected)
     assert all(t.data_ptr() % 16 == 0 and t.is_contiguous() for t in gpu[1].tensors)
 
 
-def test_nothing_in_nothing_out(gpu: list[launch.Call], scan_2d_inputs: Make) -> None:
+def test_nothing_in_nothing_out(gpu: list[cuda.Call], scan_2d_inputs: Make) -> None:
     inputs = scan_2d_inputs(1, 4, 4, 12, 4, 3, 2)
-    assert launch.efficient_scan_2d(inputs[0][:0], *inputs[1:]).shape == (0, 4, 4, 12)
+    assert cuda.run(Scan2DInputs(inputs[0][:0], *inputs[1:])).shape == (0, 4, 4, 12)
     assert not gpu
 
 
 @pytest.mark.parametrize("place", range(1, 7))
-def test_a_wrong_shape_is_refused(gpu: list[launch.Call], scan_inputs: Make, place: int) -> None:
+def test_a_wrong_shape_is_refused(gpu: list[cuda.Call], scan_inputs: Make, place: int) -> None:
     inputs = scan_inputs(1, 2, 6, 5, 4)
     inputs[place] = inputs[place][..., :-1]
     with pytest.raises(ValueError, match=r"has shape .* expected"):
-        launch.selective_scan(*inputs)
+        cuda.run(ScanInputs(*inputs))
 
 
 @pytest.mark.parametrize("place", range(6))
-def test_a_wrong_shape_is_refused_2d(gpu: list[launch.Call], scan_2d_inputs: Make, place: int) -> None:
+def test_a_wrong_shape_is_refused_2d(gpu: list[cuda.Call], scan_2d_inputs: Make, place: int) -> None:
     inputs = scan_2d_inputs(1, 4, 6, 5, 4, 2, 2)
     inputs[place] = inputs[place][..., :-1]
     with pytest.raises(ValueError, match=r"has shape .* expected"):
-        launch.efficient_scan_2d(*inputs)
+        cuda.run(Scan2DInputs(*inputs))
 
 
-def test_other_types_and_devices_are_refused(gpu: list[launch.Call], scan_inputs: Make) -> None:
+def test_other_types_and_devices_are_refused(gpu: list[cuda.Call], scan_inputs: Make) -> None:
     inputs = scan_inputs(1, 2, 6, 5, 4)
     with pytest.raises(ValueError, match="bfloat16"):
-        launch.selective_scan(inputs[0].bfloat16(), *inputs[1:])
+        cuda.run(ScanInputs(inputs[0].bfloat16(), *inputs[1:]))
     with pytest.raises(ValueError, match="delta is on meta"):
-        launch.selective_scan(inputs[0], inputs[1].to("meta"), *inputs[2:])
+        cuda.run(ScanInputs(inputs[0], inputs[1].to("meta"), *inputs[2:]))
 
 
 def test_the_kernels_do_not_take_tensors_on_a_cpu(scan_inputs: Make) -> None:
     inputs = scan_inputs(1, 2, 6, 5, 4)
-    assert not launch.takes(*inputs)
+    assert not cuda.takes(ScanInputs(*inputs))
     with pytest.raises(ValueError, match="on cpu, the CUDA kernels take tensors on a GPU"):
-        launch.selective_scan(*inputs)
+        cuda.run(ScanInputs(*inputs))
 
 
 def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from evm_deploy.exporters.export_options import OPSETS
 from evm_deploy.graph import functions
 from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Error = Callable[..., float]
@@ -111,7 +112,7 @@ def test_carry_over_every_level(L: int) -> None:
     inputs["delta_bias"] *= 0
     inputs["u"][:, :, L // 3 :] = 0  # what the end shows, it got from the beginning
     y = run("SelectiveScan", inputs, [body_of("SelectiveScan", 20)], 20, delta_softplus=0)
-    expected = reference.selective_scan(*double(inputs))
+    expected = reference.run(ScanInputs(*double(inputs)))
     assert expected[:, :, -1].abs().max() > 1e-4 * expected.abs().max()
     assert relative(y, expected) <= KERNEL_RELATIVE
 
@@ -122,7 +123,7 @@ def test_decay_as_large_as_float32_allows(size: float) -> None:
     inputs["A"] = np.full_like(inputs["A"], -size)
     y = run("SelectiveScan", inputs, [body_of("SelectiveScan", 20)], 20, delta_softplus=1)
     assert np.isfinite(y).all()
-    assert relative(y, reference.selective_scan(*double(inputs), True)) <= KERNEL_RELATIVE
+    assert relative(y, reference.run(ScanInputs(*double(inputs), True))) <= KERNEL_RELATIVE
 
 
 @settings(max_examples=20, deadline=None)
@@ -150,7 +151,7 @@ def test_every_opset(opset: int) -> None:
     inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=opset)
     bodies = [body_of("EfficientScan2D", opset), body_of("SelectiveScan", opset)]
     y = run("EfficientScan2D", inputs, bodies, opset, step=2)
-    assert relative(y, reference.efficient_scan_2d(*double(inputs))) <= 5 * KERNEL_RELATIVE
+    assert relative(y, reference.run(Scan2DInputs(*double(inputs)))) <= 5 * KERNEL_RELATIVE
 
 
 def test_float16_in_and_out_with_a_float32_recurrence() -> None:
@@ -159,7 +160,7 @@ def test_float16_in_and_out_with_a_float32_recurrence() -> None:
     bodies = [body_of("EfficientScan2D", 20), body_of("SelectiveScan", 20)]
     y = run("EfficientScan2D", half, bodies, 20, step=2)
     assert y.dtype == np.float16
-    assert relative(y, reference.efficient_scan_2d(*double(half))) <= FP16_IO_RELATIVE
+    assert relative(y, reference.run(Scan2DInputs(*double(half)))) <= FP16_IO_RELATIVE
 
 
 def test_bodies_use_neither_loops_nor_branches() -> None:
@@ -180,7 +181,7 @@ def test_a_lost_carry_is_seen() -> None:
         node.input[:] = ["nothing" if name == carried.output[0] else name for name in node.input]
     body.node.insert(position, zeros)
     y = run("SelectiveScan", inputs, [body], 20, delta_softplus=0)
-    assert relative(y, reference.selective_scan(*double(inputs))) > 1000 * KERNEL_RELATIVE
+    assert relative(y, reference.run(ScanInputs(*double(inputs)))) > 1000 * KERNEL_RELATIVE
 
 
 def test_only_what_the_graph_calls_is_carried() -> None:
@@ -221,7 +222,7 @@ def test_an_attribute_that_the_body_reads_may_differ_from_node_to_node() -> None
     proto = model_of(nodes, inputs, ["y0", "y1"])
     session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
     for flag, y in enumerate(session.run(None, inputs)):
-        assert relative(y, reference.selective_scan(*double(inputs), bool(flag))) <= KERNEL_RELATIVE
+        assert relative(y, reference.run(ScanInputs(*double(inputs), bool(flag)))) <= KERNEL_RELATIVE
 
 
 def test_an_attribute_that_the_body_is_written_for_may_not() -> None:
@@ -237,7 +238,7 @@ def test_every_body_comes_after_those_that_it_calls() -> None:
     inputs = scan_2d_inputs(1, 6, 5, 4, 2, 2, 2, seed=0)
     proto = model_of([node_of("EfficientScan2D", list(inputs), "y", step=2)], inputs, ["y"])
     y = ReferenceEvaluator(proto).run(None, inputs)[0]
-    assert relative(y, reference.efficient_scan_2d(*double(inputs))) <= 1e-5
+    assert relative(y, reference.run(Scan2DInputs(*double(inputs)))) <= 1e-5
     swapped = onnx.ModelProto()
     swapped.CopyFrom(proto)
     swapped.functions.reverse()

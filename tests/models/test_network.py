@@ -11,6 +11,7 @@ from evm_deploy.models import EfficientVMamba, ModelConfig
 from evm_deploy.models.efficientvmamba.blocks import PatchMerging
 from evm_deploy.scan import reference
 from evm_deploy.scan.cross_scan import cross_scan_2d
+from evm_deploy.scan.inputs import ScanInputs
 
 ABLATIONS = {
     "paper": {},
@@ -127,7 +128,7 @@ def test_cross_scan_visits_every_token_in_four_orders(h, w):
         u = torch.stack([x[0, i, j] for i, j in order])  # (L, D)
         dt, B, C = (u @ x_proj[k]).split([R, N, N], -1)
         u, delta, B, C = (t[None, None] for t in (u, dt @ dt_proj[k], B, C))  # (1, 1, L, .) each
-        y = reference.selective_scan(u, delta, A[k, None], B, C, skip[k, None], dt_bias[k, None], True)
+        y = reference.run(ScanInputs(u, delta, A[k, None], B, C, skip[k, None], dt_bias[k, None], True))
         for token, (i, j) in enumerate(order):
             expected[0, i, j] += y[0, 0, token]
     found = cross_scan_2d(*(t.float() for t in (x, x_proj, dt_proj, dt_bias, A, skip)))

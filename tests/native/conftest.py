@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.scan import native, reference
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Scan:
         return _as(dtype, self)
 
     def expected(self) -> Tensor:
-        return reference.selective_scan(*self.arguments(torch.float64))
+        return reference.run(ScanInputs(*self.arguments(torch.float64)))
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Scan2D:
         return _as(dtype, self)
 
     def expected(self) -> Tensor:
-        return reference.efficient_scan_2d(*self.arguments(torch.float64))
+        return reference.run(Scan2DInputs(*self.arguments(torch.float64)))
 
 
 def _as(dtype: torch.dtype, case: Scan | Scan2D) -> list[Any]:

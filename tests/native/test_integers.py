@@ -17,6 +17,7 @@ from evm_deploy.calib.onnx.scheme import quantise_weights
 from evm_deploy.graph.functions import write_body
 from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native, reference
+from evm_deploy.scan.inputs import QuantizedScan2DInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Make = Callable[..., Any]
@@ -43,7 +44,7 @@ def inputs_of(case: Any, zero: int, scale: float = 0.03) -> Inputs:
 def expected(inputs: Inputs, step: int) -> Tensor:
     exact = [torch.from_numpy(inputs[name]).double() for name in NAMES]
     scale = float(inputs["x_scale"])
-    return reference.quantized_efficient_scan_2d(exact[0], scale, int(inputs["x_zero_point"]), *exact[3:], step)
+    return reference.run(QuantizedScan2DInputs(exact[0], scale, int(inputs["x_zero_point"]), *exact[3:], step))
 
 
 def run(inputs: Inputs, step: int, *, library: bool, threads: int = 1) -> Tensor:

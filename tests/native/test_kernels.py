@@ -13,6 +13,7 @@ from torch import Tensor
 
 from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import native
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Make = Callable[..., Any]
@@ -48,7 +49,7 @@ def test_selective_scan(
     seed: int,
 ) -> None:
     case = make_scan(batch, K, L, channels, N, softplus, optional, seed)
-    assert relative_error(native.selective_scan(*case.arguments()), case.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(ScanInputs(*case.arguments())), case.expected()) < KERNEL_RELATIVE
 
 
 @SHARED
@@ -76,14 +77,14 @@ def test_efficient_scan_2d(
     seed: int,
 ) -> None:
     case = make_scan_2d(batch, H, W, channels, N, R, step, seed)
-    assert relative_error(native.efficient_scan_2d(*case.arguments()), case.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(Scan2DInputs(*case.arguments())), case.expected()) < KERNEL_RELATIVE
 
 
 def test_stage_1_of_t(isa: str, make_scan: Make, make_scan_2d: Make, relative_error: Error) -> None:
     case = make_scan(1, 4, 784, 96, 16, softplus=False)
-    assert relative_error(native.selective_scan(*case.arguments()), case.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(ScanInputs(*case.arguments())), case.expected()) < KERNEL_RELATIVE
     case_2d = make_scan_2d(1, 56, 56, 96, 16, 3, 2)
-    assert relative_error(native.efficient_scan_2d(*case_2d.arguments()), case_2d.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(Scan2DInputs(*case_2d.arguments())), case_2d.expected()) < KERNEL_RELATIVE
 
 
 @pytest.mark.parametrize("softplus", [False, True])
@@ -96,7 +97,7 @@ def test_a_small_constant_delta_does_not_drift(
     if softplus:
         delta = delta.double().expm1().log().float()
     case = replace(case, delta=delta, delta_bias=None, delta_softplus=softplus)
-    assert relative_error(native.selective_scan(*case.arguments()), case.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(ScanInputs(*case.arguments())), case.expected()) < KERNEL_RELATIVE
 
 
 @pytest.mark.parametrize("softplus", [False, True])
@@ -105,7 +106,7 @@ def test_a_decay_beyond_float32_is_zero(
     isa: str, make_scan: Make, relative_error: Error, A: float, softplus: bool
 ) -> None:
     case = make_scan(1, 2, 40, 20, 8, softplus, optional=False)
-    y = native.selective_scan(*replace(case, A=torch.full_like(case.A, A)).arguments())
+    y = native.run(ScanInputs(*replace(case, A=torch.full_like(case.A, A)).arguments()))
     assert relative_error(y, replace(case, A=torch.full_like(case.A, -1e30)).expected()) < KERNEL_RELATIVE
 
 
@@ -117,18 +118,18 @@ def test_a_delta_of_zero_keeps_the_state_exactly(isa: str, make_scan: Make) -> N
     C = case.C[:, :, :1].expand_as(case.C)
     A = case.A.clone()
     A[:, 0] = float("-inf")
-    y = native.selective_scan(*replace(case, delta=delta, A=A, C=C).arguments())
+    y = native.run(ScanInputs(*replace(case, delta=delta, A=A, C=C).arguments()))
     assert torch.equal(y[:, :, 10:], y[:, :, 9:10].expand(-1, -1, 30, -1))
 
 
 def test_a_growing_state_overflows_as_the_reference_does(isa: str, make_scan: Make, relative_error: Error) -> None:
     case = make_scan(1, 1, 12, 20, 3, softplus=False)
     grown = replace(case, A=-case.A, delta=torch.full_like(case.delta, 0.7))
-    assert relative_error(native.selective_scan(*grown.arguments()), grown.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(ScanInputs(*grown.arguments())), grown.expected()) < KERNEL_RELATIVE
     backwards = replace(case, delta=-case.delta / 10)
-    assert relative_error(native.selective_scan(*backwards.arguments()), backwards.expected()) < KERNEL_RELATIVE
+    assert relative_error(native.run(ScanInputs(*backwards.arguments())), backwards.expected()) < KERNEL_RELATIVE
     steep = replace(case, A=torch.full_like(case.A, 90.0), delta=torch.ones_like(case.delta))
-    assert not native.selective_scan(*steep.arguments())[0, 0, -1].isfinite().any()
+    assert not native.run(ScanInputs(*steep.arguments()))[0, 0, -1].isfinite().any()
 
 
 @pytest.mark.parametrize("name", ["u", "delta", "A", "B", "C", "D", "delta_bias"])
@@ -136,7 +137,7 @@ def test_a_nan_is_not_lost(isa: str, make_scan: Make, name: str) -> None:
     case = make_scan(1, 1, 40, 20, 8)
     tensor = getattr(case, name).clone()
     tensor.view(-1)[0] = float("nan")  # of channel 0 and token 0
-    y = native.selective_scan(*replace(case, **{name: tensor}).arguments())
+    y = native.run(ScanInputs(*replace(case, **{name: tensor}).arguments()))
     assert y[0, 0, 0, 0].isnan()
 
 
@@ -144,15 +145,17 @@ def test_softplus_is_accurate_where_it_is_tiny_and_where_it_is_large(isa: str) -
     """With one token and one state, y = delta * u * B * C: delta itself."""
     delta = torch.cat([torch.linspace(-80, 80, 4001), torch.tensor([-1e30, 1e30, 0.0])])
     one = torch.ones(1, 1, 1, 1)
-    y = native.selective_scan(
-        torch.ones(1, 1, 1, len(delta)),
-        delta.view(1, 1, 1, -1),
-        -torch.ones(1, 1, len(delta)),
-        one,
-        one,
-        None,
-        None,
-        True,
+    y = native.run(
+        ScanInputs(
+            torch.ones(1, 1, 1, len(delta)),
+            delta.view(1, 1, 1, -1),
+            -torch.ones(1, 1, len(delta)),
+            one,
+            one,
+            None,
+            None,
+            True,
+        )
     )
     expected = delta.double().exp().log1p().where(delta < 700, delta.double())
     assert float(((y.view(-1) - expected).abs() / expected.clamp(min=1e-38)).max()) < KERNEL_RELATIVE
@@ -164,7 +167,7 @@ def test_a_fading_state_does_not_become_slow(isa: str, make_scan: Make) -> None:
     delta = torch.full_like(case.delta, 0.5)
     u = torch.zeros_like(case.u)
     u[:, :, 0] = 1
-    y = native.selective_scan(*replace(case, u=u, delta=delta, A=torch.full_like(case.A, -1.0)).arguments())
+    y = native.run(ScanInputs(*replace(case, u=u, delta=delta, A=torch.full_like(case.A, -1.0)).arguments()))
     assert (y[:, :, 250:].abs() < 1e-36).all()
     smallest_normal = torch.finfo(torch.float32).tiny
     assert ((y == 0) | (y.abs() >= smallest_normal)).all()
@@ -177,51 +180,51 @@ def test_results_do_not_depend_on_the_threads(
 ) -> None:
     case, case_2d = make_scan(2, 3, 70, 100, 16), make_scan_2d(2, 13, 11, 100, 16, 4, 2)
     torch.set_num_threads(1)
-    one = native.selective_scan(*case.arguments()), native.efficient_scan_2d(*case_2d.arguments())
+    one = native.run(ScanInputs(*case.arguments())), native.run(Scan2DInputs(*case_2d.arguments()))
     torch.set_num_threads(count)
-    assert torch.equal(native.selective_scan(*case.arguments()), one[0])
-    assert torch.equal(native.efficient_scan_2d(*case_2d.arguments()), one[1])
+    assert torch.equal(native.run(ScanInputs(*case.arguments())), one[0])
+    assert torch.equal(native.run(Scan2DInputs(*case_2d.arguments())), one[1])
 
 
 @pytest.mark.parametrize("shape", [(0, 2, 5, 4), (1, 2, 0, 4), (1, 2, 5, 0), (1, 0, 5, 4)])
 def test_nothing_in_nothing_out(
     isa: str, make_scan: Make, make_scan_2d: Make, shape: tuple[int, int, int, int]
 ) -> None:
-    assert native.selective_scan(*make_scan(*shape, N=3).arguments()).shape == shape
+    assert native.run(ScanInputs(*make_scan(*shape, N=3).arguments())).shape == shape
     batch, H, W, channels = shape
-    assert native.efficient_scan_2d(*make_scan_2d(batch, H, W, channels, 3, 2, 2).arguments()).shape == shape
+    assert native.run(Scan2DInputs(*make_scan_2d(batch, H, W, channels, 3, 2, 2).arguments())).shape == shape
 
 
 def test_other_memory_layouts_are_copied(isa: str, make_scan: Make) -> None:
     case = make_scan(1, 2, 30, 20, 4)
     swapped = replace(case, u=case.u.transpose(2, 3).contiguous().transpose(2, 3))
-    assert torch.equal(native.selective_scan(*swapped.arguments()), native.selective_scan(*case.arguments()))
+    assert torch.equal(native.run(ScanInputs(*swapped.arguments())), native.run(ScanInputs(*case.arguments())))
 
 
 @pytest.mark.parametrize("name", ["delta", "A", "B", "C", "D", "delta_bias"])
 def test_a_wrong_shape_is_refused(isa: str, make_scan: Make, name: str) -> None:
     case = make_scan(1, 2, 6, 5, 4)
     with pytest.raises(ValueError, match=rf"{name} has shape .* expected"):
-        native.selective_scan(*replace(case, **{name: getattr(case, name)[..., :-1]}).arguments())
+        native.run(ScanInputs(*replace(case, **{name: getattr(case, name)[..., :-1]}).arguments()))
 
 
 @pytest.mark.parametrize("name", ["x", "x_proj", "dt_proj", "dt_bias", "A", "D"])
 def test_a_wrong_shape_is_refused_2d(isa: str, make_scan_2d: Make, name: str) -> None:
     case = make_scan_2d(1, 4, 6, 5, 4, 2, 2)
     with pytest.raises(ValueError, match=r"has shape .* expected"):
-        native.efficient_scan_2d(*replace(case, **{name: getattr(case, name)[..., :-1]}).arguments())
+        native.run(Scan2DInputs(*replace(case, **{name: getattr(case, name)[..., :-1]}).arguments()))
     with pytest.raises(ValueError, match=r"expected .*\(B, H, W, D\)"):
-        native.efficient_scan_2d(*replace(case, x=case.x[0]).arguments())
+        native.run(Scan2DInputs(*replace(case, x=case.x[0]).arguments()))
     with pytest.raises(ValueError, match="step is 0"):
-        native.efficient_scan_2d(*replace(case, step=0).arguments())
+        native.run(Scan2DInputs(*replace(case, step=0).arguments()))
 
 
 def test_other_types_and_devices_are_refused(isa: str, make_scan: Make) -> None:
     case = make_scan(1, 2, 6, 5, 4)
     with pytest.raises(ValueError, match=r"torch.float64 on cpu"):
-        native.selective_scan(*case.arguments(torch.float64))
+        native.run(ScanInputs(*case.arguments(torch.float64)))
     with pytest.raises(ValueError, match="on meta"):
-        native.selective_scan(*replace(case, u=case.u.to("meta")).arguments())
+        native.run(ScanInputs(*replace(case, u=case.u.to("meta")).arguments()))
 
 
 def test_an_unknown_instruction_set_is_refused(isa: str) -> None:

@@ -15,6 +15,7 @@ from onnx import TensorProto, helper
 from torch import Tensor
 
 from evm_deploy.scan import native
+from evm_deploy.scan.inputs import ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no native library")
@@ -132,7 +133,7 @@ def test_float16_is_the_float32_result_rounded(isa: str, make_scan: Make) -> Non
     case = replace(case, D=case.D * wide, C=case.C * 0)
     values = tensors(case, half=True)
     y = session([scan_node(list(values))], values).run(None, values)[0]
-    assert torch.equal(torch.from_numpy(y), native.selective_scan(*case.arguments()).half())
+    assert torch.equal(torch.from_numpy(y), native.run(ScanInputs(*case.arguments())).half())
 
 
 def test_both_types_in_one_session(make_scan: Make, relative_error: Error) -> None:

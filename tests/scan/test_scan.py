@@ -8,11 +8,19 @@ from hypothesis import strategies as st
 
 import evm_deploy.scan as scan
 from evm_deploy.scan import atrous, chunked, reference, static
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 Error = Callable[..., float]
-FORMS = (chunked.selective_scan, static.selective_scan, scan.selective_scan)
-FORMS_2D = (chunked.efficient_scan_2d, static.efficient_scan_2d, scan.efficient_scan_2d)
+
+
+def call_operator(inputs: ScanInputs | Scan2DInputs) -> torch.Tensor:
+    """By the torch operator, as a network calls it."""
+    operator = scan.selective_scan if isinstance(inputs, ScanInputs) else scan.efficient_scan_2d
+    return operator(*inputs)
+
+
+FORMS = (chunked.run, static.run, call_operator)
 
 
 def scan_inputs(batch: int, K: int, L: int, D: int, N: int, seed: int, step: float = 1.0) -> list[torch.Tensor]:
@@ -69,25 +77,25 @@ def test_forms_agree_with_reference(
     if not softplus:
         inputs[-1] = inputs[-1].abs()  # delta stays positive
     for form in FORMS:
-        found = form(*(t.float() for t in inputs), softplus)
+        found = form(ScanInputs(*(t.float() for t in inputs), softplus))
         assert scan_error(found, inputs, softplus) <= KERNEL_RELATIVE
 
 
 def test_long_scan_carries_over_every_level_of_chunks() -> None:
     inputs = scan_inputs(1, 1, chunked.CHUNK**2 + 5, 2, 2, seed=0, step=1e-3)[:-1]  # slow decay: the first token counts
-    expected = reference.selective_scan(*inputs)
+    expected = reference.run(ScanInputs(*inputs))
     for form in FORMS:
-        assert relative(form(*(t.float() for t in inputs)), expected) <= KERNEL_RELATIVE
+        assert relative(form(ScanInputs(*(t.float() for t in inputs))), expected) <= KERNEL_RELATIVE
     cut = [t.clone() for t in inputs]
     cut[0][:, :, : chunked.CHUNK] = 0
-    assert relative(reference.selective_scan(*cut)[:, :, -1:], expected[:, :, -1:]) > 100 * KERNEL_RELATIVE
+    assert relative(reference.run(ScanInputs(*cut))[:, :, -1:], expected[:, :, -1:]) > 100 * KERNEL_RELATIVE
 
 
 def test_decay_as_large_as_float32_allows() -> None:
     u, delta, A, B, C, D, _ = (t.float() for t in scan_inputs(1, 2, 60, 5, 4, seed=1, step=20.0))
     A = A * 1e37
     for form in FORMS:
-        y = form(u, delta, A, B, C, D)
+        y = form(ScanInputs(u, delta, A, B, C, D))
         now = (C * B).sum(-1, keepdim=True) * delta * u + D[:, None] * u  # the state of the past is gone
         assert torch.isfinite(y).all()
         torch.testing.assert_close(y, now, rtol=1e-4, atol=1e-4)
@@ -108,9 +116,11 @@ def test_2d_forms_agree_with_reference(
     scan_2d_error: Error, batch: int, H: int, W: int, D: int, N: int, R: int, step: int, seed: int
 ) -> None:
     inputs = scan_2d_inputs(batch, H, W, D, N, R, step, seed)
-    for form in FORMS_2D:
+    for form in FORMS:
         # the projections are float32 here, so their rounding passes through softplus and exp as well
-        assert scan_2d_error(form(*(t.float() for t in inputs), step), inputs, step) <= 5 * KERNEL_RELATIVE
+        assert (
+            scan_2d_error(form(Scan2DInputs(*(t.float() for t in inputs), step)), inputs, step) <= 5 * KERNEL_RELATIVE
+        )
 
 
 @settings(max_examples=20, deadline=None)
@@ -130,11 +140,11 @@ def test_gather_order_is_that_of_the_released_model() -> None:
 
 def test_gradients_are_those_of_the_reference() -> None:
     inputs = [t.requires_grad_() for t in scan_inputs(2, 2, 33, 3, 4, seed=2)]
-    expected = torch.autograd.grad(reference.selective_scan(*inputs, True).square().sum(), inputs)
+    expected = torch.autograd.grad(reference.run(ScanInputs(*inputs, True)).square().sum(), inputs)
     found = torch.autograd.grad(scan.selective_scan(*inputs, True).square().sum(), inputs)
     torch.testing.assert_close(found, expected)
     inputs = [t.requires_grad_() for t in scan_2d_inputs(1, 5, 4, 3, 4, 2, 2, seed=3)]
-    expected = torch.autograd.grad(reference.efficient_scan_2d(*inputs).square().sum(), inputs)
+    expected = torch.autograd.grad(reference.run(Scan2DInputs(*inputs)).square().sum(), inputs)
     found = torch.autograd.grad(scan.efficient_scan_2d(*inputs).square().sum(), inputs)
     torch.testing.assert_close(found, expected)
 
