@@ -1,17 +1,23 @@
 """Class names from a user's text file."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_text
+from evm_deploy.tasks import IOSpec, Task
 
 MAX_BYTES = 1 << 22
 
 
-def read_labels(path: Path, num_classes: int | None) -> tuple[str, ...]:
-    """The names in `path`, a line each. Raises InputError: not such a file, or not one name for each class."""
-    if num_classes is None:
-        raise InputError("a backbone has no classes to label.", "leave --labels out.")
+def read_labels(path: Path, task: Task, outputs: Sequence[IOSpec]) -> tuple[str, ...]:
+    """The names in `path`, a line each, for a model of the task with these outputs.
+
+    Raises InputError: not such a file, no classes, or not one name for each class.
+    """
+    if isinstance(task.count_classes, str):
+        raise InputError(f"{task.title} {task.count_classes}.", "leave --labels out.")
+    num_classes = task.count_classes(outputs)
     text = read_text(path, MAX_BYTES, _cannot_use, "utf-8-sig")
     labels = tuple(line.strip() for line in text.splitlines())
     if len(labels) != num_classes or not all(labels):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from evm_deploy.bundle import Bundle, Manifest, write_bundle
+from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.errors import CheckFailed, CheckpointError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -67,7 +67,9 @@ def export(
         say("reading the checkpoint")
         network = open_checkpoint(checkpoint, key=options.key, scan=options.scan)
         manifest = first_manifest(network, options)
-        labels = read_labels(Path(options.labels), _count_classes(manifest)) if options.labels else None
+        labels = None
+        if options.labels:
+            labels = read_labels(Path(options.labels), find_task(manifest.task), manifest.outputs)
         if options.precision == "fp16":
             check_float16(network)
         images = verification_images(manifest, options.images)
@@ -257,11 +259,6 @@ def package(
     from evm_deploy.packaging.package import package as run
 
     return run(_paths(bundles), out, options, progress or (lambda stage: None))
-
-
-def _count_classes(manifest: Manifest) -> int | None:
-    count = find_task(manifest.task).count_classes
-    return None if isinstance(count, str) else count(manifest.outputs)
 
 
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."

@@ -65,7 +65,7 @@ class Contender:
         network = open_checkpoint(self.path, key=key, scan=scan)
         if network.record.sha256 != self.sha256:
             self._replaced()
-        return TorchRunner(reference(network.module, self.preprocessing, softmax=False))
+        return TorchRunner(reference(network.module, self.preprocessing))
 
     def _replaced(self) -> None:
         raise BundleError(

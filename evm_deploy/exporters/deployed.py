@@ -12,7 +12,7 @@ from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.models.network import Network
-from evm_deploy.tasks import IOSpec, Task, describe_image, infer_task
+from evm_deploy.tasks import IOSpec, PostProcess, Task, describe_image, find_task, infer_task
 
 INPUT = "image"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -30,22 +30,24 @@ class Source:
 
 
 class Deployed(nn.Module):
-    """A model between a float32 NCHW image, or a uint8 NHWC one, and float32 outputs; `dtype` is what it computes in.
+    """A model between a float32 NCHW image, or a uint8 NHWC one, and its outputs; `dtype` is what it computes in.
 
-    `normalise` is for a uint8 image whose mean and deviation are not folded into the model.
+    Outputs of floats are float32. `post_process` makes those of the manifest of them. `normalise` is for a uint8 image
+    whose mean and deviation are not folded into the model.
     """
 
     def __init__(
         self,
         model: nn.Module,
         *,
-        softmax: bool = False,
+        post_process: PostProcess | None = None,
         uint8: bool = False,
         dtype: torch.dtype = torch.float32,
         normalise: Preprocessing | None = None,
     ) -> None:
         super().__init__()
-        self.model, self.softmax, self.uint8, self.dtype, self.normalise = model, softmax, uint8, dtype, normalise
+        self.model, self.post_process, self.uint8, self.dtype = model, post_process, uint8, dtype
+        self.normalise = normalise
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
@@ -54,15 +56,25 @@ class Deployed(nn.Module):
             mean, std = (torch.tensor(values) for values in (self.normalise.mean, self.normalise.std))
             x = (x / 255 - mean) / std
         y: Tensor | tuple[Tensor, ...] = self.model(x.permute(0, 3, 1, 2) if self.uint8 else x)
-        if isinstance(y, tuple):
-            return tuple(feature.float() for feature in y)
-        return y.float().softmax(-1) if self.softmax else y.float()
+        outputs = tuple(map(_make_float32, y if isinstance(y, tuple) else (y,)))
+        if self.post_process is not None:
+            outputs = self.post_process(outputs)
+        return outputs if isinstance(y, tuple) else outputs[0]
 
 
-def reference(model: nn.Module, preprocessing: Preprocessing, *, softmax: bool) -> Deployed:
+def _make_float32(output: Tensor) -> Tensor:
+    return output.float() if output.is_floating_point() else output
+
+
+def reference(model: nn.Module, preprocessing: Preprocessing, post_process: PostProcess | None = None) -> Deployed:
     """`model` as it was loaded, nothing folded, in float32: what an artifact has to agree with."""
     normalise = preprocessing if preprocessing.baked else None
-    return Deployed(model, softmax=softmax, uint8=preprocessing.baked, normalise=normalise).eval()
+    return Deployed(model, post_process=post_process, uint8=preprocessing.baked, normalise=normalise).eval()
+
+
+def find_post_process(manifest: Manifest) -> PostProcess | None:
+    """What makes the outputs of the manifest of those of the network; None where they are the same."""
+    return find_task(manifest.task).post_process(manifest.outputs)
 
 
 def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[IOSpec, ...], tuple[IOSpec, ...]]:

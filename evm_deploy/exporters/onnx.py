@@ -11,14 +11,14 @@ import onnx
 import onnx.inliner
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source, find_post_process
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.graph import functions
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.passes.name_blocks import name_blocks
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import SMALLEST_IMAGE, Manifest, Preprocessing
+from evm_deploy.manifest import SMALLEST_IMAGE, Manifest
 from evm_deploy.models.network import Network
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
@@ -34,7 +34,7 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
     """The ONNX model of `network`, checked by `onnx.checker`."""
     with quiet():
         program = torch.onnx.export(
-            deployed(network, manifest.preprocessing, options),
+            deployed(network, manifest, options),
             (_example(options),),
             input_names=[INPUT],
             output_names=[spec.name for spec in manifest.outputs],
@@ -56,14 +56,14 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
     return proto
 
 
-def deployed(network: Network, preprocessing: Preprocessing, options: ExportOptions) -> Deployed:
+def deployed(network: Network, manifest: Manifest, options: ExportOptions) -> Deployed:
     """The module that is traced: everything exact is folded, and it computes in the precision asked for."""
-    folded = network.fold(network.module)
+    preprocessing, folded = manifest.preprocessing, network.fold(network.module)
     if preprocessing.baked:
         folded = network.fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
     dtype = DTYPES[options.precision]
-    wrapped = Deployed(folded.to(dtype), softmax=options.gives_probabilities, uint8=preprocessing.baked, dtype=dtype)
-    return wrapped.eval()
+    post_process = find_post_process(manifest)
+    return Deployed(folded.to(dtype), post_process=post_process, uint8=preprocessing.baked, dtype=dtype).eval()
 
 
 def _example(options: ExportOptions) -> torch.Tensor:

@@ -8,7 +8,7 @@ from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.tasks.classification import CLASSIFICATION
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape, describe_image
-from evm_deploy.tasks.task import Metric, NotAnAnswer, SearchScore, Task
+from evm_deploy.tasks.task import Metric, NotAnAnswer, PostProcess, SearchScore, Task
 
 __all__ = [
     "CLASSIFICATION",
@@ -17,6 +17,7 @@ __all__ = [
     "IOSpec",
     "Metric",
     "NotAnAnswer",
+    "PostProcess",
     "SearchScore",
     "Shape",
     "Task",

@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.exporters.deployed import reference
+from evm_deploy.exporters.deployed import find_post_process, reference
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes import runtime_of
 from evm_deploy.runtimes.onnxruntime import LIBRARY
@@ -21,8 +21,8 @@ from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runn
 
 def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
     """Every image through every runtime, against the network as it was loaded; a failure is traced to a block."""
-    softmax = bundle.manifest.outputs[0].meaning == "probabilities"
-    pytorch = TorchRunner(reference(network.module, bundle.manifest.preprocessing, softmax=softmax))
+    manifest = bundle.manifest
+    pytorch = TorchRunner(reference(network.module, manifest.preprocessing, find_post_process(manifest)))
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)

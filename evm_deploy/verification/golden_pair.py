@@ -6,14 +6,13 @@ from typing import Any
 import numpy.typing as npt
 
 from evm_deploy.bundle import Manifest, Sample
-from evm_deploy.exporters.deployed import reference
+from evm_deploy.exporters.deployed import find_post_process, reference
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 
 def compute_golden_pair(network: Network, manifest: Manifest, images: Mapping[str, npt.NDArray[Any]]) -> Sample:
     """The first verification image, and what PyTorch makes of it."""
-    softmax = manifest.outputs[0].meaning == "probabilities"
     image = next(iter(images.values()))
-    outputs = TorchRunner(reference(network.module, manifest.preprocessing, softmax=softmax)).run(image)
+    outputs = TorchRunner(reference(network.module, manifest.preprocessing, find_post_process(manifest))).run(image)
     return Sample(image, tuple(outputs))

@@ -22,6 +22,7 @@ from evm_deploy.models import EfficientVMamba
 from evm_deploy.models.network import open_module
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
+from evm_deploy.tasks import CLASSIFICATION
 from evm_deploy.tolerances import GOLDEN_LOGITS, PARITY
 
 SIZES = ((224, 224), (192, 256), (250, 230))
@@ -100,7 +101,9 @@ def test_options(golden: Any, options: ExportOptions) -> None:
     sizes = [options.image_size, (95, 37)] if options.dynamic_size else [options.image_size]
     batches = [1, 3] if options.dynamic_batch else [1]
     rng = np.random.default_rng(0)
-    pytorch = reference(model, Preprocessing((64, 64), baked=options.bake_preprocessing), softmax=options.softmax)
+    outputs = CLASSIFICATION.describe_outputs([(1, 10)], softmax=options.softmax)
+    preprocessing = Preprocessing((64, 64), baked=options.bake_preprocessing)
+    pytorch = reference(model, preprocessing, CLASSIFICATION.post_process(outputs))
     for batch, (h, w) in [(b, size) for b in batches for size in sizes]:
         if options.bake_preprocessing:
             image = rng.integers(0, 256, (batch, h, w, 3), dtype=np.uint8)

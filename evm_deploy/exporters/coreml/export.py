@@ -17,7 +17,7 @@ import torch
 from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.exporters.coreml.recurrence import FORMS, measure
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Deployed, Source, reference
+from evm_deploy.exporters.deployed import INPUT, Deployed, Source, find_post_process, reference
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
 
@@ -36,7 +36,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     losses: dict[str, float] = {}
     if source.options.precision == "fp16":
         progress("measuring what float16 costs the recurrence")
-        exact = reference(source.network.module, source.manifest.preprocessing, softmax=False)
+        exact = reference(source.network.module, source.manifest.preprocessing)
         losses = measure(exact, map(torch.from_numpy, source.images.values()))
     kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
 
@@ -107,7 +107,7 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
     model = network.fold(network.module)
     if preprocessing.baked:
         model = network.fold_preprocessing(model, preprocessing.mean, preprocessing.std)
-    deployed = Deployed(model, softmax=source.options.gives_probabilities).eval()
+    deployed = Deployed(model, post_process=find_post_process(source.manifest)).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: torch.export.ExportedProgram = torch.export.export(deployed, (torch.zeros(1, 3, *size),))
