@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +10,13 @@ import numpy as np
 
 from evm_deploy.calib.ranges import Range
 from evm_deploy.calib.statistics import TensorStatistics
-from evm_deploy.errors import OutputError
+from evm_deploy.files import cannot_write
 from evm_deploy.optional import library
 
 BARS = 256
 COLUMNS, ROWS = 3, 5  # of a page
 NAME_LENGTH = 48
+PLACE = "place for the plots"  # what the user has to choose anew
 FIGURES = "matplotlib.figure"  # draws to files without a window
 
 
@@ -65,7 +65,7 @@ def prepare(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise _unwritten(folder, error) from error
+        raise cannot_write(str(folder), error, PLACE) from error
 
 
 def save(figure: Any, path: Path) -> None:
@@ -74,9 +74,4 @@ def save(figure: Any, path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         figure.savefig(path, dpi=100)
     except OSError as error:
-        raise _unwritten(path, error) from error
-
-
-def _unwritten(path: Path, error: OSError) -> OutputError:
-    reason = "the disk is full" if error.errno in (errno.ENOSPC, errno.EDQUOT) else error.strerror or "no reason"
-    return OutputError(f"{path} cannot be written ({reason}).", "choose another place for the plots.")
+        raise cannot_write(str(path), error, PLACE) from error
