@@ -17,9 +17,11 @@ def read_labels(path: Path, task: Task, outputs: Sequence[IOSpec]) -> tuple[str,
     """
     if isinstance(task.count_classes, str):
         raise InputError(f"{task.title} {task.count_classes}.", "leave --labels out.")
-    num_classes = task.count_classes(outputs)
     text = read_text(path, MAX_BYTES, _cannot_use, "utf-8-sig")
     labels = tuple(line.strip() for line in text.splitlines())
+    num_classes = task.count_classes(outputs)
+    if num_classes is None:  # the outputs do not tell
+        num_classes = len(labels)
     if len(labels) != num_classes or not all(labels):
         raise InputError(
             f"{path} has {sum(map(bool, labels))} names on {len(labels)} lines; the model has {num_classes} classes.",

@@ -1,10 +1,26 @@
 """The table of tasks: what it recognises, describes and refuses."""
 
+from pathlib import Path
+
+import numpy as np
 import pytest
+import torch
 
 from evm_deploy.bundle import IOSpec
-from evm_deploy.errors import BundleError, OptionError
-from evm_deploy.tasks import CLASSIFICATION, FEATURES, TASKS, Shape, Task, describe_image, find_task, infer_task
+from evm_deploy.errors import BundleError, InputError, OptionError
+from evm_deploy.labels import read_labels
+from evm_deploy.tasks import (
+    CLASSIFICATION,
+    FEATURES,
+    TASKS,
+    NotAnAnswer,
+    Shape,
+    Task,
+    describe_image,
+    find_task,
+    infer_task,
+)
+from evm_deploy.tasks.agreement import ShapeDiffers
 
 SCORES = [(1, 10)]
 MAPS = [(1, 16, 8, 8), ("batch", 32, "height1", "width1")]
@@ -91,3 +107,58 @@ def test_only_what_may_be_empty_fits_without_values() -> None:
 )
 def test_an_input_takes_an_image(spec: IOSpec, taken: bool) -> None:
     assert spec.takes(IMAGE) is taken
+
+
+def test_each_map_is_compared_by_itself() -> None:
+    maps = [np.ones((1, 2, 4, 4), np.float32), np.ones((1, 4, 2, 2), np.float32)]
+    outputs = FEATURES.describe_outputs([found.shape for found in maps])
+    found = FEATURES.compare([maps[0], maps[1] + 0.1], maps, outputs, 1e-3)
+    assert [(one.output, one.passed) for one in found] == [("feature0", True), ("feature1", False)]
+    with pytest.raises(ShapeDiffers, match="feature1 has shape"):
+        FEATURES.compare([maps[0], maps[0]], maps, outputs, 1e-3)
+
+
+@pytest.mark.parametrize(
+    ("softmax", "scores", "labels", "message"),
+    [
+        (False, [[1, np.nan]], None, "gives no scores"),
+        (False, [[1, 2, 3]], None, "gives no scores"),
+        (True, [[0.5, 1.5]], None, "gives no scores"),
+        (False, [[1, 2]], ("cat",), "has 1 labels for 2 classes"),
+    ],
+)
+def test_scores_that_are_no_answer(
+    softmax: bool, scores: list[list[float]], labels: tuple[str, ...] | None, message: str
+) -> None:
+    assert not isinstance(CLASSIFICATION.show, str)
+    outputs = CLASSIFICATION.describe_outputs([(1, 2)], softmax=softmax)
+    with pytest.raises(NotAnAnswer, match=message):
+        CLASSIFICATION.show([np.array(scores, np.float32)], outputs, labels, 5)
+
+
+def test_a_person_is_shown_probabilities() -> None:
+    assert not isinstance(CLASSIFICATION.show, str)
+    scores = [np.array([[0.25, 0.75]], np.float32)]
+    probabilities = CLASSIFICATION.describe_outputs([(1, 2)], softmax=True)
+    assert CLASSIFICATION.show(scores, probabilities, ("cat", "dog"), 1) == (("dog", 0.75),)
+    logits = CLASSIFICATION.describe_outputs([(1, 2)])
+    (_, first), (_, second) = CLASSIFICATION.show([np.log(scores[0])], logits, None, 2)
+    assert (first, second) == (pytest.approx(0.75), pytest.approx(0.25))
+
+
+def test_only_probabilities_take_a_step_after_the_network() -> None:
+    assert CLASSIFICATION.post_process(CLASSIFICATION.describe_outputs(SCORES)) is None
+    assert FEATURES.post_process(FEATURES.describe_outputs(MAPS)) is None
+    softmax = CLASSIFICATION.post_process(CLASSIFICATION.describe_outputs(SCORES, softmax=True))
+    assert softmax is not None
+    assert torch.allclose(softmax((torch.zeros(1, 4),))[0], torch.full((1, 4), 0.25))
+
+
+def test_who_has_no_classes_has_no_labels(tmp_path: Path) -> None:
+    names = tmp_path / "labels.txt"
+    names.write_text("cat\ndog\n")
+    assert read_labels(names, CLASSIFICATION, CLASSIFICATION.describe_outputs([(1, 2)])) == ("cat", "dog")
+    with pytest.raises(InputError, match="the model has 10 classes"):
+        read_labels(names, CLASSIFICATION, CLASSIFICATION.describe_outputs(SCORES))
+    with pytest.raises(InputError, match=r"^a backbone has no classes to label\. Fix: leave --labels out\."):
+        read_labels(names, FEATURES, FEATURES.describe_outputs(MAPS))
