@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
-from evm_deploy.errors import InputError
+from evm_deploy.errors import InputError, OptionError
 from evm_deploy.files import sha256_file
 from evm_deploy.targets import TARGETS
 
@@ -27,20 +27,24 @@ class Inspection:
     facts: dict[str, Any]
 
 
-def inspect(path: str | os.PathLike[str]) -> Inspection:
+def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspection:
     """Reads a checkpoint, an `.onnx` file, an `.mlpackage` or a bundle's folder; runs nothing that is in it.
 
+    key: of a checkpoint that holds several networks, where the one to look at is; without it they are only listed.
     Raises InputError: nothing there, or nothing that can be read as what its name says; MissingToolError: a package,
     and no coremltools.
     """
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
-    if kind := _format(path):
-        return Inspection(path, kind, _READERS[kind](path))
-    if path.is_dir() or path.name == MANIFEST:
-        return Inspection(path, "bundle", _bundle(path if path.is_dir() else path.parent))
-    return Inspection(path, "checkpoint", _checkpoint(path))
+    kind = _format(path) or ("bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint")
+    if kind == "checkpoint":
+        return Inspection(path, kind, _checkpoint(path, key))
+    if key is not None:
+        raise OptionError(f"{path} is no checkpoint that could hold several networks.", "leave the key out.")
+    if kind == "bundle":
+        return Inspection(path, kind, _bundle(path if path.is_dir() else path.parent))
+    return Inspection(path, kind, _READERS[kind](path))
 
 
 def _bundle(path: Path) -> dict[str, Any]:
@@ -106,13 +110,15 @@ def _onnx(path: Path) -> dict[str, Any]:
     }
 
 
-def _checkpoint(path: Path) -> dict[str, Any]:
-    from evm_deploy.models import count_parameters, read_checkpoint
+def _checkpoint(path: Path, key: str | None) -> dict[str, Any]:
+    from evm_deploy.models import count_parameters, list_networks, read_checkpoint
 
-    checkpoint = read_checkpoint(path)
-    return {
-        "bytes": path.stat().st_size,
-        "sha256": checkpoint.sha256,
+    networks = list_networks(path)
+    facts = {"bytes": path.stat().st_size, "sha256": sha256_file(path), "networks": list(networks.values())}
+    if key is None and len(networks) > 1:
+        return facts | {"choose_with_key": list(networks)}
+    checkpoint = read_checkpoint(path, key=key)
+    return facts | {
         "variant": checkpoint.family.name_variant(checkpoint.config),
         "parameters": count_parameters(checkpoint.build()),
         "config": asdict(checkpoint.config),

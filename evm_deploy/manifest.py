@@ -61,13 +61,17 @@ class CheckpointRecord:
 
     file: str
     sha256: str
-    key: str | None = None  # which of its state dicts; None: the first that is found
+    key: str | None = None  # where in the file they are: a container, a prefix; None: the file holds nothing else
 
     def __post_init__(self) -> None:
         if re.search(r"[/\\]", self.file):
             raise ValueError("the checkpoint is recorded by name, without folders")
         if not _SHA256.fullmatch(self.sha256):
             raise ValueError("sha256 is not 64 hexadecimal digits")
+
+    def describe_key(self) -> str | None:
+        """Which weights of the file were taken, for people; None where there is nothing to tell apart."""
+        return None if self.key is None else f"the weights are those under {self.key} in {self.file}"
 
 
 @dataclass(frozen=True)

@@ -278,6 +278,32 @@ def test_a_bad_checkpoint_is_one_clear_line(
     assert left_behind(tmp_path) == before
 
 
+def test_which_of_two_networks_is_said_everywhere(
+    golden: Any, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the refusal, on the terminal, in the parity report, in the manifest, and by `inspect`."""
+    weights = golden.state_dict("micro")
+    average = {name: 0.5 * tensor if tensor.is_floating_point() else tensor for name, tensor in weights.items()}
+    path = tmp_path / "both.pth"
+    torch.save({"model": weights, "model_ema": average, "epoch": 7}, path)
+    command = ["export", str(path), "--image-size", "64", "--out", str(tmp_path / "out")]
+    assert main(command) == 2
+    assert "different weights: model (epoch 7); model_ema." in " ".join(capsys.readouterr().err.split())
+    assert not (tmp_path / "out").exists()
+    assert main([*command, "--key", "model_ema"]) == 0
+    assert "the weights are those under model_ema in both.pth" in capsys.readouterr().out
+    manifest = Bundle.open(tmp_path / "out").manifest
+    assert manifest.checkpoint.key == "model_ema"
+    assert manifest.parity is not None
+    assert "the weights are those under model_ema in both.pth" in manifest.parity["notes"]
+    assert main(["verify", str(tmp_path / "out"), "--checkpoint", str(path)]) == 0
+    capsys.readouterr()
+    assert main(["inspect", str(path)]) == 0
+    assert "model (epoch 7)" in capsys.readouterr().out
+    assert main(["inspect", str(path), "--key", "model"]) == 0
+    assert "weights_under" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--image-size", "0"], ["--image-size=-64"], ["--image-size", "7"], ["--precision", "int3"], ["--key", "nothing"]],

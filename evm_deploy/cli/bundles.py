@@ -73,12 +73,15 @@ def inspect(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file, an .mlpackage or a bundle.")
     ],
+    key: Annotated[
+        str | None, typer.Option(help="Of a checkpoint with several networks: where the one to look at is.")
+    ] = None,
     json: Json = False,
 ) -> None:
     """Say what a checkpoint, an ONNX file, a Core ML package or a bundle holds."""
     from evm_deploy.inspection import inspect as look
 
-    found = look(file)
+    found = look(file, key=key)
     if json:
         print_json(path=found.path, kind=found.kind, **found.facts)
     else:

@@ -14,9 +14,8 @@ from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family
+from evm_deploy.models.state_dicts import CONTAINERS, StateDict, describe_state_dict, find_state_dicts, list_keys
 
-# Where training scripts put the weights, in the order in which they are looked for; averages come last.
-CONTAINERS = ("state_dict", "model", "model_ema", "ema_model", "state_dict_ema")
 SHOWN = 3
 
 
@@ -27,7 +26,8 @@ class Checkpoint:
     family: Family
     state_dict: dict[str, Tensor]
     config: Any  # the family's: a dataclass
-    source_key: str | None  # the container that held the weights; None: the file is the state dict
+    source_key: str | None  # where in the file the weights were, as `key` names it; None: the file is the state dict
+    source: str  # the same for people, with what the file records of them
     sha256: str
     ignored: tuple[str, ...]
 
@@ -66,13 +66,13 @@ def load(
 
     Args:
         path: the file; its format is told by its content, not by its name.
-        key: the container to take the weights from, such as "model_ema". By default the first of state_dict, model,
-            model_ema, ema_model and state_dict_ema that is there and not None.
+        key: the container to take the weights from, such as "model_ema", or the prefix of their names. Needed where the
+            file holds more than one network, with different weights.
         scan: "ss2d" for a network trained with the full cross-scan, which has the same tensors as with "es2d".
         fold: return the network folded, for inference.
 
     Raises:
-        CheckpointError: the file cannot be read, or does not hold a network of a known family.
+        CheckpointError: the file cannot be read, does not hold a network of a known family, or holds several.
         OptionError: there is no such scan.
     """
     checkpoint = read_checkpoint(path, key=key, scan=scan)
@@ -82,23 +82,63 @@ def load(
 def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Checkpoint:
     """As `load`, but returns the weights and where they come from instead of the network."""
     path = Path(path)
-    sha256 = _sha256(path)
-    source_key, found = _container(path, tensor_files.read(path), key)
-    tensors = {str(name): value for name, value in found.items() if isinstance(value, Tensor)}
-    if sum(t.numel() * t.element_size() for t in tensors.values()) > path.stat().st_size:
-        raise CheckpointError(f"{path} declares more weights than it holds.", tensor_files.DOWNLOAD)
+    sha256, content = _sha256(path), tensor_files.read(path)
     if scan is not None:
         check_choice("scan", scan, tuple(dict.fromkeys(name for family in FAMILIES for name in family.scans)))
-    others = [str(name) for name, value in found.items() if not isinstance(value, Tensor)]
-    mismatches = []
-    for family in FAMILIES:
-        renamed, ignored = family.rename(tensors)
-        config = _recognise(family, renamed, scan)
-        if not isinstance(config, _Mismatch):
-            state_dict = _check_tensors(path, renamed, _expected(family, config))
-            return Checkpoint(family, state_dict, config, source_key, sha256, (*ignored, *others))
-        mismatches.append(config)
-    raise _refusal(path, mismatches)
+    found = _find_networks(path, content, key, scan)
+    if len(found) > 1:
+        raise _refuse_to_choose(path, content, found)
+    ((held, family, tensors, config),) = found
+    state_dict = _check_tensors(path, tensors, _expected(family, config))
+    source = describe_state_dict(content, held)
+    return Checkpoint(family, state_dict, config, held.key, source, sha256, held.others)
+
+
+def list_networks(path: str | os.PathLike[str]) -> dict[str | None, str]:
+    """The networks in the checkpoint at `path`, by their keys, with what the file records of each.
+
+    Networks with the same weights are there once. Raises CheckpointError: the file cannot be read, or holds none.
+    """
+    path = Path(path)
+    _sha256(path)
+    content = tensor_files.read(path)
+    return {
+        held.key: describe_state_dict(content, held) for held, *_ in _find_networks(path, content, key=None, scan=None)
+    }
+
+
+_Found = tuple[StateDict, Family, dict[str, Tensor], Any]  # where it was; its tensors by released names; configuration
+
+
+def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) -> list[_Found]:
+    """Every network in the file, or all with the key; each that has the same weights as one before is left out.
+
+    Raises CheckpointError: there is none; OptionError: nothing has the key.
+    """
+    candidates = find_state_dicts(content, [family.stem for family in FAMILIES])
+    if key is not None:
+        candidates = [each for each in candidates if key in (each.key, each.container)]
+        if not candidates:
+            raise _refuse_key(path, content, key)
+    if not candidates:
+        raise _refuse_content(path, content)
+    found: list[_Found] = []
+    mismatches: list[list[_Mismatch]] = []
+    for each in candidates:
+        if sum(t.numel() * t.element_size() for t in each.tensors.values()) > path.stat().st_size:
+            raise CheckpointError(f"{path} declares more weights than it holds.", tensor_files.DOWNLOAD)
+        mismatches.append([])
+        for family in FAMILIES:
+            tensors = family.rename(each.tensors)
+            config = _recognise(family, tensors, scan)
+            if not isinstance(config, _Mismatch):
+                if not any(each.equals(other) for other, *_ in found):
+                    found.append((each, family, tensors, config))
+                break
+            mismatches[-1].append(config)
+    if not found:
+        raise _refusal(path, mismatches[0])
+    return found
 
 
 def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> Any:
@@ -142,31 +182,25 @@ def _sha256(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
-def _container(path: Path, content: Any, key: str | None) -> tuple[str | None, Mapping[Any, Any]]:
-    """The state dict in `content`, and the name it has there."""
-    held = content if isinstance(content, Mapping) else {}
-    holders = [str(name) for name, value in held.items() if _is_state_dict(value)]
-    if key is not None:
-        if key not in holders:
-            raise OptionError(
-                f"{path} has no weights under {key!r}.",
-                f"Use one of: {', '.join(holders)}." if holders else "Leave the key out: the file is one state dict.",
-            )
-        return key, held[key]
-    for name in CONTAINERS:
-        if name in holders:
-            return name, held[name]
-    if _is_state_dict(held):
-        return None, held
-    found = f"a {type(content).__name__} of {', '.join(map(str, list(held)[:8]))}" if held else "no dictionary"
-    raise CheckpointError(
+def _refuse_to_choose(path: Path, content: Any, found: list[_Found]) -> CheckpointError:
+    listed = "; ".join(describe_state_dict(content, held) for held, *_ in found)
+    keys = " or ".join(f"--key {held.key}" for held, *_ in found)
+    return CheckpointError(f"{path} holds {len(found)} networks with different weights: {listed}.", f"Choose: {keys}.")
+
+
+def _refuse_key(path: Path, content: Any, key: str) -> OptionError:
+    keys = list_keys(content)
+    fix = f"Use one of: {', '.join(keys)}." if keys else "Leave the key out: the file is one state dict."
+    return OptionError(f"{path} has no weights under {key!r}.", fix)
+
+
+def _refuse_content(path: Path, content: Any) -> CheckpointError:
+    held = list(content)[:8] if isinstance(content, Mapping) else []
+    found = f"a {type(content).__name__} of {', '.join(map(str, held))}" if held else "no dictionary"
+    return CheckpointError(
         f"{path} holds no state dict, but {found}.",
         f"Give the state dict itself, or under one of: {', '.join(CONTAINERS)}.",
     )
-
-
-def _is_state_dict(value: Any) -> bool:
-    return isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
 
 
 def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:

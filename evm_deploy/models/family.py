@@ -12,7 +12,9 @@ from torch import Tensor, nn
 class Family:
     """One row of the table of families. A configuration is a dataclass of plain values: the manifest records it.
 
-    rename: gives the tensors of a file their released names, and says which belong to something else.
+    stem: matches the name of a tensor that every network of the family has; the first group is what precedes the name
+        in a file, such as `module.` or `backbone.`.
+    rename: gives the tensors of a file, which no longer have such a prefix, their released names.
     infer_config: the configuration that the tensors' shapes say, which need not fit every tensor; or what is missing
         to say any. Its second argument is one of `scans`, None for a family without.
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
@@ -24,7 +26,8 @@ class Family:
 
     title: str
     network: type[nn.Module]
-    rename: Callable[[dict[str, Tensor]], tuple[dict[str, Tensor], list[str]]]
+    stem: re.Pattern[str]
+    rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     infer_config: Callable[[dict[str, Tensor], str | None], Any]
     fold: Callable[[Any], nn.Module]
     fold_preprocessing: Callable[[Any, Sequence[float], Sequence[float]], nn.Module]

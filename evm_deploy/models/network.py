@@ -70,7 +70,7 @@ class Network:
 def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Network:
     """The network in the checkpoint at `path`. Raises what `read_checkpoint` does."""
     checkpoint = read_checkpoint(path, key=key, scan=scan)
-    record = CheckpointRecord(utf8_name(Path(path).name), checkpoint.sha256, key)
+    record = CheckpointRecord(utf8_name(Path(path).name), checkpoint.sha256, checkpoint.source_key)
     return network_of_family(checkpoint.family, checkpoint.build(), record)
 
 

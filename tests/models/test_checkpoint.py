@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from evm_deploy.errors import CheckpointError, OptionError
-from evm_deploy.models import EfficientVMamba, ModelConfig, load, read_checkpoint
+from evm_deploy.models import EfficientVMamba, ModelConfig, list_networks, load, read_checkpoint
 
 ZIP_NAMES = ("weights.pth", "weights.pt", "weights.ckpt", "weights.bin")
 
@@ -74,15 +74,69 @@ def test_every_container(weights, save, name):
     assert same(checkpoint.build(), weights)
 
 
-def test_plain_weights_come_before_averages_unless_asked_for(golden, weights, save):
-    average = {k: torch.from_numpy(golden.weights.tensor(k, tuple(t.shape), salt=1)) for k, t in weights.items()}
-    path = save({"model_ema": average, "model": weights})
-    assert same(load(path), weights)
+@pytest.fixture
+def average(golden, weights):
+    """Other weights of the same network."""
+    return {k: torch.from_numpy(golden.weights.tensor(k, tuple(t.shape), salt=1)) for k, t in weights.items()}
+
+
+def test_two_networks_are_never_chosen_between_in_silence(weights, average, save):
+    path = save({"model_ema": average, "model": weights, "epoch": 299, "max_accuracy": 78.5, "max_accuracy_ema": 78.9})
+    text = refusal(path)
+    assert "2 networks with different weights" in text
+    assert "model (epoch 299, max_accuracy 78.5); model_ema (max_accuracy_ema 78.9)" in text
+    assert "--key model or --key model_ema" in text
+    assert same(load(path, key="model"), weights)
     assert same(load(path, key="model_ema"), average)
+    assert read_checkpoint(path, key="model_ema").source_key == "model_ema"
     with pytest.raises(OptionError, match="Use one of: model_ema, model"):
         load(path, key="ema")
     with pytest.raises(OptionError, match="Leave the key out"):
         load(save(weights), key="model")
+
+
+def test_the_same_weights_twice_are_one_network(weights, save):
+    copy = {key: t.clone() for key, t in weights.items()}
+    assert same(load(save({"model": weights, "model_ema": copy})), weights)
+
+
+def test_two_prefixes_in_one_state_dict(weights, average, save):
+    """The shorter prefix is no better than the longer one."""
+    both = {f"model.{key}": t for key, t in weights.items()}
+    both |= {f"model_ema.module.{key}": t for key, t in average.items()}
+    path = save({"state_dict": both})
+    assert "--key state_dict.model or --key state_dict.model_ema.module" in refusal(path)
+    assert same(load(path, key="state_dict.model"), weights)
+    assert same(load(path, key="state_dict.model_ema.module"), average)
+    assert "state_dict.model_ema.module" in refusal(path, key="state_dict")
+    bare = save(weights | {f"ema.{key}": t for key, t in average.items()}, "bare.pth")
+    assert same(load(bare, key="."), weights)
+    assert same(load(bare, key="ema"), average)
+
+
+def test_averages_of_mmengine_are_named(weights, average, save):
+    path = save({"state_dict": average, "ema_state_dict": {f"module.{k}": t for k, t in weights.items()}})
+    text = refusal(path)
+    assert "state_dict (the averaged weights in mmengine); ema_state_dict (not averaged in mmengine)" in text
+    assert same(load(path, key="ema_state_dict"), weights)
+
+
+def test_an_incomplete_copy_is_no_alternative(weights, average, save):
+    del average["patch_embed.0.bias"]
+    assert same(load(save({"model": weights, "model_ema": average})), weights)
+
+
+def test_the_only_entry_that_holds_a_network_is_taken(weights, save):
+    checkpoint = read_checkpoint(save({"model_state_dict": weights, "loss": torch.tensor(0.5), "epoch": 3}))
+    assert checkpoint.source_key == "model_state_dict"
+    assert checkpoint.source == "model_state_dict (epoch 3)"
+    assert same(checkpoint.build(), weights)
+
+
+def test_all_networks_are_listed(weights, average, save):
+    path = save({"model": weights, "model_ema": average, "epoch": 9})
+    assert list_networks(path) == {"model": "model (epoch 9)", "model_ema": "model_ema"}
+    assert list_networks(save(weights, "bare.pth")) == {None: "the file's own tensors"}
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.module.", "backbone.", "module.backbone."])

@@ -4,7 +4,7 @@ import re
 
 from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig, name_variant
 from evm_deploy.models.efficientvmamba.fold import SCAN_PARAMETERS, fold, fold_preprocessing
-from evm_deploy.models.efficientvmamba.names import canonical, infer_config
+from evm_deploy.models.efficientvmamba.names import STEM, infer_config, rename
 from evm_deploy.models.efficientvmamba.network import EfficientVMamba
 from evm_deploy.models.family import Family
 
@@ -17,7 +17,8 @@ def _name_outputs(config: ModelConfig) -> list[str] | None:
 FAMILY = Family(
     title="EfficientVMamba",
     network=EfficientVMamba,
-    rename=canonical,
+    stem=STEM,
+    rename=rename,
     infer_config=infer_config,
     fold=fold,
     fold_preprocessing=fold_preprocessing,

@@ -19,24 +19,12 @@ OLD_NAMES = (
 STEM = re.compile(r"^((?:.*\.)?)patch_embed\.(?:0|proj)\.weight$")
 
 
-def canonical(tensors: dict[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
-    """The tensors under their released names, and the names of those that are not part of the network.
-
-    Whatever precedes the stem's name (`module.`, `backbone.`) is taken off; with such a prefix, tensors without it
-    belong to something else, such as the neck and the heads of a detector.
-    """
-    prefixes = [match[1] for name in tensors if (match := STEM.match(name))]
-    prefix = min(prefixes, key=len, default="")
-    renamed, ignored = {}, []
-    for name, tensor in tensors.items():
-        if name.startswith(prefix):
-            renamed[_renamed(name.removeprefix(prefix))] = tensor
-        else:
-            ignored.append(name)
-    return renamed, ignored
+def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under their released names."""
+    return {_rename(name): tensor for name, tensor in tensors.items()}
 
 
-def _renamed(name: str) -> str:
+def _rename(name: str) -> str:
     for pattern, replacement in OLD_NAMES:
         name = pattern.sub(replacement, name)
     return name

@@ -1,0 +1,112 @@
+"""Where the weights lie in what a checkpoint file holds: in containers, under prefixes, and which are the same."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+# Where training scripts put the weights, in the order in which they are looked for; averages come last.
+CONTAINERS = ("state_dict", "model", "model_ema", "ema_model", "state_dict_ema")
+# mmengine swaps them when it saves: the averaged weights are in the first, the others in the second.
+MMENGINE = ("state_dict", "ema_state_dict")
+_RECORDED = re.compile(r"epoch|iter|step|acc|top1|best|metric", re.IGNORECASE)
+_AVERAGED = re.compile(r"ema|averag|swa", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class StateDict:
+    """Tensors that may be those of a network, named without their prefix.
+
+    key: what tells them from others in the file, as the option `key` names it; None: the file holds nothing else.
+    others: the names of what stands beside them.
+    """
+
+    key: str | None
+    tensors: dict[str, Tensor]
+    others: tuple[str, ...]
+    container: str | None  # None: the file itself
+
+    def equals(self, other: StateDict) -> bool:
+        """Whether both have the same names and values."""
+        return self.tensors.keys() == other.tensors.keys() and all(
+            _are_equal(tensor, other.tensors[name]) for name, tensor in self.tensors.items()
+        )
+
+
+def find_state_dicts(content: Any, stems: Sequence[re.Pattern[str]]) -> list[StateDict]:
+    """Every state dict in what a file holds, those in the usual containers first.
+
+    stems: match the name of a tensor that every network of a family has, with what precedes it as the first group.
+    """
+    held = content if isinstance(content, Mapping) else {}
+    containers = [str(name) for name, value in held.items() if _is_state_dict(value)]
+    usual = [name for name in CONTAINERS if name in containers]
+    found = [each for name in usual for each in _split_by_prefix(held[name], name, stems)]
+    if _is_state_dict(held):
+        found += _split_by_prefix(held, None, stems)
+    return found + [
+        each for name in containers if name not in usual for each in _split_by_prefix(held[name], name, stems)
+    ]
+
+
+def list_keys(content: Any) -> list[str]:
+    """The names of the containers in what a file holds, in its order."""
+    held = content if isinstance(content, Mapping) else {}
+    return [str(name) for name, value in held.items() if _is_state_dict(value)]
+
+
+def describe_state_dict(content: Mapping[Any, Any], found: StateDict) -> str:
+    """What the file records of these weights, for people: "model_ema (max_accuracy_ema 82.6)"."""
+    name = found.key or "the file's own tensors"
+    averaged = bool(_AVERAGED.search(name))
+    facts = [f"{key} {value:.6g}" for key, value in _recorded(content) if bool(_AVERAGED.search(key)) == averaged]
+    if found.container in MMENGINE and all(isinstance(content.get(each), Mapping) for each in MMENGINE):
+        facts.insert(0, ("the averaged weights" if found.container == MMENGINE[0] else "not averaged") + " in mmengine")
+    return f"{name} ({', '.join(facts[:4])})" if facts else name
+
+
+def _recorded(content: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+    """The numbers beside the weights that say how far training had come, and how good the network was."""
+    meta = content.get("meta")
+    for holder in (content, meta if isinstance(meta, Mapping) else {}):
+        for key, value in holder.items():
+            number = isinstance(value, (int, float)) and not isinstance(value, bool)
+            if number and isinstance(key, str) and len(key) < 40 and _RECORDED.search(key):
+                yield key, value
+
+
+def _split_by_prefix(
+    holder: Mapping[Any, Any], container: str | None, stems: Sequence[re.Pattern[str]]
+) -> list[StateDict]:
+    """The state dicts in one container: one for each prefix that a stem has there."""
+    tensors = {str(name): value for name, value in holder.items() if isinstance(value, Tensor)}
+    loose = tuple(str(name) for name, value in holder.items() if not isinstance(value, Tensor))
+    prefixes = sorted({match[1] for name in tensors for stem in stems if (match := stem.match(name))}, key=len) or [""]
+    found = []
+    for prefix in prefixes:
+        longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+        mine = {name for name in tensors if name.startswith(prefix) and not (longer and name.startswith(longer))}
+        key = container if len(prefixes) == 1 else f"{container}." * (container is not None) + prefix.rstrip(".")
+        found.append(
+            StateDict(
+                key=key if key != "" else ".",
+                tensors={name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name in mine},
+                others=(*(name for name in tensors if name not in mine), *loose),
+                container=container,
+            )
+        )
+    return found
+
+
+def _are_equal(one: Tensor, other: Tensor) -> bool:
+    plain = all(each.layout == torch.strided and each.device.type == "cpu" for each in (one, other))
+    return plain and one.shape == other.shape and torch.equal(one, other.to(one.dtype))
+
+
+def _is_state_dict(value: Any) -> bool:
+    return isinstance(value, Mapping) and any(isinstance(entry, Tensor) for entry in value.values())
