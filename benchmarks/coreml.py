@@ -21,7 +21,7 @@ from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.bundle import Bundle
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.runtimes import runtime_of
-from evm_deploy.verification.metrics import compare
+from evm_deploy.tasks.agreement import compare
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
 sys.path.insert(0, str(DIGITS))

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from evm_deploy.profiling.conditions import described
+from evm_deploy.evaluation.conditions import read_conditions
 
 
 def table(rows: list[dict[str, Any]]) -> str:
@@ -17,7 +17,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 def save(path: Path, rows: list[dict[str, Any]], **more: Any) -> None:
     """Writes the rows and their conditions as JSON."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps({"conditions": described(), **more, "rows": rows}, indent=2) + "\n")
+    path.write_text(json.dumps({"conditions": read_conditions(), **more, "rows": rows}, indent=2) + "\n")
 
 
 def _cell(value: Any) -> str:

@@ -1,4 +1,4 @@
-"""What a time that was measured in this process is worth nothing without; profiles say more."""
+"""The conditions of a measurement in this process; profiles have more of them."""
 
 import platform
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 from evm_deploy.profiling.agent import machine
 
 
-def described() -> dict[str, Any]:
+def read_conditions() -> dict[str, Any]:
     """The processor, how many of its cores this process may use, the kernels, and the versions of what runs models."""
     import onnxruntime
     import torch

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from evm_deploy.data.samples import Sample, Samples
-from evm_deploy.evaluation.conditions import described
+from evm_deploy.evaluation.conditions import read_conditions
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.running import find_best
 from evm_deploy.manifest import Preprocessing
@@ -41,8 +41,8 @@ def measure(
 
 
 def conditions() -> dict[str, Any]:
-    """What a time is worth nothing without."""
-    return described() | {"threads": "as many as each runtime chooses"}
+    """The conditions of the measurement."""
+    return read_conditions() | {"threads": "as many as each runtime chooses"}
 
 
 def _first(samples: Samples) -> Sample:

@@ -12,6 +12,7 @@ from evm_deploy.runtimes.mil.features import Feature
 from evm_deploy.runtimes.mil.literals import labels
 from evm_deploy.runtimes.mil.problems import damaged
 from evm_deploy.runtimes.mil.program import Function, Model
+from evm_deploy.targets import target_of
 from evm_deploy.tasks import IOSpec, Task, find_task
 
 
@@ -34,7 +35,7 @@ def entries(model: Model, manifest: Manifest) -> tuple[Entry, ...]:
 
     Raises BundleError: for another target, or with other inputs or outputs than the manifest declares.
     """
-    if manifest.target != "coreml":
+    if target_of(manifest.target).runtime != "coreml":
         raise BundleError(f"target {manifest.target!r} is not run by Core ML.", "use a newer evm-deploy.")
     found = tuple(_entry(function, manifest) for function in model.functions)
     features = (found[0].input, *found[0].outputs)
