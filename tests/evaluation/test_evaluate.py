@@ -252,7 +252,7 @@ def test_a_report_that_cannot_be_written(
 ) -> None:
     (small_disk / "ballast").write_bytes(bytes(900_000))
     monkeypatch.setattr(report_folder, "dumps", lambda value: "x" * 500_000)
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="the disk is full"):
         evm_deploy.evaluate(right, pictures, EvaluateOptions(out=small_disk / "report", latency_runs=0))
     assert [path.name for path in small_disk.iterdir()] == ["ballast"]
     with pytest.raises(OutputError, match="exists"):
@@ -264,7 +264,7 @@ def test_a_report_that_cannot_be_written(
 
 def test_a_report_on_a_full_disk_leaves_no_folders(small_disk: Path, right: Path, pictures: Path) -> None:
     small_disk.joinpath("full").write_bytes(b"x" * (1 << 20))
-    with pytest.raises(OutputError, match="No space left"):
+    with pytest.raises(OutputError, match="the disk is full"):
         evm_deploy.evaluate(right, pictures, dataclasses.replace(QUICK, out=small_disk / "new" / "er" / "out"))
     assert [path.name for path in small_disk.iterdir()] == ["full"]
 
