@@ -16,17 +16,19 @@ from evm_deploy.operators.operator import ROWS
 
 @dataclass(frozen=True)
 class Form:
-    """An operator in standard operations, and the places of its arguments that float16 halves, and of D."""
+    """An operator in standard operations, the places of its arguments that float16 halves, and of a scan that of D."""
 
     run: Callable[..., Tensor]
     halves: tuple[int, ...]
-    D: int
+    D: int | None
 
 
 FORMS = {
-    operator.torch_op(): Form(operator.static_form, operator.places(ROWS), operator.place(operator.skip))
+    operator.torch_op(): Form(
+        operator.static_form, operator.places(ROWS), operator.place(operator.skip) if operator.skip else None
+    )
     for operator in OPERATORS.values()
-    if operator.torch_op is not None and operator.static_form is not None and operator.skip is not None
+    if operator.torch_op is not None and operator.static_form is not None
 }
 
 
@@ -74,8 +76,8 @@ class _Losses(TorchDispatchMode):
         self.worst: dict[str, float] = {}
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func in FORMS:
-            form = FORMS[func]
+        form = FORMS.get(func)
+        if form is not None and form.D is not None:
             given = [torch.zeros_like(a) if i == form.D and a is not None else a for i, a in enumerate(args)]
             exact = form.run(*given, **(kwargs or {}))
             halves = [a.half() if i in form.halves else a for i, a in enumerate(given)]
