@@ -141,11 +141,11 @@ def _sequential(inputs: list[Tensor]) -> Callable[[], Tensor]:
     u, threads = inputs[0], 128
     batch, K, L, D = u.shape
     image = compile_kernel(
-        (f"EVM_HALF={int(u.dtype == torch.float16)}", f"EVM_N={N}"), driver.gpu().architecture, source=SEQUENTIAL
+        (f"EVM_HALF={int(u.dtype == torch.float16)}", f"EVM_N={N}"), driver.find_gpu().architecture, source=SEQUENTIAL
     )
     blocks = batch * K * -(-D // threads)
     plan = LaunchPlan("sequential_scan", (), (blocks, 1, 1), (threads, 1, 1), 0)
-    function, y = driver.load(image, plan.entry), torch.empty_like(u)
+    function, y = driver.load_kernel(image, plan.entry), torch.empty_like(u)
 
     def run() -> Tensor:
         stream = torch.cuda.current_stream().cuda_stream

@@ -275,7 +275,7 @@ def test_progress_that_nobody_can_read_stops_nothing(monkeypatch: pytest.MonkeyP
             raise error
 
     monkeypatch.setattr(sys, "stderr", Gone())
-    with console.progress() as say:
+    with console.show_progress() as say:
         say("reading")
 
 
@@ -287,7 +287,7 @@ def test_a_run_leaves_nothing_in_the_home_folder(tmp_path: Path) -> None:
 
 
 def test_a_long_error_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> None:
-    console.error("word " * 100, "fix")
+    console.print_error("word " * 100, "fix")
     assert len(lines(capsys.readouterr().err)) == 2
 
 
@@ -366,7 +366,7 @@ def test_names_in_progress_are_no_markup_and_control_nothing(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(console.Console, "is_terminal", terminal)
-    with console.progress() as say:
+    with console.show_progress() as say:
         say("reading [/] \x1b]0;title\x07 [red]cache")
     assert "\x1b]0;" not in capsys.readouterr().err
 

@@ -69,7 +69,7 @@ def test_a_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, error: Ex
 
 def test_python_that_is_too_old(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "version_info", (3, 9, 0))
-    assert module._python().status == "old"
+    assert module._check_python().status == "old"
 
 
 def test_no_native_library_is_no_obstacle(monkeypatch: pytest.MonkeyPatch) -> None:

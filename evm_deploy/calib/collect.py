@@ -12,7 +12,7 @@ import numpy.typing as npt
 
 from evm_deploy.calib import resume
 from evm_deploy.calib.statistics import NotFinite, TensorStatistics
-from evm_deploy.data.samples import Sample, Samples
+from evm_deploy.data.samples import LabelledInput, Samples
 from evm_deploy.errors import BundleError, InputError
 
 Tap = Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[np.float32]]]  # an input → every watched tensor
@@ -61,7 +61,9 @@ def collect(
     return statistics
 
 
-def _update(statistics: dict[str, TensorStatistics], tap: Tap, channel_axes: Mapping[str, int], sample: Sample) -> None:
+def _update(
+    statistics: dict[str, TensorStatistics], tap: Tap, channel_axes: Mapping[str, int], sample: LabelledInput
+) -> None:
     tensors = tap(sample.input)
     for name, axis in channel_axes.items():
         values = tensors[name]

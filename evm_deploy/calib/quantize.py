@@ -13,7 +13,7 @@ from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib import quantizer_of
 from evm_deploy.calib.plots import prepare
 from evm_deploy.calib.quantize_options import QuantizeOptions
-from evm_deploy.data.samples import Data, Samples, left_out, read_samples
+from evm_deploy.data.samples import Data, Samples, describe_left_out, read_samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.exporters.record import tools
 from evm_deploy.folders import check_outside
@@ -59,7 +59,7 @@ def quantize(
         made, report = draft.seal(manifest), None
         say("checking what runs on integers")
         checked = quantizer.check(made, source)
-        notes = [*left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
+        notes = [*describe_left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
         calibration |= checked | {"notes": notes}
         if options.verify:
             say("verifying")

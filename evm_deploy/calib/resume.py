@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from evm_deploy.calib.statistics import HALF, TensorStatistics
-from evm_deploy.data.samples import Samples, Seen
+from evm_deploy.data.samples import ReadEntry, Samples
 from evm_deploy.files import read_file, write_file
 
 MAGIC = b"evm-deploy calibration 1\n"
@@ -38,7 +38,7 @@ def store(path: Path, identity: str, done: int, samples: Samples, statistics: St
         "identity": identity,
         "done": done,
         "names": list(statistics),
-        "seen": [[at, each.digest.hex(), each.skipped] for at, each in samples.seen().items()],
+        "seen": [[at, each.digest.hex(), each.skipped] for at, each in samples.get_seen().items()],
     }
     states = [each.state() for each in statistics.values()]
     buffer = io.BytesIO()
@@ -59,7 +59,7 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
     try:
         head, statistics = _read(path)
         done = int(head["done"])
-        seen = {int(at): Seen(bytes.fromhex(digest), skipped) for at, digest, skipped in head["seen"]}
+        seen = {int(at): ReadEntry(bytes.fromhex(digest), skipped) for at, digest, skipped in head["seen"]}
         theirs, complete = head["identity"], len(seen) == done and list(statistics) == head["names"]
     except DAMAGE as error:
         reason = " ".join(str(error).split()) or type(error).__name__
@@ -68,7 +68,7 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
     if theirs != identity or not complete:
         progress(f"the calibration cache {path} is of another model or other data: starting anew")
         return None
-    if not samples.unchanged(seen):
+    if not samples.is_unchanged(seen):
         progress(f"images have changed since the calibration cache {path} was written: starting anew")
         return None
     samples.add(seen)

@@ -23,7 +23,7 @@ def benchmark(
 
     Exit code 1 if a form failed that should work here.
     """
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy.benchmarking import benchmark as benchmarking
         from evm_deploy.benchmarking import benchmark_report
 

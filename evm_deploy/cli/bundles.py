@@ -29,7 +29,7 @@ def verify(
     json: Json = False,
 ) -> None:
     """Run a bundle in every way that is here, and compare; of a package check every byte. Exit code 1 if it differs."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
         from evm_deploy.verification.parity import ParityReport
 

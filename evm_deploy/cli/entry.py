@@ -79,5 +79,5 @@ def _failed(cause: str, fix: str, code: int) -> int:
     if os.environ.get("EVM_DEPLOY_DEBUG"):
         traceback.print_exc()
     with contextlib.suppress(OSError):  # of a full or closed stderr: the exit code says it still
-        console.error(cause, fix)
+        console.print_error(cause, fix)
     return code

@@ -28,7 +28,7 @@ def evaluate(
     json: Json = False,
 ) -> None:
     """Measure the accuracy of bundles side by side. Exit code 1 if one is below --floor or above --max-drop."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
 
         report = pipeline.evaluate(bundles, data, options, progress=progress)

@@ -21,7 +21,7 @@ def export(
     json: Json = False,
 ) -> None:
     """Write a bundle for a runtime, and verify it."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
 
         result = pipeline.export(checkpoint, out, options, progress=progress)

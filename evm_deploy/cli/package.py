@@ -21,7 +21,7 @@ def package(
     json: Json = False,
 ) -> None:
     """Write what an app, a board or a web site takes: models, loaders, tests, hashes, licences."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
 
         made = pipeline.package(bundles, out, options, progress=progress)

@@ -28,7 +28,7 @@ def profile(
     json: Json = False,
 ) -> None:
     """Measure latency, memory and energy, here or on another device. Exit code 1 if a bundle could not be measured."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
 
         report = pipeline.profile(bundles, options, progress=progress)

@@ -24,7 +24,7 @@ def quantize(
     json: Json = False,
 ) -> None:
     """Write an int8 bundle of a float one, and prove what runs on integers."""
-    with console.progress() as progress:
+    with console.show_progress() as progress:
         from evm_deploy import pipeline
 
         result = pipeline.quantize(bundle, data, out, options, progress=progress)

@@ -1,1 +1,1 @@
-"""The two operators on NVIDIA GPUs: the kernel source, the plan of a launch, compilation, the launch from PyTorch."""
+"""The operators on NVIDIA GPUs: the kernel source, the plan of a launch, compilation, and launches from PyTorch."""

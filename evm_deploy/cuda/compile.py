@@ -1,6 +1,6 @@
-"""The kernel source to machine code, through NVRTC or, where that is not installed, nvcc. Neither needs a GPU.
+"""Compiles the kernel source with NVRTC or, if that is not installed, with nvcc. Neither needs a GPU.
 
-NVRTC is called as the C library it is: its wheel comes with every PyTorch for CUDA, and nothing else is needed.
+NVRTC is called through its C interface: its wheel comes with every PyTorch for CUDA, and nothing else is needed.
 """
 
 from __future__ import annotations
@@ -21,15 +21,15 @@ from evm_deploy.errors import MissingToolError, OptionError, check_choice
 SOURCE = Path(__file__).parent / "scan.cu"
 FORMATS = ("cubin", "ptx")
 INSTALL = "pip install nvidia-cuda-nvrtc"
-_FLAGS = ("-std=c++17", "-diag-suppress=177")  # what one of the two kernels does not use
+_FLAGS = ("-std=c++17", "-diag-suppress=177")  # 177: functions that one of the two kernels does not use
 
 
 def compile_kernel(defines: Sequence[str], architecture: str, *, format: str = "cubin", source: Path = SOURCE) -> bytes:
-    """Machine code ("cubin"), or the text of "ptx", of the kernel that `LaunchPlan.defines` describe.
+    """Compiles the kernel for these `LaunchPlan.defines` to machine code ("cubin") or "ptx" text.
 
-    architecture: such as "sm_87". source: another file of kernels. Compiles in some tenths of a second, and once in a
-    process. Raises MissingToolError where there is no compiler or it is too old or too new for the architecture,
-    OptionError for what is not an architecture and for another format.
+    architecture: for example "sm_87". source: another file of kernels. Takes some tenths of a second, once in a
+    process. Raises MissingToolError: there is no compiler, or it is too old or too new for the architecture;
+    OptionError: not an architecture, or another format.
     """
     check_choice("format", format, FORMATS)
     if not re.fullmatch(r"sm_\d{2,3}[af]?", architecture):
@@ -37,32 +37,32 @@ def compile_kernel(defines: Sequence[str], architecture: str, *, format: str = "
     return _compile(source, tuple(defines), architecture, format)
 
 
-def available() -> bool:
+def has_compiler() -> bool:
     """Whether there is a compiler."""
-    return _nvrtc() is not None or shutil.which("nvcc") is not None
+    return _load_nvrtc() is not None or shutil.which("nvcc") is not None
 
 
 @cache
 def _compile(source: Path, defines: tuple[str, ...], architecture: str, format: str) -> bytes:
     target = architecture if format == "cubin" else architecture.replace("sm_", "compute_")
     flags = [f"-arch={target}", *_FLAGS, *[f"-D{define}" for define in defines]]
-    library = _nvrtc()
+    library = _load_nvrtc()
     if library is not None:
-        return _with_nvrtc(library, source, flags, architecture, format)
+        return _compile_with_nvrtc(library, source, flags, architecture, format)
     nvcc = shutil.which("nvcc")
     if nvcc is None:
-        raise MissingToolError("The CUDA kernels need a compiler, and there is neither NVRTC nor nvcc.", INSTALL)
-    return _with_nvcc(nvcc, source, flags, architecture, format)
+        raise MissingToolError("The CUDA kernels need a compiler, and neither NVRTC nor nvcc is installed.", INSTALL)
+    return _compile_with_nvcc(nvcc, source, flags, architecture, format)
 
 
-def _with_nvrtc(library: ctypes.CDLL, source: Path, flags: list[str], architecture: str, format: str) -> bytes:
+def _compile_with_nvrtc(library: ctypes.CDLL, source: Path, flags: list[str], architecture: str, format: str) -> bytes:
     program = ctypes.c_void_p()
     _check(library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None))
     try:
         options = [flag.encode() for flag in flags]
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):
             log = _read(library.nvrtcGetProgramLogSize, library.nvrtcGetProgramLog, program)
-            raise _failure("NVRTC", log.rstrip(b"\0").decode(errors="replace"), architecture)
+            raise _make_error("NVRTC", log.rstrip(b"\0").decode(errors="replace"), architecture)
         if format == "ptx":
             return _read(library.nvrtcGetPTXSize, library.nvrtcGetPTX, program).rstrip(b"\0")
         return _read(library.nvrtcGetCUBINSize, library.nvrtcGetCUBIN, program)
@@ -83,17 +83,17 @@ def _check(code: int) -> None:
         raise MissingToolError(f"NVRTC failed with code {code}.", f"Reinstall it: {INSTALL}")
 
 
-def _with_nvcc(nvcc: str, source: Path, flags: list[str], architecture: str, format: str) -> bytes:
+def _compile_with_nvcc(nvcc: str, source: Path, flags: list[str], architecture: str, format: str) -> bytes:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "kernel"
         command = [nvcc, f"-{format}", *flags, "-o", str(out), str(source)]
         done = subprocess.run(command, capture_output=True, text=True, check=False)
         if done.returncode:
-            raise _failure("nvcc", done.stderr + done.stdout, architecture)
+            raise _make_error("nvcc", done.stderr + done.stdout, architecture)
         return out.read_bytes()
 
 
-def _failure(compiler: str, log: str, architecture: str) -> MissingToolError:
+def _make_error(compiler: str, log: str, architecture: str) -> MissingToolError:
     line = next((line for line in log.splitlines() if "error" in line or "fatal" in line), log.strip()[:200])
     return MissingToolError(
         f"{compiler} does not compile the kernels for {architecture}: {line}",
@@ -102,8 +102,8 @@ def _failure(compiler: str, log: str, architecture: str) -> MissingToolError:
 
 
 @cache
-def _nvrtc() -> ctypes.CDLL | None:
-    for name in _nvrtc_names():
+def _load_nvrtc() -> ctypes.CDLL | None:
+    for name in _list_nvrtc_files():
         try:
             return ctypes.CDLL(name)
         except OSError:
@@ -111,9 +111,9 @@ def _nvrtc() -> ctypes.CDLL | None:
     return None
 
 
-def _nvrtc_names() -> Iterator[str]:
-    """Where NVRTC may be, the newest of the installed wheels first."""
-    spec = importlib.util.find_spec("nvidia")  # the folder that the wheels share; nothing of it is run
+def _list_nvrtc_files() -> Iterator[str]:
+    """The possible file names of NVRTC, the newest installed wheel first."""
+    spec = importlib.util.find_spec("nvidia")  # the folder that the wheels share; no code in it is run
     for folder in (spec.submodule_search_locations or []) if spec else []:
         found = [*Path(folder).glob("*/lib/libnvrtc.so.[0-9]*"), *Path(folder).glob("*/bin/**/nvrtc64_*_0.dll")]
         yield from map(str, sorted(found, key=lambda path: path.name, reverse=True))

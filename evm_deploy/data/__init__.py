@@ -1,1 +1,1 @@
-"""Images as calibration and evaluation read them: folders, lists, archives, iterables; decoded when asked for."""
+"""Images for calibration and evaluation: from folders, lists, archives and iterables, decoded on demand."""

@@ -1,4 +1,4 @@
-"""The images of an .npz archive, read where they lie."""
+"""Reads the images of an .npz archive without loading all of it."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from evm_deploy.data.sources import hash_array
 from evm_deploy.errors import InputError
 from evm_deploy.images import MAX_PIXELS, UInt8
 
-UNPACKED_BYTES = 2 << 30  # of a compressed archive, which has to be in memory
+UNPACKED_BYTES = 2 << 30  # largest compressed archive, which must fit into memory
 LABELS_BYTES = 1 << 28
 FIX = "write it with np.savez(path, images=..., labels=...): uint8 (n, H, W, 3), and a class for each."
 
@@ -26,8 +26,8 @@ Array = npt.NDArray[Any]
 class Archive:
     """The array `images` of an .npz file, uint8 (n, H, W, 3). A key is a position.
 
-    What np.savez wrote is read where it lies, an image at a time; what np.savez_compressed wrote is unpacked, up to
-    2 GiB. Raises InputError: not such a file.
+    A file from np.savez is mapped and read one image at a time; a file from np.savez_compressed is unpacked into
+    memory, up to 2 GiB. Raises InputError: not such a file.
     """
 
     kind = "npz"
@@ -38,28 +38,28 @@ class Archive:
         self.count = len(self._images)
 
     def labels(self) -> list[Any] | None:
-        """The array `labels`, a class for each image, or None where there is none."""
-        labels = _member(self.path, "labels", LABELS_BYTES)
+        """The array `labels` with a class for each image; None: there is none."""
+        labels = _read_member(self.path, "labels", LABELS_BYTES)
         if labels is None:
             return None
         if labels.shape != (self.count,) or labels.dtype.kind not in "iuU":
             raise InputError(f"labels in {self.path} are {labels.dtype} {labels.shape}, not one for each image.", FIX)
         return list(labels.tolist())
 
-    def pixels(self, key: int) -> UInt8:
+    def read_pixels(self, key: int) -> UInt8:
         return np.array(self._images[key])
 
     def digest(self, key: int) -> bytes:
         return hash_array(self._images[key])
 
-    def part(self, keys: Sequence[Any]) -> Archive:
+    def select(self, keys: Sequence[Any]) -> Archive:
         return self
 
     def __reduce__(self) -> tuple[type[Archive], tuple[Path]]:
-        return Archive, (self.path,)  # a worker opens the file, rather than being sent what it holds
+        return Archive, (self.path,)  # a worker opens the file again instead of receiving its content
 
     def _open(self) -> Array:
-        images = _member(self.path, "images", UNPACKED_BYTES)
+        images = _read_member(self.path, "images", UNPACKED_BYTES)
         if images is None:
             raise InputError(f"{self.path} has no array 'images'.", FIX)
         good = images.dtype == np.uint8 and images.ndim == 4 and images.shape[3] == 3 and 0 not in images.shape
@@ -68,47 +68,47 @@ class Archive:
         return images
 
 
-def _member(path: Path, name: str, limit: int) -> Array | None:
-    """One array of an .npz file; nothing is allocated that the file does not hold, or above `limit`."""
+def _read_member(path: Path, name: str, limit: int) -> Array | None:
+    """Reads one array of an .npz file. Allocates no more than the file holds, and at most `limit` bytes."""
     try:
         with zipfile.ZipFile(path) as archive:
             if f"{name}.npy" not in archive.namelist():
                 return None
             info = archive.getinfo(f"{name}.npy")
             if info.compress_type == zipfile.ZIP_STORED and not info.flag_bits & 1:
-                return _mapped(path, info)
+                return _map_array(path, info)
             if info.file_size > limit:
                 fix = "write it with np.savez, uncompressed, or use an image folder."
                 raise InputError(f"{name} in {path} takes {info.file_size:,} bytes when unpacked.", fix)
             with archive.open(info) as file:
-                return _unpacked(file, info.file_size)
+                return _unpack_array(file, info.file_size)
     except (OSError, ValueError, EOFError, RuntimeError, NotImplementedError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(f"{path} is not a readable .npz archive ({error}).", FIX) from error
 
 
-def _mapped(path: Path, info: zipfile.ZipInfo) -> Array:
+def _map_array(path: Path, info: zipfile.ZipInfo) -> Array:
     with path.open("rb") as file:
         file.seek(info.header_offset)
-        head = file.read(30)  # the lengths of name and extra field may differ from those in the directory
+        head = file.read(30)  # the name and extra field may have other lengths than in the directory
         file.seek(int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little"), 1)
-        shape, fortran, dtype = _header(file, info.file_size)
+        shape, fortran, dtype = _read_header(file, info.file_size)
         order: Any = "F" if fortran else "C"
-        return np.memmap(path, dtype, "r", file.tell(), shape, order)  # raises where the file ends before
+        return np.memmap(path, dtype, "r", file.tell(), shape, order)  # raises if the file is too short
 
 
-def _unpacked(file: IO[bytes], size: int) -> Array:
-    shape, fortran, dtype = _header(file, size)
+def _unpack_array(file: IO[bytes], size: int) -> Array:
+    shape, fortran, dtype = _read_header(file, size)
     data = file.read(size)
     array = np.frombuffer(data, dtype)
-    return array.reshape(shape, order="F" if fortran else "C")  # raises where the header promises something else
+    return array.reshape(shape, order="F" if fortran else "C")  # raises if the header states another size
 
 
-def _header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
     shape, fortran, dtype = read(file)
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
     if not all(type(side) is int and side >= 0 for side in shape) or math.prod(shape) * dtype.itemsize > size:
-        raise ValueError(f"its header promises {shape}")
+        raise ValueError(f"its header states shape {shape}")
     return shape, fortran, dtype

@@ -1,4 +1,4 @@
-"""From what the data calls a class to its index in the model's output."""
+"""Maps the classes in the data to indices in the model's output."""
 
 from __future__ import annotations
 
@@ -12,37 +12,37 @@ MAX_INDEX = 1 << 20
 
 
 def match_classes(found: Sequence[str | int], labels: Sequence[str] | None, folders: Sequence[str] | None) -> Found:
-    """The index of each class that the data names (`found`, each once).
+    """Finds the index of each class in the data (`found`, without repetition).
 
-    By the text of `labels`, the model's; else digits are the index itself; else, without labels, the order of the
-    names, `folders` being all that take part in it. Raises InputError: a class that the labels do not know or know
-    twice, an index that the model does not have, a folder of the order without images.
+    A class is one of the model's `labels`, or an index in digits. Without labels, texts are numbered in the order of
+    their names, and `folders` are all names in that order. Raises InputError: a class that is not in the labels or is
+    there twice, an index that the model does not have, or a folder without images in the order.
     """
     texts = [name for name in found if isinstance(name, str)]
     numbers = {name: name for name in found if not isinstance(name, str)}
     for number in numbers:
         _check_index(number, labels)
-    if labels is not None and any(text in labels or _plain(text) in map(_plain, labels) for text in texts):
-        return numbers | {text: _by_text(text, labels) for text in texts}
+    if labels is not None and any(text in labels or _normalise(text) in map(_normalise, labels) for text in texts):
+        return numbers | {text: _find_by_text(text, labels) for text in texts}
     if all(text.isascii() and text.isdigit() for text in texts):
         return numbers | {text: _check_index(int(text), labels) for text in texts}
     if labels is not None:
-        return numbers | {text: _by_text(text, labels) for text in texts}  # raises, and names the nearest
+        return numbers | {text: _find_by_text(text, labels) for text in texts}  # raises, and names the nearest label
     if numbers:
-        raise InputError(f"some classes are numbers and some are texts, as {texts[0]!r}.", "use numbers alone.")
-    return _by_order(texts, folders)
+        raise InputError(f"some classes are numbers and some are texts, such as {texts[0]!r}.", "use only numbers.")
+    return _number_in_order(texts, folders)
 
 
-def order_of(found: Found, labels: Sequence[str] | None) -> tuple[str, ...] | None:
-    """The classes' names in the order of their indices: the model's, else the data's where they are all there."""
+def order_classes(found: Found, labels: Sequence[str] | None) -> tuple[str, ...] | None:
+    """The names of the classes by index: the model's labels, or those of the data if all are there."""
     if labels is not None:
         return tuple(labels)
     names = {index: name for name, index in found.items() if isinstance(name, str) and not name.isdigit()}
     return tuple(names[i] for i in range(len(names))) if names and sorted(names) == list(range(len(names))) else None
 
 
-def _by_text(text: str, labels: Sequence[str]) -> int:
-    for same in (str, _plain):
+def _find_by_text(text: str, labels: Sequence[str]) -> int:
+    for same in (str, _normalise):
         indices = [index for index, label in enumerate(labels) if same(label) == same(text)]
         if len(indices) == 1:
             return indices[0]
@@ -51,20 +51,20 @@ def _by_text(text: str, labels: Sequence[str]) -> int:
                 f"class {text!r} is label {indices[0]} and label {indices[1]} of the model.",
                 "name the classes of the data by their index instead.",
             )
-    near = difflib.get_close_matches(_plain(text), {_plain(label): label for label in labels}, 1, cutoff=0.0)
-    nearest = next((label for label in labels if near and _plain(label) == near[0]), labels[0] if labels else "")
+    near = difflib.get_close_matches(_normalise(text), {_normalise(label): label for label in labels}, 1, cutoff=0.0)
+    nearest = next((label for label in labels if near and _normalise(label) == near[0]), labels[0] if labels else "")
     raise InputError(
         f"class {text!r} of the data is not a label of the model.",
         f"did you mean {nearest!r}? Name every class by its label, or by its index.",
     )
 
 
-def _by_order(texts: Sequence[str], folders: Sequence[str] | None) -> Found:
+def _number_in_order(texts: Sequence[str], folders: Sequence[str] | None) -> Found:
     names = sorted(folders if folders is not None else texts)
     for name in names:
         if name not in texts:
             raise InputError(
-                f"the folder {name!r} has no images, so the order of the classes is not sure.",
+                f"the folder {name!r} has no images, so the order of the classes is not certain.",
                 "delete it, or give the bundle labels.",
             )
     return {name: index for index, name in enumerate(names)}
@@ -77,5 +77,5 @@ def _check_index(index: int, labels: Sequence[str] | None) -> int:
     return index
 
 
-def _plain(text: str) -> str:
+def _normalise(text: str) -> str:
     return " ".join(text.replace("_", " ").casefold().split())

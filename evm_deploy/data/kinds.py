@@ -1,4 +1,4 @@
-"""What kind of data this is: the source that reads it, and its entries."""
+"""Recognises the kind of data, and lists its entries with the source that reads them."""
 
 from __future__ import annotations
 
@@ -9,93 +9,95 @@ from pathlib import Path
 from typing import Any, Union
 
 from evm_deploy.data.archive import Archive
-from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, SUFFIXES, class_folders, list_file, list_folder
-from evm_deploy.data.sources import Entry, Files, Items, Noise, Source, array_of
+from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, SUFFIXES, list_class_folders, list_file, list_folder
+from evm_deploy.data.sources import Files, ImageEntry, ImageSource, Items, Noise, get_array
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.manifest import Preprocessing
 
 Data = Union[str, "os.PathLike[str]", Iterable[Any]]
 
-HELD_BYTES = 2 << 30  # of a generator's images, which have to be in memory
+HELD_BYTES = 2 << 30  # most bytes of images from a generator, which must fit into memory
 MAX_RANDOM = 1_000_000
 
 
 @dataclass(frozen=True)
 class Listing:
-    """The entries of some data, with what reads them."""
+    """The entries of some data, and the source that reads them."""
 
-    source: Source
-    entries: list[Entry]
-    folders: list[str] | None = None  # where folders are classes: all of them, without images or with
-    ignored: tuple[str, ...] = ()  # files beside the images that are none
+    source: ImageSource
+    entries: list[ImageEntry]
+    folders: list[str] | None = None  # if folders are classes: all folders, including those without images
+    ignored: tuple[str, ...] = ()  # files that are not images
 
 
 def open_data(data: Data, preprocessing: Preprocessing, seed: int) -> Listing:
-    """Lists `data`, of any kind that `read_samples` takes. Raises InputError, OptionError."""
+    """Lists `data` of any kind that `read_samples` accepts. Raises InputError, OptionError."""
     if isinstance(data, str) and data.partition(":")[0] == "random":
-        entries = [Entry(i, f"random {i}", None) for i in range(_random_count(data))]
+        entries = [ImageEntry(i, f"random {i}", None) for i in range(_parse_random_count(data))]
         return Listing(Noise(preprocessing.resize_size, seed), entries)
     if isinstance(data, (str, os.PathLike)):
         return _open_path(Path(data))
     if not isinstance(data, Iterable):
         raise InputError(f"the data is a {type(data).__name__}.", "pass a path, or uint8 arrays (H, W, 3).")
     lazy = hasattr(data, "__len__") and hasattr(data, "__getitem__")
-    items: Any = data if lazy else _held(data)
-    labels = _labels(items)
-    return Listing(Items(items, not lazy), [Entry(i, f"item {i}", label) for i, label in enumerate(labels)])
+    items: Any = data if lazy else _collect_items(data)
+    labels = _collect_labels(items)
+    return Listing(Items(items, not lazy), [ImageEntry(i, f"item {i}", label) for i, label in enumerate(labels)])
 
 
 def _open_path(path: Path) -> Listing:
     if path.is_dir():
         try:
             kind, entries, ignored = list_folder(path)
-            folders = class_folders(path) if kind == "class folders" else None
+            folders = list_class_folders(path) if kind == "class folders" else None
         except OSError as error:
             raise InputError(f"{path} cannot be read ({error.strerror}).", NO_IMAGES) from error
         return Listing(Files(kind, path), entries, folders, tuple(ignored))
     if not path.is_file():
-        raise InputError(f"{path} does not exist.", f"{NO_IMAGES} For random data say how much: random:32.")
+        raise InputError(
+            f"{path} does not exist.", f"{NO_IMAGES} For random data, give the number of images: random:32."
+        )
     suffix = path.suffix.lower()
     if suffix == ".npz":
         archive = Archive(path)
         labels = archive.labels() or [None] * archive.count
-        return Listing(archive, [Entry(i, f"item {i}", label) for i, label in enumerate(labels)])
+        return Listing(archive, [ImageEntry(i, f"item {i}", label) for i, label in enumerate(labels)])
     if suffix in LIST_SUFFIXES:
         return Listing(Files("list", path.parent), list_file(path))
     if suffix in SUFFIXES:
-        return Listing(Files("image", path.parent), [Entry(path.name, path.name, None)])
-    raise InputError(f"{path} is no kind of data that is read.", NO_IMAGES)
+        return Listing(Files("image", path.parent), [ImageEntry(path.name, path.name, None)])
+    raise InputError(f"{path} is not a kind of data that evm-deploy reads.", NO_IMAGES)
 
 
-def _random_count(text: str) -> int:
+def _parse_random_count(text: str) -> int:
     number = text.partition(":")[2]
     if not (number.isascii() and number.isdigit() and 1 <= int(number[:9]) <= MAX_RANDOM):
-        raise OptionError(f"{text!r} does not say how many random images.", "write random:32, for instance.")
+        raise OptionError(f"{text!r} does not give the number of random images.", "write random:32, for example.")
     return int(number)
 
 
-def _held(items: Iterable[Any]) -> list[Any]:
-    """All that a generator gives. Raises InputError above 2 GiB."""
+def _collect_items(items: Iterable[Any]) -> list[Any]:
+    """Collects all items of a generator. Raises InputError: more than 2 GiB."""
     held, size = [], 0
     for item in items:
-        array = array_of(item)
+        array = get_array(item)
         size += 0 if array is None else array.nbytes
         if size > HELD_BYTES:
-            fix = "pass a sequence with __len__ and __getitem__: its items are made when they are needed."
+            fix = "pass a sequence with __len__ and __getitem__, whose items are made on demand."
             raise InputError(f"the generator gives more than {HELD_BYTES >> 30} GiB of images.", fix)
         held.append(item)
     return held
 
 
-def _labels(items: Sequence[Any]) -> list[Any]:
-    """The class of each item; all None where the first item is not a pair. Reads every item once where it is."""
+def _collect_labels(items: Sequence[Any]) -> list[Any]:
+    """Collects the class of each item; all None if the first item is not a pair. Otherwise reads every item once."""
     count = len(items)
     if not count or not isinstance(items[0], tuple):
         return [None] * count
-    return [_label(items[index], index) for index in range(count)]
+    return [_read_label(items[index], index) for index in range(count)]
 
 
-def _label(item: Any, index: int) -> str | int:
+def _read_label(item: Any, index: int) -> str | int:
     label: Any = item[1] if isinstance(item, tuple) and len(item) == 2 else None
     if hasattr(label, "item"):  # a NumPy or torch scalar
         label = label.item()

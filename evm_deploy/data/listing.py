@@ -1,4 +1,4 @@
-"""Which images a folder or a list file names, and the class of each where that says one."""
+"""Lists the images in a folder or a list file, with the class of each if it is given."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from evm_deploy.data.sources import Entry
+from evm_deploy.data.sources import ImageEntry
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_text
 
@@ -17,49 +17,49 @@ LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 LIST_BYTES = 1 << 28
 NO_IMAGES = "name a folder of images, a folder of class folders, a list file or an .npz."
 
-# `path/to the/image.jpg golden retriever`: the path ends with the first suffix that something may follow.
+# `path/to the/image.jpg golden retriever`: the path ends with the first suffix of an image file.
 _LINE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:[ ,\t]+(.*))?", re.IGNORECASE)
 
 
-def list_folder(root: Path) -> tuple[str, list[Entry], list[str]]:
-    """The kind of a folder, its images in the order of their names, and the files that are passed over.
+def list_folder(root: Path) -> tuple[str, list[ImageEntry], list[str]]:
+    """Lists a folder: its kind, its images in the order of their names, and the ignored files.
 
-    Kind "class folders": every image is below a folder of the first level, whose name is its class. Else "folder".
-    Raises InputError: no image there.
+    The kind is "class folders" if every image is below a folder of the first level, whose name is its class; otherwise
+    "folder". Raises InputError: it has no images.
     """
     images: list[str] = []
     ignored: list[str] = []
     for name in _walk(root):
         (images if name.lower().endswith(SUFFIXES) else ignored).append(name)
     if not images:
-        what = f"none of its {len(ignored)} files is one" if ignored else "it is empty"
+        what = f"none of its {len(ignored)} files is an image" if ignored else "it is empty"
         raise InputError(f"{root} has no images: {what}.", NO_IMAGES)
     if all("/" in name for name in images):
-        return "class folders", [Entry(name, name, name.split("/")[0]) for name in images], ignored
-    return "folder", [Entry(name, name, None) for name in images], ignored
+        return "class folders", [ImageEntry(name, name, name.split("/")[0]) for name in images], ignored
+    return "folder", [ImageEntry(name, name, None) for name in images], ignored
 
 
-def class_folders(root: Path) -> list[str]:
-    """The folders of the first level, those without images included: an order of classes counts them."""
+def list_class_folders(root: Path) -> list[str]:
+    """The folders of the first level, including those without images, which count in the order of classes."""
     return sorted(entry.name for entry in os.scandir(root) if entry.is_dir() and not entry.name.startswith("."))
 
 
-def list_file(path: Path) -> list[Entry]:
-    """The images that a text file names, a line each: `path`, or `path class`, apart by a space, a tab or a comma.
+def list_file(path: Path) -> list[ImageEntry]:
+    """Lists the images in a text file. A line is `path` or `path class`, separated by a space, a tab or a comma.
 
-    Paths are relative to the file's folder and stay in it. Empty lines, and lines with # at their start, count for
-    nothing. Raises InputError: not such a file, a line that names no image, a path that leaves the folder, some lines
-    with a class and some without.
+    Paths are relative to the file's folder and must stay inside it. Empty lines, and lines that begin with #, are
+    ignored. Raises InputError: not such a file, a line without an image, a path that leaves the folder, or only some
+    lines with a class.
     """
     entries, root = [], Path(os.path.realpath(path.parent))
-    for number, (name, label) in _lines(path):
+    for number, (name, label) in _read_lines(path):
         where = f"line {number} of {path}"
         if not name.lower().endswith(SUFFIXES):
-            raise InputError(f"{where} names no image: {name!r}.", "write `path class`, an image file a line.")
+            raise InputError(f"{where} names no image: {name!r}.", "write `path class`, one image on each line.")
         if "\0" in name or not Path(os.path.realpath(root / name)).is_relative_to(root):
             fix = "put the list into a folder that has all its images, and name them relative to it."
             raise InputError(f"{where} leaves the folder of the list: {name!r}.", fix)
-        entries.append(Entry(name, name, label))
+        entries.append(ImageEntry(name, name, label))
     if not entries:
         raise InputError(f"{path} names no images.", NO_IMAGES)
     if len({entry.label is None for entry in entries}) > 1:
@@ -67,8 +67,8 @@ def list_file(path: Path) -> list[Entry]:
     return entries
 
 
-def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
-    lines = read_text(path, LIST_BYTES, _cannot_use, "utf-8-sig").splitlines()
+def _read_lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
+    lines = read_text(path, LIST_BYTES, _make_error, "utf-8-sig").splitlines()
     for number, line in enumerate(lines, 1):
         if not line.strip() or line.startswith("#"):
             continue
@@ -81,8 +81,8 @@ def _lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
         yield number, (name, label)
 
 
-def _cannot_use(cause: str) -> InputError:
-    return InputError(cause, "name a UTF-8 text file with one image a line.")
+def _make_error(cause: str) -> InputError:
+    return InputError(cause, "name a UTF-8 text file with one image on each line.")
 
 
 def _split(line: str, suffix: str) -> tuple[str, str | None]:
@@ -97,8 +97,9 @@ def _split(line: str, suffix: str) -> tuple[str, str | None]:
 
 
 def _walk(root: Path) -> Iterator[str]:
-    """Files below `root`, hidden ones left out, relative with `/`, in the order of their names. Loops end nowhere:
-    a folder that is a link is followed at the first level only.
+    """The files below `root`, without hidden ones, relative with `/`, in the order of their names.
+
+    A folder that is a link is followed only at the first level, so that loops end.
     """
     with os.scandir(root) as listing:
         first = sorted(entry.name for entry in listing if not entry.name.startswith("."))

@@ -17,7 +17,7 @@ from types import ModuleType
 from typing import Any
 
 from evm_deploy import errors, optional
-from evm_deploy.data.samples import Samples, Seen
+from evm_deploy.data.samples import ReadEntry, Samples
 from evm_deploy.errors import ClusterError, EvmDeployError
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -36,7 +36,7 @@ class Shard:
     """What a worker gives back: the answers, and what it read, for the record of the data."""
 
     answers: Answers
-    seen: Mapping[Preprocessing, Mapping[int, Seen]]
+    get_seen: Mapping[Preprocessing, Mapping[int, ReadEntry]]
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,7 @@ def work(contenders: Sequence[Contender], samples: Work) -> Shard | Refused:
     """A shard, on a worker."""
     try:
         answers = answer(contenders, samples)
-        return Shard(answers, {preprocessing: each.seen() for preprocessing, each in samples.items()})
+        return Shard(answers, {preprocessing: each.get_seen() for preprocessing, each in samples.items()})
     except EvmDeployError as error:
         return Refused(type(error).__name__, error.cause, error.fix)
 
@@ -105,7 +105,7 @@ def _finished(
 def _taken(found: Shard | Refused, samples: Work) -> Answers:
     if isinstance(found, Refused):
         raise getattr(errors, found.kind, EvmDeployError)(found.cause, found.fix)
-    for preprocessing, seen in found.seen.items():
+    for preprocessing, seen in found.get_seen.items():
         samples[preprocessing].add(seen)
     return found.answers
 

@@ -25,7 +25,7 @@ def evaluate(
     first = read_samples(
         data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
     )
-    samples = {kind: first if kind == first.preprocessing else first.prepared(kind) for kind in kinds}
+    samples = {kind: first if kind == first.preprocessing else first.prepare_for(kind) for kind in kinds}
     field.contenders[0].metric.check_labels(first.labels, first.classes, field.classes, field.labels)
     if options.distributed:
         answers = cluster.run(field.contenders, samples, options, say)

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from evm_deploy.data.samples import Sample, Samples
+from evm_deploy.data.samples import LabelledInput, Samples
 from evm_deploy.evaluation.conditions import read_conditions
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.running import find_best
@@ -45,7 +45,7 @@ def conditions() -> dict[str, Any]:
     return read_conditions() | {"threads": "as many as each runtime chooses"}
 
 
-def _first(samples: Samples) -> Sample:
+def _first(samples: Samples) -> LabelledInput:
     return next(sample for index in range(len(samples)) if (sample := samples.load(index)) is not None)
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from evm_deploy.data.samples import Samples, left_out
+from evm_deploy.data.samples import Samples, describe_left_out
 from evm_deploy.errors import InputError
 from evm_deploy.evaluation.contenders import Field
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
@@ -152,5 +152,5 @@ def _remarks(answers: Answers, labelled: Bools, data: Mapping[str, Any]) -> list
     if not labelled.all():
         missing = int((~labelled).sum())
         found.append(f"{missing} of {len(labelled)} images have no label: agreement is measured on all, top-1 is not")
-    found += left_out(data)
+    found += describe_left_out(data)
     return found + list(answers.untimed)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evm_deploy.data.samples import Sample, Samples
+from evm_deploy.data.samples import LabelledInput, Samples
 from evm_deploy.errors import BundleError, InputError
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.metrics import Ints
@@ -75,7 +75,7 @@ def merge(shards: Sequence[Answers]) -> Answers:
     return Answers(labels, top, shards[0].runtimes, shards[0].untimed)
 
 
-def find_best(contender: Contender, runner: Runner, sample: Sample) -> Ints:
+def find_best(contender: Contender, runner: Runner, sample: LabelledInput) -> Ints:
     """(k,), the best classes of an image by the contender. Raises BundleError for outputs that are no answer."""
     try:
         return contender.metric.find_best(runner.run(sample.input), contender.classes, TOP)

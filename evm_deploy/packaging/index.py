@@ -91,8 +91,8 @@ def read_index(folder: Path, shown: Path) -> Index:
     """The index of the package in `folder`, which is called `shown` in errors. Raises BundleError: there is none."""
     if not (folder / INDEX).exists():
         raise BundleError(f"{shown} is no package: it has no {INDEX}.", "name what `evm-deploy package` wrote.")
-    return Index.from_json(read_file(find_file(folder, INDEX, _damaged, shown=shown), LARGEST, _damaged))
+    return Index.from_json(read_file(find_file(folder, INDEX, _make_error, shown=shown), LARGEST, _make_error))
 
 
-def _damaged(cause: str) -> BundleError:
+def _make_error(cause: str) -> BundleError:
     return BundleError(cause, _FIX)

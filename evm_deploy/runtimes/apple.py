@@ -12,8 +12,8 @@ from PIL import Image
 
 from evm_deploy.errors import BundleError, check_choice
 from evm_deploy.optional import coremltools
-from evm_deploy.runtimes.mil.interface import Entry, entry_for
-from evm_deploy.runtimes.mil.problems import damaged, line
+from evm_deploy.runtimes.mil.interface import EntryPoint, choose_entry_point
+from evm_deploy.runtimes.mil.problems import make_package_error, take_first_line
 
 COMPUTE_UNITS = ("ALL", "CPU_AND_NE", "CPU_AND_GPU", "CPU_ONLY")
 DEVICES = {
@@ -32,7 +32,7 @@ class FrameworkRunner:
     name = "core ml"
     untimed = None
 
-    def __init__(self, package: Path, entries: Sequence[Entry], units: str = "ALL") -> None:
+    def __init__(self, package: Path, entries: Sequence[EntryPoint], units: str = "ALL") -> None:
         check_choice("choice of compute units", units, COMPUTE_UNITS)
         self._package, self._entries, self._units = package, entries, units
         self._models: dict[str, Any] = {}
@@ -40,7 +40,7 @@ class FrameworkRunner:
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
         """The outputs, in the order of the manifest, for float32 (1, 3, H, W) or, baked, uint8 (1, H, W, 3)."""
-        entry = entry_for(self._entries, image)
+        entry = choose_entry_point(self._entries, image)
         given = Image.fromarray(image[0]) if entry.input.kind == "image" else image
         try:
             found = self._loaded(entry).predict({entry.input.name: given})
@@ -48,7 +48,7 @@ class FrameworkRunner:
         except BundleError:
             raise
         except Exception as error:  # the framework's own, of no common base
-            raise damaged(f"Core ML cannot run the model: {line(error)}") from error
+            raise make_package_error(f"Core ML cannot run the model: {take_first_line(error)}") from error
 
     def compute_plan(self) -> dict[str, int]:
         """How many operations of the default function Core ML would run on each device, constants left out.
@@ -61,7 +61,9 @@ class FrameworkRunner:
             units = getattr(ct.ComputeUnit, self._units)
             plan = ct.models.compute_plan.MLComputePlan.load_from_path(compiled, units)
         except Exception as error:  # as above
-            raise BundleError(f"Core ML gives no compute plan: {line(error)}.", "use macOS 14.4 or newer.") from error
+            raise BundleError(
+                f"Core ML gives no compute plan: {take_first_line(error)}.", "use macOS 14.4 or newer."
+            ) from error
         return device_counts(plan, self._entries[0].function.name)
 
     def close(self) -> None:
@@ -76,7 +78,7 @@ class FrameworkRunner:
     ) -> None:
         self.close()
 
-    def _loaded(self, entry: Entry) -> Any:
+    def _loaded(self, entry: EntryPoint) -> Any:
         """The coremltools model of a function, which is named only where there are several."""
         ct, name = coremltools(), entry.function.name
         if name not in self._models:
@@ -85,7 +87,7 @@ class FrameworkRunner:
             try:
                 model = ct.models.MLModel(str(self._package), compute_units=units, function_name=function)
             except Exception as error:  # as above
-                raise damaged(f"Core ML cannot load the model: {line(error)}") from error
+                raise make_package_error(f"Core ML cannot load the model: {take_first_line(error)}") from error
             self._models[name] = model
         return self._models[name]
 
@@ -105,7 +107,7 @@ def device_counts(plan: Any, function: str) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _array(value: Any, entry: Entry) -> npt.NDArray[np.float32]:
+def _array(value: Any, entry: EntryPoint) -> npt.NDArray[np.float32]:
     """An output as it is; of a classifier's dictionary the probabilities in the order of the labels, (1, classes)."""
     if isinstance(value, dict):
         value = [[value[label] for label in entry.labels]]

@@ -15,7 +15,7 @@ from evm_deploy.runtimes import Runner, Ways
 from evm_deploy.runtimes.apple import FrameworkRunner
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.evaluate import Evaluator
-from evm_deploy.runtimes.mil.interface import Entry, entries, entry_for
+from evm_deploy.runtimes.mil.interface import EntryPoint, choose_entry_point, find_entry_points
 from evm_deploy.runtimes.mil.program import read_model
 
 NOT_HERE = "the program was evaluated op by op; Core ML itself was not run, because this is not macOS"
@@ -59,13 +59,13 @@ def _planned(bundle: Bundle) -> str:
 
 def core_ml(bundle: Bundle, units: str = "ALL") -> FrameworkRunner:
     """The model on Core ML. Raises what `open_bundle` raises."""
-    return FrameworkRunner(bundle.model_path, entries(read_model(bundle.model_path), bundle.manifest), units)
+    return FrameworkRunner(bundle.model_path, find_entry_points(read_model(bundle.model_path), bundle.manifest), units)
 
 
 def evaluator(bundle: Bundle) -> "EvaluatorRunner":
     """The model evaluated op by op. Raises what `open_bundle` raises."""
     model = read_model(bundle.model_path)
-    return EvaluatorRunner(entries(model, bundle.manifest), Blobs(model.folder))
+    return EvaluatorRunner(find_entry_points(model, bundle.manifest), Blobs(model.folder))
 
 
 class EvaluatorRunner:
@@ -74,7 +74,7 @@ class EvaluatorRunner:
     name = "mil evaluator"
     untimed = UNTIMED
 
-    def __init__(self, entries: Sequence[Entry], blobs: Blobs) -> None:
+    def __init__(self, entries: Sequence[EntryPoint], blobs: Blobs) -> None:
         self._entries, self._blobs = entries, blobs
         self._evaluators = {entries[0].function.name: Evaluator(entries[0].function, blobs)}
 
@@ -83,7 +83,7 @@ class EvaluatorRunner:
 
         Raises BundleError: the package takes no image of this size, or its program cannot be evaluated.
         """
-        entry = entry_for(self._entries, image)
+        entry = choose_entry_point(self._entries, image)
         name = entry.function.name
         if name not in self._evaluators:
             self._evaluators[name] = Evaluator(entry.function, self._blobs)

@@ -101,7 +101,7 @@ def _compiles(index: int) -> bool:
     """Whether there are a compiler that knows the GPU, and a driver; a HIP build of PyTorch has neither."""
     try:
         with torch.cuda.device(index):
-            gpu = driver.gpu()
+            gpu = driver.find_gpu()
             compile_kernel(plan_selective_scan(1, 1, 1, 1, 1, "float32", gpu.sm_count).defines, gpu.architecture)
     except MissingToolError:
         return False

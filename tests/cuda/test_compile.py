@@ -12,7 +12,7 @@ from evm_deploy.cuda.compile import SOURCE, compile_kernel
 from evm_deploy.cuda.plan import SM_COUNTS, LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
 from evm_deploy.errors import MissingToolError, OptionError
 
-needs_nvrtc = pytest.mark.skipif(compiler._nvrtc() is None, reason="no nvidia-cuda-nvrtc")
+needs_nvrtc = pytest.mark.skipif(compiler._load_nvrtc() is None, reason="no nvidia-cuda-nvrtc")
 needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 
 
@@ -46,7 +46,7 @@ def test_ptx_is_text_for_the_architecture() -> None:
 @needs_nvcc
 @pytest.mark.parametrize("format", ["cubin", "ptx"])
 def test_nvcc_serves_where_nvrtc_is_not_installed(monkeypatch: pytest.MonkeyPatch, format: str) -> None:
-    monkeypatch.setattr(compiler, "_nvrtc", lambda: None)
+    monkeypatch.setattr(compiler, "_load_nvrtc", lambda: None)
     compiler._compile.cache_clear()
     plan = plans(1, 8, "float32")[0]
     assert plan.entry.encode() in compile_kernel(plan.defines, "sm_90", format=format)
@@ -76,13 +76,13 @@ def test_registers_suffice(tmp_path: Path, architecture: str, N: int, batch: int
 
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(compiler, "_nvrtc", lambda: None)
+    monkeypatch.setattr(compiler, "_load_nvrtc", lambda: None)
     monkeypatch.setattr(shutil, "which", lambda name: None)
     compiler._compile.cache_clear()
 
 
 def test_no_compiler_names_the_package(no_compiler: None) -> None:
-    assert not compiler.available()
+    assert not compiler.has_compiler()
     with pytest.raises(MissingToolError, match="pip install nvidia-cuda-nvrtc"):
         compile_kernel(plans(1, 16, "float32")[0].defines, "sm_87")
 

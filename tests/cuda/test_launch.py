@@ -122,6 +122,6 @@ def test_a_machine_without_a_driver_is_told_so(monkeypatch: pytest.MonkeyPatch) 
         raise OSError("cannot open shared object file")
 
     monkeypatch.setattr(driver.ctypes, "CDLL", absent)
-    driver._driver.cache_clear()
+    driver._open_driver.cache_clear()
     with pytest.raises(MissingToolError, match="no NVIDIA driver"):
-        driver.sm_count()
+        driver.count_multiprocessors()

@@ -100,7 +100,7 @@ def test_an_image_folder(tmp_path: Path) -> None:
     samples = read_samples(tmp_path, SIZE, labels=LABELS)
     assert summary(samples) == [("0.png", None), ("1.png", None), ("2.png", None), ("more/3.png", None)]
     assert samples.record()["ignored"] == ["notes.txt"]
-    with pytest.raises(InputError, match="does not say the class"):
+    with pytest.raises(InputError, match="does not give the class"):
         read_samples(tmp_path, SIZE, need_labels=True)
 
 
@@ -267,7 +267,7 @@ def test_shards_add_up(tree: Path) -> None:
     names = list(itertools.chain(*(summary(shard) for shard in shards)))
     assert sorted(names) == sorted(summary(whole))
     for shard in shards[::-1]:
-        main.add(shard.seen())
+        main.add(shard.get_seen())
     assert main.record() == whole.record()
 
 
@@ -324,7 +324,7 @@ def test_paths_that_are_no_data(tmp_path: Path) -> None:
     for name, words in {
         "empty": "no images: it is empty",
         "texts": "none of its 1 files",
-        "file.bin": "no kind of data",
+        "file.bin": "not a kind of data",
         "absent": "does not exist.*random:32",
     }.items():
         with pytest.raises(EvmDeployError, match=words) as raised:

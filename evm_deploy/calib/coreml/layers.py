@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evm_deploy.runtimes.mil.program import Function, Literal, Operation, tensor_type
+from evm_deploy.runtimes.mil.program import Function, Literal, Operation, read_tensor_type
 
 # The parameters that hold a layer's weights, and the axes of those: of the outputs, of the inputs.
 WEIGHTS = {"conv": ("weight", 0, 1), "linear": ("weight", 0, 1), "matmul": ("y", -1, -2)}
@@ -153,6 +153,6 @@ def _from_integers(name: str, makers: Mapping[str, Operation]) -> bool:
 def _stored_in_integers(maker: Operation) -> bool:
     for argument in maker.arguments.get(STORED.get(maker.kind, ""), ()):
         if isinstance(argument, Literal):
-            found = tensor_type(argument.message.type.tensorType, maker.place).dtype
+            found = read_tensor_type(argument.message.type.tensorType, maker.place).dtype
             return found is not None and found.name in INTEGERS
     return False

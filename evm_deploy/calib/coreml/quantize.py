@@ -29,8 +29,8 @@ from evm_deploy.errors import CheckFailed, InputError, OptionError
 from evm_deploy.exporters.coreml.export import quiet
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.evaluate import Evaluator
-from evm_deploy.runtimes.mil.plan import plan
-from evm_deploy.runtimes.mil.program import Function, Model, read_model
+from evm_deploy.runtimes.mil.plan import make_plan
+from evm_deploy.runtimes.mil.program import Function, MilModel, read_model
 
 IOS17 = 8  # the specification that brought `quantize` and `dequantize`
 Progress = Callable[[str], None]
@@ -111,7 +111,7 @@ def worthwhile(found: Iterable[Layer]) -> list[Layer]:
 class Tap:
     """Evaluates a program op by op: input -> the watched values by name. Raises BundleError where it cannot."""
 
-    def __init__(self, model: Model, watched: Collection[str]) -> None:
+    def __init__(self, model: MilModel, watched: Collection[str]) -> None:
         function = model.functions[0]
         outputs = (*function.outputs, *sorted(set(watched) - set(function.outputs)))
         self._input = function.inputs[0].name
@@ -127,7 +127,7 @@ class Tap:
         return {name: found[name].float().numpy() for name in self._watched}
 
 
-def _checked(model: Model, bundle: Bundle) -> Function:
+def _checked(model: MilModel, bundle: Bundle) -> Function:
     if model.version < IOS17:
         raise OptionError(
             f"{bundle.path} is for systems before iOS 17 and macOS 14, which have no integer activations.",
@@ -169,9 +169,11 @@ def _range(found: TensorStatistics, options: QuantizeOptions) -> Range:
     return choose(found, options.method, symmetric=found.low < 0, percentile=options.percentile)
 
 
-def _weights(model: Model, chosen: Iterable[Layer], means: Mapping[str, npt.NDArray[np.float64]]) -> dict[str, Weights]:
+def _weights(
+    model: MilModel, chosen: Iterable[Layer], means: Mapping[str, npt.NDArray[np.float64]]
+) -> dict[str, Weights]:
     """The integers of each layer by its output, in the type that the program computes in."""
-    constants = plan(model.functions[0], Blobs(model.folder)).constants
+    constants = make_plan(model.functions[0], Blobs(model.folder)).constants
     found = {}
     for layer in chosen:
         weight = constants[layer.weight]

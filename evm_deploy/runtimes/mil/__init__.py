@@ -1,1 +1,1 @@
-"""Saved Core ML packages, read and evaluated without Core ML: an own reader of the file formats, op after op."""
+"""Reads saved Core ML packages and evaluates them op by op, without Core ML."""

@@ -1,4 +1,4 @@
-"""The element types of ML Programs: their numbers in the two file formats, their bits, the tensors that hold them."""
+"""The element types of ML Programs: their numbers in the two file formats, their bits, and the tensors for them."""
 
 import math
 from dataclasses import dataclass
@@ -8,32 +8,32 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from evm_deploy.runtimes.mil.problems import damaged
+from evm_deploy.runtimes.mil.problems import make_package_error
 
 
 @dataclass(frozen=True)
 class DType:
-    """One element type. Types of less than a byte are packed in files, lowest bits first, and held in bytes here."""
+    """An element type. Types smaller than a byte are packed in files, lowest bits first; here an element is a byte."""
 
     name: str
     number: int  # in the program
-    blob: int | None  # in the weight file, where it may occur there
+    blob: int | None  # in the weight file; None: not possible there
     bits: int
     torch: torch.dtype
-    numpy: str  # as a whole number of bytes, little-endian
-    field: str  # of an immediate value
+    numpy: str  # NumPy's type, little-endian, with a whole number of bytes
+    field: str  # the protobuf field of an immediate value
 
     @property
     def is_float(self) -> bool:
-        """Whether values of this type are rounded, rather than counted."""
+        """Whether it is a floating-point type."""
         return self.torch.is_floating_point
 
     def bytes(self, count: int) -> int:
-        """What `count` packed elements take."""
+        """The number of bytes of `count` packed elements."""
         return math.ceil(count * self.bits / 8)
 
 
-def _sub_byte(name: str, number: int, blob: int) -> DType:
+def _make_sub_byte_type(name: str, number: int, blob: int) -> DType:
     kind = (torch.int8, "<i1") if name.startswith("int") else (torch.uint8, "<u1")
     return DType(name, number, blob, int(name[-1]), *kind, "bytes")
 
@@ -50,17 +50,17 @@ DTYPES = (
     DType("uint8", 31, 3, 8, torch.uint8, "<u1", "bytes"),
     DType("uint16", 32, 7, 16, torch.uint16, "<u2", "ints"),
     DType("uint32", 33, 15, 32, torch.uint32, "<u4", "bytes"),
-    _sub_byte("int4", 25, 8),
-    _sub_byte("uint1", 37, 9),
-    _sub_byte("uint2", 36, 10),
-    _sub_byte("uint3", 39, 12),
-    _sub_byte("uint4", 35, 11),
-    _sub_byte("uint6", 38, 13),
+    _make_sub_byte_type("int4", 25, 8),
+    _make_sub_byte_type("uint1", 37, 9),
+    _make_sub_byte_type("uint2", 36, 10),
+    _make_sub_byte_type("uint3", 39, 12),
+    _make_sub_byte_type("uint4", 35, 11),
+    _make_sub_byte_type("uint6", 38, 13),
 )
 NUMBERED = {dtype.number: dtype for dtype in DTYPES}
 NAMED = {dtype.name: dtype for dtype in DTYPES}
 
-# Arithmetic is done in the wider type and its result brought back, once for each operation.
+# Arithmetic uses the wider type; each operation converts its result back once.
 WIDE = {
     torch.float16: torch.float32,
     torch.int8: torch.int32,
@@ -72,13 +72,13 @@ WIDE = {
 
 
 def unpack(data: npt.NDArray[np.uint8], dtype: DType, shape: tuple[int, ...]) -> Tensor:
-    """The elements that are packed in bytes, as a tensor that shares them where it can.
+    """Unpacks elements from bytes into a tensor, which shares the memory if possible.
 
-    Raises BundleError unless there are exactly as many bytes as the shape takes.
+    Raises BundleError: the number of bytes does not match the shape.
     """
     count = math.prod(shape)
     if data.size != dtype.bytes(count):
-        raise damaged(f"{data.size} bytes are not {dtype.name} of shape {shape}")
+        raise make_package_error(f"{data.size} bytes do not match {dtype.name} of shape {shape}")
     if dtype.bits >= 8:
         return torch.from_numpy(data.view(dtype.numpy).reshape(shape))
     bits = np.unpackbits(data, count=count * dtype.bits, bitorder="little").reshape(count, dtype.bits)

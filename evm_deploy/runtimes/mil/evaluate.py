@@ -1,7 +1,7 @@
-"""A function of an ML Program evaluated op by op, with PyTorch on the CPU.
+"""Evaluates a function of an ML Program op by op, with PyTorch on the CPU.
 
-Every operation is computed in float32, and its result rounded once, to nearest even, to the float16 that the program
-declares for it. A device may round inside an operation as well, and adds up in another order.
+Every operation is computed in float32, and its result is rounded once, to nearest even, to the float16 that the
+program declares. A device may also round inside an operation, and may add in another order.
 """
 
 import contextlib
@@ -13,38 +13,40 @@ from torch import Tensor
 
 from evm_deploy.errors import BundleError
 from evm_deploy.runtimes.mil.blobs import Blobs
-from evm_deploy.runtimes.mil.plan import LARGEST_LIVE, Step, plan
-from evm_deploy.runtimes.mil.problems import damaged, shown
-from evm_deploy.runtimes.mil.program import Function, Value, check_size
+from evm_deploy.runtimes.mil.plan import LARGEST_LIVE, Step, make_plan
+from evm_deploy.runtimes.mil.problems import make_package_error, quote
+from evm_deploy.runtimes.mil.program import Function, MilValue, check_size
 
 
 class Evaluator:
-    """One function, with its constants in memory. Raises BundleError where it cannot be evaluated."""
+    """Evaluates one function, whose constants are in memory. Raises BundleError: it cannot be evaluated."""
 
     def __init__(self, function: Function, blobs: Blobs) -> None:
         self.function = function
-        planned = plan(function, blobs)
+        planned = make_plan(function, blobs)
         self._steps, self._constants = planned.steps, planned.constants
-        self._checked: list[torch.Size] | None = None  # the inputs' shapes with which every step was checked
+        self._checked: list[torch.Size] | None = None  # the shapes of the inputs for which every step was checked
 
     def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """The outputs by name. Of a classifier, the predicted label is given by its index, and the dictionary of
-        probabilities as a tensor in the order of the labels.
+        """Returns the outputs by name. The predicted label of a classifier is an index, and its dictionary of
+        probabilities is a tensor in the order of the labels.
 
-        Raises BundleError: inputs that the function does not take, an operation that fails, or one whose result is not
-        what the program declares.
+        Raises BundleError: the function does not accept the inputs, an operation fails, or its result is not as the
+        program declares.
         """
         values = self._bind(inputs)
         shapes = [tensor.shape for tensor in values.values()]
         live = sum(tensor.numel() for tensor in values.values())
         known = shapes == self._checked
-        with torch.inference_mode(), _one_thread():
+        with torch.inference_mode(), _use_one_thread():
             for step in self._steps:
                 arguments = self._arguments(step, values)
                 if not known or step.computes_sizes:
                     live_after = live + _check_sizes(step, arguments)
                     if live_after > LARGEST_LIVE:
-                        raise damaged(f"{step.operation.place} makes more than {LARGEST_LIVE} elements live")
+                        raise make_package_error(
+                            f"{step.operation.place} brings the values in memory to more than {LARGEST_LIVE} elements"
+                        )
                 results = step.run(arguments)
                 values |= {output.name: result for output, result in zip(step.operation.outputs, results, strict=True)}
                 live += sum(result.numel() for result in results)
@@ -56,15 +58,17 @@ class Evaluator:
     def _bind(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         function = self.function
         if set(inputs) != {value.name for value in function.inputs}:
-            raise damaged(f"function {shown(function.name)} takes {', '.join(shown(v.name) for v in function.inputs)}")
+            raise make_package_error(
+                f"function {quote(function.name)} takes {', '.join(quote(v.name) for v in function.inputs)}"
+            )
         return {value.name: self._input(value, inputs[value.name]) for value in function.inputs}
 
-    def _input(self, value: Value, given: Tensor) -> Tensor:
+    def _input(self, value: MilValue, given: Tensor) -> Tensor:
         declared, feature = value.type, self.function.features[value.name]
         if declared is None or declared.dtype is None or not declared.fits(given.shape):
-            raise damaged(f"input {shown(value.name)} is {declared}, and was given {tuple(given.shape)}")
+            raise make_package_error(f"input {quote(value.name)} is {declared}, and was given {tuple(given.shape)}")
         if not feature.accepts(given.shape):
-            raise damaged(f"input {shown(value.name)} does not take shape {tuple(given.shape)}")
+            raise make_package_error(f"input {quote(value.name)} does not take shape {tuple(given.shape)}")
         return given.to(declared.dtype.torch)
 
     def _arguments(self, step: Step, values: Mapping[str, Tensor]) -> dict[str, Any]:
@@ -79,8 +83,8 @@ class Evaluator:
 
 
 @contextlib.contextmanager
-def _one_thread() -> Iterator[None]:
-    """A thousand small operations wait for threads longer than they gain; and sums come in one order on any machine."""
+def _use_one_thread() -> Iterator[None]:
+    """Uses one thread: many small operations lose more time than they gain, and the order of sums must be fixed."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -90,14 +94,14 @@ def _one_thread() -> Iterator[None]:
 
 
 def _check_sizes(step: Step, arguments: Mapping[str, Any]) -> int:
-    """The elements of the step's results, found without computing them. Raises BundleError: one is too large."""
-    shapes = {name: _shape_only(value) if step.row.is_data(name) else value for name, value in arguments.items()}
+    """Counts the elements of the step's results without computing them. Raises BundleError: one is too large."""
+    shapes = {name: _drop_data(value) if step.row.is_data(name) else value for name, value in arguments.items()}
     results = step.run(shapes)
     for output, result in zip(step.operation.outputs, results, strict=True):
         check_size(result.shape, output.name)
     return sum(result.numel() for result in results)
 
 
-def _shape_only(value: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
+def _drop_data(value: Tensor | tuple[Tensor, ...]) -> Tensor | tuple[Tensor, ...]:
     """Tensors of the same shapes without data."""
     return value.to("meta") if isinstance(value, Tensor) else tuple(item.to("meta") for item in value)

@@ -1,4 +1,4 @@
-"""What a bundle's manifest declares, held against what its package describes."""
+"""Compares the inputs and outputs in a bundle's manifest with those of its package."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,45 +9,45 @@ import numpy.typing as npt
 from evm_deploy.errors import BundleError
 from evm_deploy.manifest import Manifest
 from evm_deploy.runtimes.mil.features import Feature
-from evm_deploy.runtimes.mil.literals import labels
-from evm_deploy.runtimes.mil.problems import damaged
-from evm_deploy.runtimes.mil.program import Function, Model
+from evm_deploy.runtimes.mil.literals import read_class_labels
+from evm_deploy.runtimes.mil.problems import make_package_error
+from evm_deploy.runtimes.mil.program import Function, MilModel
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import IOSpec, Task, find_task
 
 
 @dataclass(frozen=True)
-class Entry:
+class EntryPoint:
     """A function of the package, its input, and its outputs in the order of the manifest."""
 
     function: Function
     input: Feature
-    outputs: tuple[Feature, ...]  # of a classifier, the dictionary of probabilities alone
+    outputs: tuple[Feature, ...]  # for a classifier, only the dictionary of probabilities
 
     @property
     def labels(self) -> tuple[str | int, ...]:
         """The classes of a classifier, in the order of its probabilities."""
-        return labels(self.function)
+        return read_class_labels(self.function)
 
 
-def entries(model: Model, manifest: Manifest) -> tuple[Entry, ...]:
-    """An entry for each function; the first is the default one, which takes the image size of the manifest.
+def find_entry_points(model: MilModel, manifest: Manifest) -> tuple[EntryPoint, ...]:
+    """Finds the entry points, one for each function. The first is the default, with the manifest's image size.
 
-    Raises BundleError: for another target, or with other inputs or outputs than the manifest declares.
+    Raises BundleError: another target, or other inputs or outputs than in the manifest.
     """
     if target_of(manifest.target).runtime != "coreml":
         raise BundleError(f"target {manifest.target!r} is not run by Core ML.", "use a newer evm-deploy.")
-    found = tuple(_entry(function, manifest) for function in model.functions)
+    found = tuple(_make_entry_point(function, manifest) for function in model.functions)
     features = (found[0].input, *found[0].outputs)
     for feature, spec in zip(features, (*manifest.inputs, *manifest.outputs), strict=True):
         sides = (1, *feature.shape[1:], 3) if feature.kind == "image" else feature.shape
         if feature.shape and not feature.flexible and not spec.fits(sides, spec.dtype):
-            raise _differs(f"{feature}, not {spec.dtype} {spec.shape}")
+            raise _make_difference_error(f"{feature}, not {spec.dtype} {spec.shape}")
     return found
 
 
-def entry_for(candidates: Sequence[Entry], image: npt.NDArray[np.generic]) -> Entry:
-    """The first entry that takes the image, float32 (1, 3, H, W) or uint8 (1, H, W, 3). Raises BundleError: none."""
+def choose_entry_point(candidates: Sequence[EntryPoint], image: npt.NDArray[np.generic]) -> EntryPoint:
+    """The first entry point for this image, float32 (1, 3, H, W) or uint8 (1, H, W, 3). Raises BundleError: none."""
     baked = image.dtype == np.uint8
     shape = tuple(image.shape[place] for place in (0, 3, 1, 2)) if baked and image.ndim == 4 else image.shape
     for entry in candidates:
@@ -57,29 +57,31 @@ def entry_for(candidates: Sequence[Entry], image: npt.NDArray[np.generic]) -> En
     raise BundleError(f"the model takes {offered}, not {image.dtype} {image.shape}.", "pass an image of that size.")
 
 
-def _entry(function: Function, manifest: Manifest) -> Entry:
+def _make_entry_point(function: Function, manifest: Manifest) -> EntryPoint:
     (spec,) = manifest.inputs
     features = function.features
     wanted = ("image", "RGB") if spec.dtype == "uint8" else ("array", spec.dtype)
     if [value.name for value in function.inputs] != [spec.name]:
-        raise _differs(", ".join(str(features[value.name]) for value in function.inputs) or "no input")
+        raise _make_difference_error(", ".join(str(features[value.name]) for value in function.inputs) or "no input")
     if (features[spec.name].kind, features[spec.name].dtype) != wanted:
-        raise _differs(str(features[spec.name]))
+        raise _make_difference_error(str(features[spec.name]))
     scores = [features[name] for name in function.outputs if name != function.label]
     if len(scores) != len(manifest.outputs):
-        raise _differs(", ".join(map(str, scores)))
+        raise _make_difference_error(", ".join(map(str, scores)))
     task = find_task(manifest.task)
-    return Entry(function, features[spec.name], tuple(_output(scores, spec, task) for spec in manifest.outputs))
+    return EntryPoint(
+        function, features[spec.name], tuple(_find_output(scores, spec, task) for spec in manifest.outputs)
+    )
 
 
-def _output(features: Sequence[Feature], spec: IOSpec, task: Task) -> Feature:
+def _find_output(features: Sequence[Feature], spec: IOSpec, task: Task) -> Feature:
     if [feature.kind for feature in features] == ["dictionary"] and task.given_by_label(spec):
         return features[0]
     for feature in features:
         if (feature.name, feature.kind, feature.dtype) == (spec.name, "array", spec.dtype):
             return feature
-    raise _differs(", ".join(map(str, features)))
+    raise _make_difference_error(", ".join(map(str, features)))
 
 
-def _differs(found: str) -> BundleError:
-    return damaged(f"the package is not what its manifest says: it has {found}")
+def _make_difference_error(found: str) -> BundleError:
+    return make_package_error(f"the package does not match its manifest: it has {found}")

@@ -1,4 +1,4 @@
-"""Constants as a program holds them: on the spot, or as a place in the weight file."""
+"""Decodes the constants of a program, which are in the program itself or in the weight file."""
 
 import math
 from typing import Any
@@ -10,71 +10,71 @@ from torch import Tensor
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.dtypes import DType, unpack
 from evm_deploy.runtimes.mil.ops.row import Bound, Labels
-from evm_deploy.runtimes.mil.problems import damaged, shown
-from evm_deploy.runtimes.mil.program import Function, Literal, tensor_type
+from evm_deploy.runtimes.mil.problems import make_package_error, quote
+from evm_deploy.runtimes.mil.program import Function, Literal, read_tensor_type
 
 
 def decode(literal: Literal, blobs: Blobs, name: str) -> Bound:
-    """The tensor, string or list of labels that the literal holds; `name` is what errors call it.
+    """Decodes a literal: a tensor, a string or a list of labels. `name` is its name in errors.
 
-    Raises BundleError where its values are not those of its type.
+    Raises BundleError: its values do not match its type.
     """
     message = literal.message
     kind, where = message.type.WhichOneof("type"), message.WhichOneof("value")
     if kind == "listType" and where == "immediateValue":
-        return _list(message.immediateValue, name)
+        return _decode_list(message.immediateValue, name)
     if kind != "tensorType" or where is None:
-        raise damaged(f"the constant {shown(name)} is neither a tensor nor a list")
-    declared = tensor_type(message.type.tensorType, name)
+        raise make_package_error(f"the constant {quote(name)} is neither a tensor nor a list")
+    declared = read_tensor_type(message.type.tensorType, name)
     shape = tuple(side for side in declared.shape if side is not None)
     if len(shape) != len(declared.shape):
-        raise damaged(f"the constant {shown(name)} has an unknown shape, {declared}")
+        raise make_package_error(f"the constant {quote(name)} has an unknown shape, {declared}")
     if declared.dtype is None:
-        return _text(message.immediateValue, name)
+        return _decode_text(message.immediateValue, name)
     if where == "blobFileValue":
         blob = message.blobFileValue
         return blobs.read(blob.fileName, blob.offset, declared.dtype, shape)
-    return _tensor(message.immediateValue, declared.dtype, shape, name)
+    return _decode_tensor(message.immediateValue, declared.dtype, shape, name)
 
 
-def labels(function: Function) -> Labels:
-    """The class labels of a classifier in order; of another function none. Raises BundleError: they are no list."""
+def read_class_labels(function: Function) -> Labels:
+    """The class labels of a classifier, in order; empty for another function. Raises BundleError: not a list."""
     for operation in function.operations:
         if operation.kind == "classify":
             for argument in operation.arguments.get("classes", ()):
                 if isinstance(argument, Literal) and argument.message.type.HasField("listType"):
-                    return _list(argument.message.immediateValue, "classes")
-            raise damaged(f"{operation.place} has no list of classes")
+                    return _decode_list(argument.message.immediateValue, "classes")
+            raise make_package_error(f"{operation.place} has no list of classes")
     return ()
 
 
-def _tensor(message: Any, dtype: DType, shape: tuple[int, ...], name: str) -> Tensor:
+def _decode_tensor(message: Any, dtype: DType, shape: tuple[int, ...], name: str) -> Tensor:
     if message.WhichOneof("value") != "tensor" or message.tensor.WhichOneof("value") not in (dtype.field, None):
-        raise damaged(f"the constant {shown(name)} does not hold {dtype.name}")
+        raise make_package_error(f"the constant {quote(name)} does not hold {dtype.name}")
     values = getattr(message.tensor, dtype.field).values
     if dtype.field == "bytes":
         return unpack(np.frombuffer(bytearray(values), np.uint8), dtype, shape)
     if len(values) != math.prod(shape):
-        raise damaged(f"the constant {shown(name)} has {len(values)} values for shape {shape}")
+        raise make_package_error(f"the constant {quote(name)} has {len(values)} values for shape {shape}")
     try:
         return torch.from_numpy(np.array(values, dtype.numpy).reshape(shape))
     except OverflowError:
-        raise damaged(f"the constant {shown(name)} has values that are not {dtype.name}") from None
+        raise make_package_error(f"the constant {quote(name)} has values that are not {dtype.name}") from None
 
 
-def _text(message: Any, name: str) -> str:
+def _decode_text(message: Any, name: str) -> str:
     values = message.tensor.strings.values
     if len(values) != 1:
-        raise damaged(f"the constant {shown(name)} has {len(values)} strings, not one")
+        raise make_package_error(f"the constant {quote(name)} has {len(values)} strings, not one")
     return str(values[0])
 
 
-def _list(message: Any, name: str) -> Labels:
+def _decode_list(message: Any, name: str) -> Labels:
     tensors = [value.immediateValue.tensor for value in message.list.values]
     fields = {tensor.WhichOneof("value") for tensor in tensors}
     if fields not in ({"strings"}, {"longInts"}):
-        raise damaged(f"the list {shown(name)} holds neither strings nor whole numbers")
+        raise make_package_error(f"the list {quote(name)} holds neither strings nor whole numbers")
     values = [getattr(tensor, *fields).values for tensor in tensors]
     if any(len(value) != 1 for value in values):
-        raise damaged(f"the list {shown(name)} has entries of more than one value")
+        raise make_package_error(f"the list {quote(name)} has entries of more than one value")
     return tuple(value[0] for value in values)

@@ -1,4 +1,4 @@
-"""A saved ML Program as plain data: its description, functions, operations and types, read from the protobuf."""
+"""Reads a saved ML Program from its protobuf as plain data: description, functions, operations, types."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -9,23 +9,23 @@ from typing import Any
 from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.mil.dtypes import NUMBERED, DType
 from evm_deploy.runtimes.mil.features import Feature, read_features
-from evm_deploy.runtimes.mil.package_files import model_file
-from evm_deploy.runtimes.mil.problems import damaged, line, shown
+from evm_deploy.runtimes.mil.package_files import find_model_file
+from evm_deploy.runtimes.mil.problems import make_package_error, quote, take_first_line
 
 LARGEST_TENSOR = 1 << 28  # elements: one gigabyte of float32
-LARGEST_RANK = 8  # of constants; what is computed has at most five dimensions
-STRING = 2  # the number of the element type that no tensor of ours has
+LARGEST_RANK = 8  # of constants; computed values have at most five dimensions
+STRING = 2  # the number of the element type for strings, which tensors here never have
 
 
 @dataclass(frozen=True)
 class TensorType:
-    """A tensor's element type (None: strings) and its sides (None: known when the program runs)."""
+    """The element type of a tensor (None: strings) and its sides (None: known when the program runs)."""
 
     dtype: DType | None
     shape: tuple[int | None, ...]
 
     def fits(self, shape: Sequence[int]) -> bool:
-        """Whether a tensor of this shape is of this type."""
+        """Whether a tensor of this shape matches this type."""
         sides = zip(self.shape, shape, strict=False)
         return len(shape) == len(self.shape) and all(said in (None, side) for said, side in sides)
 
@@ -35,8 +35,8 @@ class TensorType:
 
 
 @dataclass(frozen=True)
-class Value:
-    """A name and what may be bound to it; `type` is None for dictionaries and lists."""
+class MilValue:
+    """A named value and its type; `type` is None for dictionaries and lists."""
 
     name: str
     type: TensorType | None
@@ -44,44 +44,44 @@ class Value:
 
 @dataclass(frozen=True)
 class Literal:
-    """A constant as the file has it, not yet decoded: a `Value` message of the format."""
+    """A constant that is not decoded yet: a `Value` message of the format."""
 
     message: Any
 
     @property
     def file(self) -> str | None:
-        """The name of the weight file that holds it, if one does."""
+        """The name of the weight file that holds it; None: it is in the program."""
         return str(self.message.blobFileValue.fileName) if self.message.HasField("blobFileValue") else None
 
 
-Argument = str | Literal  # the name of a value, or a constant on the spot
+Argument = str | Literal  # the name of a value, or a constant in the program
 
 
 @dataclass(frozen=True)
 class Operation:
-    """One operation. A parameter has one argument, or several where it takes a tuple of tensors."""
+    """One operation. A parameter has one argument, or several if it is a tuple of tensors."""
 
     kind: str
     arguments: Mapping[str, tuple[Argument, ...]]
-    outputs: tuple[Value, ...]
+    outputs: tuple[MilValue, ...]
 
     @property
     def is_constant(self) -> bool:
-        """Whether it holds or decodes a constant, and computes nothing from the inputs."""
+        """Whether it holds or decodes a constant, and does not depend on the inputs."""
         return self.kind == "const" or self.kind.startswith("constexpr_")
 
     @property
     def place(self) -> str:
-        """How errors speak of it."""
-        return f"{shown(self.kind)} that makes {shown(self.outputs[0].name)}" if self.outputs else shown(self.kind)
+        """Its description in errors."""
+        return f"{quote(self.kind)} that makes {quote(self.outputs[0].name)}" if self.outputs else quote(self.kind)
 
 
 @dataclass(frozen=True)
 class Function:
-    """One function of the program, and how the package describes its inputs and outputs to an app."""
+    """One function of the program, with the package's description of its inputs and outputs for apps."""
 
     name: str
-    inputs: tuple[Value, ...]
+    inputs: tuple[MilValue, ...]
     operations: tuple[Operation, ...]
     outputs: tuple[str, ...]
     features: Mapping[str, Feature]  # of inputs and outputs, by name
@@ -89,34 +89,34 @@ class Function:
 
 
 @dataclass(frozen=True)
-class Model:
-    """A package that has been read; nothing of it has been run, and no weight looked at."""
+class MilModel:
+    """A package that has been read, without running it or reading its weights."""
 
     version: int
     functions: tuple[Function, ...]  # the default one first
     metadata: Mapping[str, str]
-    folder: Path  # of the program's file, below which the weight files lie
+    folder: Path  # of the program's file; the weight files are below it
 
 
-def read_model(package: Path) -> Model:
+def read_model(package: Path) -> MilModel:
     """Reads the package at `package`.
 
-    Raises BundleError: it is no `.mlpackage` with an ML Program, or is damaged. MissingToolError: no coremltools.
+    Raises BundleError: it is not an `.mlpackage` with an ML Program, or is damaged; MissingToolError: no coremltools.
     """
-    path = model_file(package)
+    path = find_model_file(package)
     message = _parse(path)
     if message.WhichOneof("Type") != "mlProgram":
-        raise damaged(f"{package} holds no ML Program but {message.WhichOneof('Type') or 'nothing'}")
+        raise make_package_error(f"{package} holds no ML Program but {message.WhichOneof('Type') or 'nothing'}")
     description, functions = message.description, message.mlProgram.functions
     described = {entry.name: entry for entry in description.functions} or {"main": description}
     if not functions or set(described) != set(functions):
-        raise damaged(f"{package} describes {len(described)} functions and has {len(functions)}, or others")
+        raise make_package_error(f"{package} describes {len(described)} functions and has {len(functions)}, or others")
     default = description.defaultFunctionName or "main"
     names = sorted(described, key=lambda name: (name != default, name))
-    return Model(
+    return MilModel(
         message.specificationVersion,
-        tuple(_function(name, functions[name], described[name]) for name in names),
-        _metadata(description.metadata),
+        tuple(_read_function(name, functions[name], described[name]) for name in names),
+        _read_metadata(description.metadata),
         path.parent,
     )
 
@@ -129,69 +129,69 @@ def _parse(path: Path) -> Any:
     try:
         message.ParseFromString(path.read_bytes())
     except (DecodeError, RuntimeError) as error:
-        raise damaged(f"{path} is not a Core ML model ({line(error)})") from error
+        raise make_package_error(f"{path} is not a Core ML model ({take_first_line(error)})") from error
     return message
 
 
-def _function(name: str, message: Any, description: Any) -> Function:
+def _read_function(name: str, message: Any, description: Any) -> Function:
     block = message.block_specializations.get(message.opset)
     if block is None:
-        raise damaged(f"function {shown(name)} has no block for its opset {shown(message.opset)}")
+        raise make_package_error(f"function {quote(name)} has no block for its opset {quote(message.opset)}")
     if description.state or block.inputs:
-        raise damaged(f"function {shown(name)} keeps a state, which is not supported")
-    inputs, outputs = tuple(map(_value, message.inputs)), tuple(block.outputs)
+        raise make_package_error(f"function {quote(name)} keeps a state, which is not supported")
+    inputs, outputs = tuple(map(_read_value, message.inputs)), tuple(block.outputs)
     features = read_features([*description.input, *description.output])
     if set(features) != {*outputs, *(value.name for value in inputs)}:
-        raise damaged(f"function {shown(name)} has other inputs or outputs than the package describes")
-    operations = tuple(map(_operation, block.operations))
+        raise make_package_error(f"function {quote(name)} has other inputs or outputs than the package describes")
+    operations = tuple(map(_read_operation, block.operations))
     return Function(name, inputs, operations, outputs, features, description.predictedFeatureName or None)
 
 
-def _operation(message: Any) -> Operation:
+def _read_operation(message: Any) -> Operation:
     arguments: dict[str, tuple[Argument, ...]] = {}
     for name, argument in message.inputs.items():
-        arguments[name] = tuple(map(_argument, argument.arguments))
+        arguments[name] = tuple(map(_read_argument, argument.arguments))
     for name, value in message.attributes.items():
         if name != "name":
             arguments[name] = (Literal(value),)
-    operation = Operation(message.type, arguments, tuple(map(_value, message.outputs)))
+    operation = Operation(message.type, arguments, tuple(map(_read_value, message.outputs)))
     if message.blocks:
-        raise damaged(f"{operation.place} has blocks of its own, which are not supported")
+        raise make_package_error(f"{operation.place} has blocks of its own, which are not supported")
     return operation
 
 
-def _argument(message: Any) -> Argument:
+def _read_argument(message: Any) -> Argument:
     return Literal(message.value) if message.WhichOneof("binding") == "value" else str(message.name)
 
 
-def _value(message: Any) -> Value:
+def _read_value(message: Any) -> MilValue:
     tensor = message.type.WhichOneof("type") == "tensorType"
-    return Value(message.name, tensor_type(message.type.tensorType, message.name) if tensor else None)
+    return MilValue(message.name, read_tensor_type(message.type.tensorType, message.name) if tensor else None)
 
 
-def tensor_type(message: Any, name: str) -> TensorType:
-    """The type in a `TensorType` message, for the value called `name`. Raises BundleError: no such type, too large."""
+def read_tensor_type(message: Any, name: str) -> TensorType:
+    """Reads a `TensorType` message of the value `name`. Raises BundleError: an unknown type, or too large."""
     dtype = NUMBERED.get(message.dataType)
     if dtype is None and message.dataType != STRING:
-        raise damaged(f"{shown(name)} has element type {message.dataType}, which is not known")
+        raise make_package_error(f"{quote(name)} has the unknown element type {message.dataType}")
     if message.rank != len(message.dimensions) or message.rank > LARGEST_RANK:
-        raise damaged(f"{shown(name)} has rank {message.rank} and {len(message.dimensions)} dimensions")
-    shape = tuple(map(_side, message.dimensions))
+        raise make_package_error(f"{quote(name)} has rank {message.rank} and {len(message.dimensions)} dimensions")
+    shape = tuple(map(_read_side, message.dimensions))
     check_size([side for side in shape if side is not None], name)
     return TensorType(dtype, shape)
 
 
 def check_size(shape: Sequence[int], name: str) -> None:
-    """Raises BundleError where a tensor of this shape, called `name`, is larger than any that we would hold."""
+    """Raises BundleError: the tensor `name` of this shape is larger than LARGEST_TENSOR."""
     if math.prod(shape) > LARGEST_TENSOR or any(side > LARGEST_TENSOR for side in shape):
-        raise damaged(f"{shown(name)} has shape {tuple(shape)}, more than {LARGEST_TENSOR} elements")
+        raise make_package_error(f"{quote(name)} has shape {tuple(shape)}, more than {LARGEST_TENSOR} elements")
 
 
-def _side(message: Any) -> int | None:
+def _read_side(message: Any) -> int | None:
     return int(message.constant.size) if message.WhichOneof("dimension") == "constant" else None
 
 
-def _metadata(message: Any) -> dict[str, str]:
+def _read_metadata(message: Any) -> dict[str, str]:
     known = {
         "description": message.shortDescription,
         "version": message.versionString,

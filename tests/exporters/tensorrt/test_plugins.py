@@ -215,7 +215,7 @@ def test_signatures_are_what_tensorrt_asks_for(module: Module, operator: Operato
     assert implemented.return_annotation == tuple[str | bytes, str | bytes, Params, Sizes]
 
 
-@pytest.mark.skipif(not compiler.available(), reason="no CUDA compiler")
+@pytest.mark.skipif(not compiler.has_compiler(), reason="no CUDA compiler")
 @pytest.mark.parametrize("dtype", ["float", "half"])
 def test_the_kernel_of_a_scan_with_an_open_batch(module: Module, dtype: str) -> None:
     B, K, L, D, N = 5, 4, 784, 96, 16
@@ -234,7 +234,7 @@ def test_the_kernel_of_a_scan_with_an_open_batch(module: Module, dtype: str) -> 
     assert (params.block_x, params.shared_mem, sizes) == (plan.block[0], plan.shared_bytes, [K, L, D])
 
 
-@pytest.mark.skipif(not compiler.available(), reason="no CUDA compiler")
+@pytest.mark.skipif(not compiler.has_compiler(), reason="no CUDA compiler")
 def test_the_kernel_of_a_scan_in_two_dimensions(module: Module) -> None:
     B, H, W, D, K, N, R = 1, 56, 55, 96, 4, 16, 3
     shapes = [(B, H, W, D), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D)]

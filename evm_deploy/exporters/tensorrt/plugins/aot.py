@@ -74,7 +74,7 @@ def kernel(
     """
     assert operator.plan is not None
     shapes = [tuple(_size(side, axis) for axis, side in enumerate(tensor.shape_expr)) for tensor in inputs]
-    gpu = driver.gpu()
+    gpu = driver.find_gpu()
     dtype = "float16" if inputs[0].dtype == trt.float16 else "float32"
     planned = operator.plan(shapes, int(attribute), dtype, gpu.sm_count)
     code = compile_kernel(planned.defines, gpu.architecture, format="ptx")

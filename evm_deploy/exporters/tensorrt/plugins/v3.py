@@ -127,7 +127,7 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
             stream: int,
         ) -> None:
             shapes = tuple(tuple(tensor.dims) for tensor in described)
-            planned = plan_once(shapes, self.attribute, types[described[0].type], driver.sm_count())
+            planned = plan_once(shapes, self.attribute, types[described[0].type], driver.count_multiprocessors())
             driver.enqueue(planned, inputs, [shapes[0][axis] for axis in SIZES], outputs[0], stream)
 
     return Plugin

@@ -1,7 +1,7 @@
-"""The operations that can be evaluated: a table from the name of each to a typed function of its parameters."""
+"""The operations that can be evaluated: a table from their names to typed functions of their parameters."""
 
 from evm_deploy.runtimes.mil.ops import constants, elementwise, linear, lookups, reductions, shaping
-from evm_deploy.runtimes.mil.ops.row import Row
+from evm_deploy.runtimes.mil.ops.row import OperationRow
 
 WIDENED = (elementwise.WIDENED, linear.WIDENED, reductions.WIDENED)
 AS_STORED = (
@@ -13,6 +13,6 @@ AS_STORED = (
 )
 
 OPERATIONS = {
-    **{name: Row(function, wide=True) for table in WIDENED for name, function in table.items()},
-    **{name: Row(function, wide=False) for table in AS_STORED for name, function in table.items()},
+    **{name: OperationRow(function, wide=True) for table in WIDENED for name, function in table.items()},
+    **{name: OperationRow(function, wide=False) for table in AS_STORED for name, function in table.items()},
 }

@@ -1,4 +1,4 @@
-"""Convolutions, products of matrices and pooling; sums are made in float32, in PyTorch's order."""
+"""Convolutions, matrix products and pooling. Sums are computed in float32, in PyTorch's order."""
 
 import math
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.ops.row import Function, Ints, Tensors
-from evm_deploy.runtimes.mil.problems import damaged, shown
+from evm_deploy.runtimes.mil.problems import make_package_error, quote
 from evm_deploy.runtimes.mil.program import check_size
 
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
@@ -28,13 +28,15 @@ def conv(
 ) -> Tensor:
     """x (B, C, ...) with weight (D, C / groups, ...), over one to three axes."""
     if x.ndim not in CONVOLUTIONS or weight.ndim != x.ndim:
-        raise damaged(f"its input of shape {tuple(x.shape)} and weight of shape {tuple(weight.shape)} do not fit")
+        raise make_package_error(
+            f"its input of shape {tuple(x.shape)} and weight of shape {tuple(weight.shape)} do not fit"
+        )
     one = (1,) * (x.ndim - 2)
     strides, dilations = strides or one, dilations or one
-    pads = _pads(x.shape[2:], weight.shape[2:], strides, dilations, pad_type, pad)
+    pads = _compute_pads(x.shape[2:], weight.shape[2:], strides, dilations, pad_type, pad)
     before, after = pads[::2], pads[1::2]
     if before != after:
-        x, before = _padded(x, pads, 0.0), (0,) * len(before)
+        x, before = _pad(x, pads, 0.0), (0,) * len(before)
     return CONVOLUTIONS[x.ndim](x, weight, bias, strides, before, dilations, groups)
 
 
@@ -51,7 +53,7 @@ def matmul(x: Tensor, y: Tensor, transpose_x: bool = False, transpose_y: bool = 
 
 
 def einsum(values: Tensors, equation: str) -> Tensor:
-    """The sum that the equation names."""
+    """The sum of products that the equation describes."""
     return torch.einsum(equation, *values)
 
 
@@ -64,15 +66,15 @@ def avg_pool(
     exclude_padding_from_average: bool = False,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Means of windows, in which padding counts as zeros unless it is excluded."""
-    x, strides, pads = _windows(x, kernel_sizes, pad_type, strides, pad, ceil_mode)
-    if ceil_mode:  # PyTorch knows which windows begin inside, and pads evenly as this mode asks for
+    """Means of windows; padding counts as zeros unless it is excluded."""
+    x, strides, pads = _check_windows(x, kernel_sizes, pad_type, strides, pad, ceil_mode)
+    if ceil_mode:  # PyTorch decides which windows begin inside, and pads evenly, as this mode requires
         pool = AVERAGES[x.ndim]
         return pool(x, kernel_sizes, strides, pads[::2], True, not exclude_padding_from_average)
-    mean = AVERAGES[x.ndim](_padded(x, pads, 0.0), kernel_sizes, strides)
+    mean = AVERAGES[x.ndim](_pad(x, pads, 0.0), kernel_sizes, strides)
     if not exclude_padding_from_average:
         return mean
-    return mean / AVERAGES[x.ndim](_padded(torch.ones_like(x[:1, :1]), pads, 0.0), kernel_sizes, strides)
+    return mean / AVERAGES[x.ndim](_pad(torch.ones_like(x[:1, :1]), pads, 0.0), kernel_sizes, strides)
 
 
 def max_pool(
@@ -83,39 +85,39 @@ def max_pool(
     pad: Ints | None = None,
     ceil_mode: bool = False,
 ) -> Tensor:
-    """Largest values of windows, in which padding never counts."""
-    x, strides, pads = _windows(x, kernel_sizes, pad_type, strides, pad, ceil_mode)
+    """Largest values of windows; padding never counts."""
+    x, strides, pads = _check_windows(x, kernel_sizes, pad_type, strides, pad, ceil_mode)
     if ceil_mode:
         return MAXIMA[x.ndim](x, kernel_sizes, strides, pads[::2], ceil_mode=True)
-    return MAXIMA[x.ndim](_padded(x, pads, -math.inf), kernel_sizes, strides)
+    return MAXIMA[x.ndim](_pad(x, pads, -math.inf), kernel_sizes, strides)
 
 
-def _windows(
+def _check_windows(
     x: Tensor, sizes: Ints, pad_type: str, strides: Ints | None, pad: Ints | None, ceil_mode: bool
 ) -> tuple[Tensor, Ints, Ints]:
-    """x, the strides and the padding of a pooling, checked."""
+    """Checks a pooling. Returns x, the strides and the padding."""
     if x.ndim not in AVERAGES or len(sizes) != x.ndim - 2 or min(sizes) < 1:
-        raise damaged(f"its windows {sizes} do not fit {tuple(x.shape)}")
+        raise make_package_error(f"its windows {sizes} do not fit {tuple(x.shape)}")
     strides = strides or (1,) * len(sizes)
-    pads = _pads(x.shape[2:], sizes, strides, (1,) * len(sizes), pad_type, pad)
+    pads = _compute_pads(x.shape[2:], sizes, strides, (1,) * len(sizes), pad_type, pad)
     if ceil_mode and pads[::2] != pads[1::2]:
-        raise damaged(f"its ceil_mode with pad {pads} is not supported")
+        raise make_package_error(f"its ceil_mode with pad {pads} is not supported")
     return x, strides, pads
 
 
-def _pads(
+def _compute_pads(
     sides: Sequence[int], kernel: Sequence[int], strides: Ints, dilations: Ints, pad_type: str, pad: Ints | None
 ) -> Ints:
-    """The places before and after each axis."""
+    """The padding before and after each axis."""
     axes = len(sides)
     if not len(strides) == len(dilations) == len(kernel) == axes or min(*strides, *dilations) < 1:
-        raise damaged(f"its strides {strides} or dilations {dilations} do not fit {axes} axes")
+        raise make_package_error(f"its strides {strides} or dilations {dilations} do not fit {axes} axes")
     match pad_type:
         case "valid":
             return (0,) * (2 * axes)
         case "custom":
             if pad is None or len(pad) != 2 * axes or min(pad) < 0:
-                raise damaged(f"its pad {pad} does not fit {axes} axes")
+                raise make_package_error(f"its pad {pad} does not fit {axes} axes")
             return pad
         case "same" | "same_lower":
             pads = []
@@ -124,10 +126,10 @@ def _pads(
                 less, more = total // 2, total - total // 2
                 pads += [less, more] if pad_type == "same" else [more, less]
             return tuple(pads)
-    raise damaged(f"its pad_type {shown(pad_type)} is not supported")
+    raise make_package_error(f"its pad_type {quote(pad_type)} is not supported")
 
 
-def _padded(x: Tensor, pads: Ints, value: float) -> Tensor:
+def _pad(x: Tensor, pads: Ints, value: float) -> Tensor:
     before_after = list(zip(pads[::2], pads[1::2], strict=True))
     sides = (side + sum(places) for side, places in zip(x.shape[2:], before_after, strict=True))
     check_size([*x.shape[:2], *sides], "padded input")

@@ -1,4 +1,4 @@
-"""Reductions over axes, cumulative sums and normalisations; all sums are made in float32, in PyTorch's order."""
+"""Reductions over axes, cumulative sums and normalisations. All sums are computed in float32, in PyTorch's order."""
 
 from collections.abc import Callable
 
@@ -6,12 +6,12 @@ import torch
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.ops.row import Function, Ints, Labels
-from evm_deploy.runtimes.mil.problems import damaged, shown
+from evm_deploy.runtimes.mil.problems import make_package_error, quote
 
 Reduction = Callable[[Tensor, Ints, bool], Tensor]
 
 
-def _reduction(function: Reduction) -> Function:
+def _make_reduction(function: Reduction) -> Function:
     def apply(x: Tensor, axes: Ints | None = None, keep_dims: bool = False) -> Tensor:
         axes = tuple(range(x.ndim)) if axes is None else axes
         return function(x, axes, keep_dims).to(x.dtype) if axes else x
@@ -19,39 +19,39 @@ def _reduction(function: Reduction) -> Function:
     return apply
 
 
-def _product(x: Tensor, axes: Ints, keep: bool) -> Tensor:
+def _multiply(x: Tensor, axes: Ints, keep: bool) -> Tensor:
     for axis in sorted((axis % x.ndim for axis in axes), reverse=True):
         x = x.prod(axis, keepdim=keep)
     return x
 
 
-def _mean(x: Tensor, axes: Ints, keep: bool) -> Tensor:
+def _average(x: Tensor, axes: Ints, keep: bool) -> Tensor:
     if not x.is_floating_point():
-        raise damaged("it takes the mean of integers, which is not supported")
+        raise make_package_error("it takes the mean of integers, which is not supported")
     return x.mean(axes, keepdim=keep)
 
 
 def reduce_argmax(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
-    """The place of the largest value along an axis."""
-    return x.argmax(axis, keep_dims).to(_index_dtype(output_dtype))
+    """The index of the largest value along an axis."""
+    return x.argmax(axis, keep_dims).to(_find_index_dtype(output_dtype))
 
 
 def reduce_argmin(x: Tensor, axis: int = -1, keep_dims: bool = False, output_dtype: str = "int32") -> Tensor:
-    """The place of the smallest value along an axis."""
-    return x.argmin(axis, keep_dims).to(_index_dtype(output_dtype))
+    """The index of the smallest value along an axis."""
+    return x.argmin(axis, keep_dims).to(_find_index_dtype(output_dtype))
 
 
 def cumsum(x: Tensor, axis: int = 0, exclusive: bool = False, reverse: bool = False) -> Tensor:
-    """Sums up to each place; exclusive: without it; reverse: from the end."""
+    """Sums up to each position. exclusive: without the value at the position; reverse: from the end."""
     x = x.flip(axis) if reverse else x
     total = x.cumsum(axis, dtype=x.dtype)
-    if exclusive:  # a difference with x would lose digits
+    if exclusive:  # subtracting x would lose digits
         total = torch.cat([torch.zeros_like(total.narrow(axis, 0, 1)), total.narrow(axis, 0, x.shape[axis] - 1)], axis)
     return total.flip(axis) if reverse else total
 
 
 def softmax(x: Tensor, axis: int = -1) -> Tensor:
-    """exp(x) as shares of its sum along an axis."""
+    """exp(x) divided by its sum along an axis."""
     return x.softmax(axis)
 
 
@@ -84,18 +84,19 @@ def batch_norm(
 
 
 def classify(probabilities: Tensor, classes: Labels) -> tuple[Tensor, Tensor]:
-    """The index of the best class, and the probabilities in the order of the labels: what an app gets a label and a
-    dictionary for, which holds each label once.
+    """The index of the best class, and the probabilities in the order of the labels.
+
+    An app gets the label and a dictionary from label to probability instead, so labels must be unique.
     """
     if len(set(classes)) != len(classes) or len(classes) != probabilities.numel():
-        raise damaged(f"it has {len(set(classes))} different labels for {probabilities.numel()} classes")
+        raise make_package_error(f"it has {len(set(classes))} different labels for {probabilities.numel()} classes")
     return probabilities.reshape(-1).argmax(), probabilities.reshape(-1)
 
 
-def _index_dtype(name: str) -> torch.dtype:
+def _find_index_dtype(name: str) -> torch.dtype:
     kinds = {"int32": torch.int32, "uint16": torch.uint16}
     if name not in kinds:
-        raise damaged(f"its output_dtype {shown(name)} is not supported")
+        raise make_package_error(f"its output_dtype {quote(name)} is not supported")
     return kinds[name]
 
 
@@ -103,15 +104,15 @@ WIDENED: dict[str, Function] = {
     "batch_norm": batch_norm,
     "cumsum": cumsum,
     "layer_norm": layer_norm,
-    "reduce_l1_norm": _reduction(lambda x, axes, keep: x.abs().sum(axes, keep)),
-    "reduce_l2_norm": _reduction(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),
-    "reduce_log_sum_exp": _reduction(lambda x, axes, keep: x.logsumexp(axes, keep)),
-    "reduce_max": _reduction(lambda x, axes, keep: x.amax(axes, keep)),
-    "reduce_mean": _reduction(_mean),
-    "reduce_min": _reduction(lambda x, axes, keep: x.amin(axes, keep)),
-    "reduce_prod": _reduction(_product),
-    "reduce_sum": _reduction(lambda x, axes, keep: x.sum(axes, keep)),
-    "reduce_sum_square": _reduction(lambda x, axes, keep: x.square().sum(axes, keep)),
+    "reduce_l1_norm": _make_reduction(lambda x, axes, keep: x.abs().sum(axes, keep)),
+    "reduce_l2_norm": _make_reduction(lambda x, axes, keep: x.square().sum(axes, keep).sqrt()),
+    "reduce_log_sum_exp": _make_reduction(lambda x, axes, keep: x.logsumexp(axes, keep)),
+    "reduce_max": _make_reduction(lambda x, axes, keep: x.amax(axes, keep)),
+    "reduce_mean": _make_reduction(_average),
+    "reduce_min": _make_reduction(lambda x, axes, keep: x.amin(axes, keep)),
+    "reduce_prod": _make_reduction(_multiply),
+    "reduce_sum": _make_reduction(lambda x, axes, keep: x.sum(axes, keep)),
+    "reduce_sum_square": _make_reduction(lambda x, axes, keep: x.square().sum(axes, keep)),
     "softmax": softmax,
 }
 AS_STORED: dict[str, Function] = {

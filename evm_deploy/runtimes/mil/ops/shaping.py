@@ -1,15 +1,15 @@
-"""Operations that move elements and compute none: shapes, slices, joins."""
+"""Operations that only move elements: shapes, slices, joins."""
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.runtimes.mil.ops.row import Bools, Function, Ints, Tensors
-from evm_deploy.runtimes.mil.problems import damaged
+from evm_deploy.runtimes.mil.problems import make_package_error
 
 
 def reshape(x: Tensor, shape: Ints) -> Tensor:
-    """x in another shape; 0 keeps the side at that place (from the right), -1 stands for what is left."""
+    """x in another shape. 0 keeps the side at that position (counted from the right); -1 is computed from the rest."""
     if 0 in shape:
         sides = (1,) * (len(shape) - x.ndim) + tuple(x.shape)[-len(shape) :]
         shape = tuple(old if new == 0 else new for old, new in zip(sides, shape, strict=True))
@@ -22,48 +22,48 @@ def transpose(x: Tensor, perm: Ints) -> Tensor:
 
 
 def expand_dims(x: Tensor, axes: Ints) -> Tensor:
-    """x with sides of 1 that stand at `axes` of the result."""
+    """x with sides of 1 at `axes` of the result."""
     rank = x.ndim + len(axes)
-    for axis in sorted(positive(axis, rank) for axis in axes):
+    for axis in sorted(count_from_start(axis, rank) for axis in axes):
         x = x.unsqueeze(axis)
     return x
 
 
 def squeeze(x: Tensor, axes: Ints | None = None) -> Tensor:
-    """x without its sides of 1, or without those at `axes`, which have to be 1."""
+    """x without its sides of 1, or without the sides at `axes`, which must be 1."""
     if axes is None:
         return x.squeeze()
     if any(x.shape[axis] != 1 for axis in axes):
-        raise damaged(f"it squeezes {axes} of shape {tuple(x.shape)}")
+        raise make_package_error(f"it squeezes {axes} of shape {tuple(x.shape)}")
     return x.squeeze(axes)
 
 
 def reverse(x: Tensor, axes: Ints | None = None) -> Tensor:
-    """x backwards along `axes`, or along all."""
+    """x in reverse order along `axes`, or along all axes."""
     return x.flip(tuple(range(x.ndim)) if axes is None else axes)
 
 
 def concat(values: Tensors, axis: int, interleave: bool = False) -> Tensor:
-    """The values one after another along `axis`; interleaved: the first place of each, then the second of each."""
+    """Joins the values along `axis`. interleave: takes the first position of each, then the second of each."""
     _check_same_dtype(values)
     if not interleave:
         return torch.cat(values, axis)
-    axis = positive(axis, values[0].ndim)
+    axis = count_from_start(axis, values[0].ndim)
     return torch.stack(values, axis + 1).flatten(axis, axis + 1)
 
 
 def stack(values: Tensors, axis: int) -> Tensor:
-    """The values along a new axis."""
+    """Joins the values along a new axis."""
     _check_same_dtype(values)
     return torch.stack(values, axis)
 
 
 def split(x: Tensor, axis: int, num_splits: int | None = None, split_sizes: Ints | None = None) -> Tensors:
-    """x cut along `axis` into pieces of these sizes, or into so many of one size."""
+    """Cuts x along `axis` into pieces of these sizes, or into `num_splits` pieces of equal size."""
     side = x.shape[axis]
     if split_sizes is None:
         if not num_splits or num_splits < 0 or side % num_splits:
-            raise damaged(f"it cuts {side} into {num_splits} equal parts")
+            raise make_package_error(f"it cuts {side} into {num_splits} equal parts")
         split_sizes = (side // num_splits,) * num_splits
     pieces: Tensors = torch.split(x, list(split_sizes), axis)
     return pieces
@@ -78,11 +78,11 @@ def slice_by_index(
     end_mask: Bools | None = None,
     squeeze_mask: Bools | None = None,
 ) -> Tensor:
-    """x[begin:end:stride] along each axis; a mask drops a bound, or takes the one place `begin` and drops the axis."""
+    """x[begin:end:stride] along each axis. A mask drops a bound, or takes the position `begin` without its axis."""
     no, one = (False,) * x.ndim, (1,) * x.ndim
     stride, begin_mask, end_mask, squeeze_mask = stride or one, begin_mask or no, end_mask or no, squeeze_mask or no
     if any(len(part) != x.ndim for part in (begin, end, stride, begin_mask, end_mask, squeeze_mask)):
-        raise damaged(f"its bounds do not fit shape {tuple(x.shape)}")
+        raise make_package_error(f"its bounds do not fit shape {tuple(x.shape)}")
     for axis in reversed(range(x.ndim)):
         if squeeze_mask[axis]:
             x = x.select(axis, begin[axis])
@@ -94,17 +94,17 @@ def slice_by_index(
 
 
 def slice_by_size(x: Tensor, begin: Ints, size: Ints) -> Tensor:
-    """`size` places of each axis from `begin` on; -1 stands for all that follow."""
+    """`size` elements of each axis from `begin` on; -1 means all that follow."""
     if len(begin) != x.ndim or len(size) != x.ndim:
-        raise damaged(f"its bounds do not fit shape {tuple(x.shape)}")
+        raise make_package_error(f"its bounds do not fit shape {tuple(x.shape)}")
     for axis, (first, count) in enumerate(zip(begin, size, strict=True)):
-        first = positive(first, x.shape[axis])
+        first = count_from_start(first, x.shape[axis])
         x = x.narrow(axis, first, x.shape[axis] - first if count == -1 else count)
     return x
 
 
 def _slice(x: Tensor, axis: int, places: range) -> Tensor:
-    """The places of x along `axis`, in their order, which may run backwards."""
+    """The elements of x at `places` along `axis`, in their order, which may be reversed."""
     if not places:
         return x.narrow(axis, 0, 0)
     forwards = places if places.step > 0 else places[::-1]
@@ -113,7 +113,7 @@ def _slice(x: Tensor, axis: int, places: range) -> Tensor:
 
 
 def depth_to_space(x: Tensor, block_size: int) -> Tensor:
-    """(B, b b C, H, W) -> (B, C, H b, W b): the places in a block are the outer part of the channels."""
+    """(B, b b C, H, W) -> (B, C, H b, W b): the position in a block is the outer part of the channel index."""
     B, C, H, W = x.shape
     x = x.reshape(B, block_size, block_size, C // block_size**2, H, W)
     return x.permute(0, 3, 4, 1, 5, 2).reshape(B, -1, H * block_size, W * block_size)
@@ -127,7 +127,7 @@ def space_to_depth(x: Tensor, block_size: int) -> Tensor:
 
 
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
-    """(B, C b b, H, W) -> (B, C, H b, W b): the places in a block are the inner part of the channels."""
+    """(B, C b b, H, W) -> (B, C, H b, W b): the position in a block is the inner part of the channel index."""
     return F.pixel_shuffle(x, upscale_factor)
 
 
@@ -136,14 +136,14 @@ def pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
     return F.pixel_unshuffle(x, downscale_factor)
 
 
-def positive(axis: int, rank: int) -> int:
-    """An axis, or a place on one, counted from the start."""
+def count_from_start(axis: int, rank: int) -> int:
+    """Counts an axis, or a position along one, from the start."""
     return axis + rank if axis < 0 else axis
 
 
 def _check_same_dtype(values: Tensors) -> None:
     if len({value.dtype for value in values}) != 1:
-        raise damaged(f"its inputs mix {', '.join(sorted({str(value.dtype) for value in values}))}")
+        raise make_package_error(f"its inputs mix {', '.join(sorted({str(value.dtype) for value in values}))}")
 
 
 AS_STORED: dict[str, Function] = {
