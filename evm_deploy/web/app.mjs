@@ -1,4 +1,4 @@
-// The page: opens the bundles, holds them to their golden pairs, classifies images, measures, and hands the profile on.
+// The page: opens the bundles, checks their golden pairs, classifies images, measures, and sends the profile.
 
 import { openBundle } from "./bundle.mjs";
 import { best } from "./golden.mjs";
@@ -45,7 +45,7 @@ async function bundles({ models }) {
   return opened;
 }
 
-/** Loads every bundle in each of `ways`, one after another, and shows whether it computes what it has to. */
+/** Loads every bundle in each of `ways`, one after another, and shows whether its golden pair passes. */
 async function open(ways) {
   for (const way of ways) {
     status(`Starting ${way.name}`, null);
@@ -132,7 +132,7 @@ async function run() {
   if (serving()) await send(profile);
 }
 
-/** WebGPU that lacks something a model needs is a remark, unless it is what was asked for. */
+/** A model that needs more than this WebGPU has gives a remark, or an error if WebGPU was requested. */
 function setAside() {
   const lacking = ({ way, error, golden }) => way.provider === "webgpu" && error !== null && !golden;
   if (page.config.provider === "webgpu" || page.contenders.every(lacking)) return;
@@ -181,7 +181,7 @@ function facts() {
   });
 }
 
-/** Of a package: the worker that keeps its files for the time without a network. */
+/** In a package: starts the service worker that caches its files for offline use. */
 function keep() {
   navigator.serviceWorker?.register("sw.js").catch(() => notice("This page cannot be kept for use without a network."));
 }

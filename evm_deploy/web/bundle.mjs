@@ -1,4 +1,4 @@
-// A bundle as the page sees it: its files, each held against the hash that the manifest has for it.
+// Fetches the files of a bundle, and compares each with its hash in the manifest.
 
 import { readNpy } from "./npy.mjs";
 import { sha256 } from "./sha256.mjs";

@@ -1,4 +1,4 @@
-// Whether a device computes what the bundle's golden pair says.
+// Compares outputs with the bundle's golden pair.
 
 /** Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. */
 export function golden(found, expected, tolerance) {

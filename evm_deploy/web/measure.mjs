@@ -4,9 +4,9 @@ import { golden } from "./golden.mjs";
 import { Thread } from "./ways.mjs";
 
 // As the profiler does it everywhere (evm_deploy/profiling/agent/timing.py).
-const WINDOW = 5; // turns, at least
+const WINDOW = 5; // minimum number of turns
 const WINDOW_MS = 100; // that a window lasts at least
-const AGREE = 0.05; // medians of two windows that differ by less are one
+const AGREE = 0.05; // medians of two windows agree if they differ by less
 const MOST_WINDOWS = 24;
 const MOST_WARM_UP_MS = 20_000; // for each contender
 const MOST_TURNS = 100_000;

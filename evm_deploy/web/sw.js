@@ -1,5 +1,5 @@
-// Keeps the package's files, so that the page works without a network, and isolates the page: with these headers
-// browsers let it start threads, whatever server it came from.
+// Caches the package's files, so that the page works offline, and isolates the page: with these headers, browsers let
+// it start threads, whatever the server sends.
 
 importScripts("files.js"); // self.PACKAGE {version, first: paths, later: paths}
 

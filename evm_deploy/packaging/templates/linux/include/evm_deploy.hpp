@@ -4,7 +4,7 @@
 //   for (const evm::Result& best : model.classify(evm::read_image("cat.jpg"), 3))
 //     std::printf("%.3f %s\n", best.probability, best.label.c_str());
 //
-// Everything throws evm::Error, which says what is wrong. A Model may be used by one thread at a time.
+// All functions throw evm::Error, which says what is wrong. Only one thread at a time may use a Model.
 #pragma once
 
 #include <cstddef>

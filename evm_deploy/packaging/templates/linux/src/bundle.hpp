@@ -1,4 +1,4 @@
-// What a bundle's manifest says, and its files, each of which is what the manifest lists.
+// A bundle: its manifest, and its files, each checked against the hash in the manifest.
 #pragma once
 
 #include <map>
@@ -22,15 +22,15 @@ struct Bundle {
   std::string input;                  // its name
   std::vector<std::string> outputs;   // their names
   bool classification = false, probabilities = false;
-  bool operators = false;  // the graph has operators of ours
+  bool operators = false;  // the graph has our operators
   Steps steps;
   std::vector<std::string> labels;  // empty where there are none
   std::map<std::string, std::string> files;  // name: sha256
 
-  // Throws Error: no bundle, one of another version, a changed file.
+  // Throws Error: not a bundle, another version, or a changed file.
   explicit Bundle(const std::string& path);
 
-  // The bytes of a file that the manifest lists. Throws Error: it does not, or they are others.
+  // The bytes of a file in the manifest. Throws Error: it is not in the manifest, or its hash differs.
   Bytes read(const std::string& name, size_t limit) const;
 
   // Greatest relative error of the outputs of a model of this precision.

@@ -17,7 +17,7 @@ evm_run --profile BUNDLE...      latency, one JSON document on stdout
   --iterations N     timed runs of each bundle (100)
   --seconds S        of each bundle, instead
   --warm-up N        least runs before timing (5)
-  --threads N        of onnxruntime; 0: as many as it chooses (0)
+  --threads N        of onnxruntime; 0: onnxruntime chooses (0)
   --portable         without our operators: the same results, slower
   --onnxruntime FILE libonnxruntime.so; also $ONNXRUNTIME_LIBRARY
   --operators FILE   libevm_ops.so; also $EVM_OPS_LIBRARY

@@ -1,4 +1,4 @@
-// Files, whole and of bounded size, and the hashes that say whether they are the right ones.
+// Reads files of bounded size, and computes their hashes.
 #pragma once
 
 #include <string>
@@ -8,7 +8,7 @@
 
 namespace evm {
 
-// Throws Error: no regular file, more than `limit` bytes, or it cannot be read.
+// Throws Error: not a regular file, more than `limit` bytes, or not readable.
 Bytes read_file(const std::string& path, size_t limit);
 
 // 64 hexadecimal digits.

@@ -1,4 +1,4 @@
-// A reader of JSON that trusts nothing: text of any kind gives a value or an Error.
+// A reader of untrusted JSON: any text gives a value or an Error.
 #pragma once
 
 #include <map>

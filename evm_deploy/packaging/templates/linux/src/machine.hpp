@@ -1,4 +1,4 @@
-// What of this machine a latency is worth nothing without.
+// The facts about this machine that belong to a measurement.
 #pragma once
 
 #include <string>

@@ -93,7 +93,7 @@ bool steady(const std::vector<double>& times) {
   return std::fabs(last - before) <= kAgree * std::max(last, before);
 }
 
-// One turn: each model once without being timed, which brings its caches back, and once timed.
+// One turn: each model runs once untimed, which refills its caches, and then once timed.
 void turn(std::vector<Contender*>& live, std::vector<double> Contender::*times, bool backwards) {
   for (size_t i = 0; i < live.size(); ++i) {
     Contender& contender = *live[backwards ? live.size() - 1 - i : i];

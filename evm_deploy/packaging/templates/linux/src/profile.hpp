@@ -11,10 +11,10 @@ namespace evm {
 struct Timing {
   int iterations = 100;
   double seconds = 0;  // of each model, instead of iterations, where above 0
-  int warm_up = 5;     // least runs before it is asked whether times are steady
+  int warm_up = 5;     // least runs before times can count as steady
 };
 
-// Every bundle in turns in this process, each opened first in a process of its own for its memory.
+// Times all bundles in turns in this process. Each is first opened in a separate process, to measure its memory.
 std::string profile(const std::vector<std::string>& bundles, const Options& options, const Timing& timing);
 
 }  // namespace evm

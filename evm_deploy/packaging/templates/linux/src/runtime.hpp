@@ -1,4 +1,4 @@
-// onnxruntime, loaded while the program runs: it needs no headers, and any version from 1.17 on serves.
+// onnxruntime, loaded at run time: it needs no headers, and works with any version from 1.17 on.
 #pragma once
 
 #include <memory>
@@ -9,7 +9,7 @@
 
 namespace evm {
 
-// The operator library that `options` means; "" where it is to be left out, or there is none.
+// The operator library for `options`; "" if it is not wanted or does not exist.
 std::string operators_of(const Options& options);
 
 class Session {

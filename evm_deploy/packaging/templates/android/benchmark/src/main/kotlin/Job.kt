@@ -15,7 +15,7 @@ object Job {
         return File(root, name).takeIf { it.isDirectory } ?: throw FormatException("there is no request $name")
     }
 
-    /** Measures, and writes the profile beside the request when it is complete, or else what went wrong. */
+    /** Measures, and writes the complete profile, or the error, beside the request. */
     fun run(folder: File, probe: Probe, tool: String, say: (String) -> Unit): Map<String, Any?>? = try {
         profile(Request.read(folder), probe, tool, say).also { write(folder, "profile.json", writeJson(it)) }
     } catch (error: Exception) {
@@ -24,7 +24,7 @@ object Job {
         fail(folder, error, say)
     }
 
-    /** Writes a file so that whoever sees it sees all of it. */
+    /** Writes a file that becomes visible only when it is complete. */
     fun write(folder: File, name: String, text: String) {
         val partial = File(folder, "$name.tmp")
         partial.writeText(text)

@@ -14,7 +14,7 @@ import java.util.TimeZone
 private val CORES = File("/sys/devices/system/cpu")
 private val FEATURES = setOf("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2", "avx2", "avx512f", "fma")
 
-/** This phone, as far as an app may look; what it may not is null. */
+/** Facts about this phone; those that an app may not read are null. */
 class Phone(private val context: Context) : Probe {
     private val powerManager = context.getSystemService(Context.POWER_SERVICE) as PowerManager
 

@@ -10,7 +10,7 @@ private const val FEW = 100 // samples: with fewer, the 99th percentile is the l
 private const val LOADING = "loading includes reading the file and checking its hash"
 private const val NO_OPERATORS = "the operators are not in the app for this processor: the portable form was measured"
 
-/** What the phone tells of itself. */
+/** The facts that the phone gives. */
 interface Probe {
     /** Fields of `device`. */
     fun device(): Map<String, Any?>

@@ -7,7 +7,7 @@ import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
 
-/** Each network gives on the phone what it gave when it was exported. */
+/** Each network gives the same outputs on the phone as when it was exported. */
 @RunWith(AndroidJUnit4::class)
 class GoldenPairTest {
     private val context = InstrumentationRegistry.getInstrumentation().targetContext

@@ -10,7 +10,7 @@ enum class Model(internal val folder: String, val tolerance: Double) {
     /** Its files among the app's assets. */
     fun files(context: Context): BundleFiles = BundleFiles { context.assets.open("evm/$folder/$it") }
 
-    /** Its manifest, and with it everything else that is known of it. */
+    /** Its manifest, with all facts about it. */
     fun bundle(context: Context): ModelBundle = ModelBundle(files(context))
 
     /** Loads it, with our kernels where the app has them: takes a while, so keep what it returns, and close it once. */
