@@ -67,6 +67,7 @@ class Bundle:
                 )
         bundle = cls(root, manifest)
         bundle._check_names()
+        bundle.labels()  # of the wrong length or encoding: no command goes on with them
         return bundle
 
     @property

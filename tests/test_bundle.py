@@ -2,6 +2,7 @@
 
 import dataclasses
 import errno
+import hashlib
 import json
 import os
 import shutil
@@ -278,10 +279,17 @@ def test_tensors_that_do_not_fit_the_rest(bundle: Bundle, change: dict[str, Any]
         Bundle.open(bundle.path)
 
 
-def test_labels_that_are_not_text(bundle: Bundle) -> None:
-    (bundle.path / "labels.txt").write_bytes(b"\xff\xfe")
-    with pytest.raises(BundleError, match="UTF-8"):
-        bundle.labels()
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [(b"\xff\xfe", "UTF-8"), (b"cat\ndog\n", "2 labels for 3 classes"), (b"x\n" * (3 << 20), "more than")],
+)
+def test_no_command_goes_on_with_wrong_labels(bundle: Bundle, content: bytes, message: str) -> None:
+    """Their hash is right: `verify` and `package` do not pass what `predict` then refuses."""
+    (bundle.path / "labels.txt").write_bytes(content)
+    edit(bundle, files=bundle.manifest.files | {"labels.txt": hashlib.sha256(content).hexdigest()})
+    for use in (bundle.labels, lambda: Bundle.open(bundle.path)):
+        with pytest.raises(BundleError, match=message):
+            use()
 
 
 # A writer leaves a whole bundle, or nothing.
