@@ -100,7 +100,7 @@ def test_the_platforms_run_every_network(
 
 @pytest.mark.parametrize("target", ["visionOS1", 17, "iOS1x"])
 def test_a_target_that_is_not_known_is_refused(make_named: MakeNamed, tmp_path: Path, target: Any) -> None:
-    with pytest.raises(BundleError, match="not known here"):
+    with pytest.raises(BundleError, match="unknown deployment target"):
         ios.write(make_named("cats", **build(target)), tmp_path, OPTIONS, print)
 
 
