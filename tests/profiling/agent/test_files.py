@@ -29,7 +29,7 @@ def test_a_whole_bundle(folder: Path) -> None:
 
 
 def test_another_manifest_is_refused(folder: Path) -> None:
-    with pytest.raises(Unmeasurable, match=r"manifest\.json is not the one"):
+    with pytest.raises(Unmeasurable, match=r"manifest\.json is not that of the requested bundle"):
         check_bundle(folder, "0" * 64)
 
 
