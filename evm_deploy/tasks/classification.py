@@ -36,6 +36,11 @@ def _recognises(shapes: Sequence[Shape]) -> bool:
 
 def _describe_outputs(shapes: Sequence[Shape], names: Sequence[str] = (), *, softmax: bool = False) -> tuple[IOSpec]:
     (shape,) = shapes
+    if len(shape) == 2 and shape[1] == 1:
+        raise InputError(
+            "the model has one class: its probability would be 1 for every image.",
+            "train it with two classes, yes and no, or export it as features.",
+        )
     kind = PROBABILITIES if softmax else LOGITS
     return (dataclasses.replace(kind, name=names[0] if names else kind.name, shape=shape),)
 
@@ -86,6 +91,8 @@ def _show(found: Sequence[Array], outputs: Sequence[IOSpec], labels: Sequence[st
         raise NotAnAnswer(NO_SCORES)
     shares = scores.astype("float64") if _is_probabilities(spec) else find_probabilities(scores)
     classes = shares.shape[-1]
+    if classes == 1:
+        raise NotAnAnswer("has one class, whose probability is 1 for every image")
     names = [f"class {index}" for index in range(classes)] if labels is None else labels
     if len(names) != classes:
         raise NotAnAnswer(f"has {len(names)} labels for {classes} classes")

@@ -1,5 +1,6 @@
 """The table of tasks: what it recognises, describes and refuses."""
 
+import dataclasses
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,15 @@ def test_what_a_task_describes_are_its_outputs(task: Task, shapes: list[Shape]) 
     assert [spec.shape for spec in outputs] == shapes
     renamed = task.describe_outputs(shapes, [f"mine{i}" for i in range(len(shapes))])
     assert [spec.name for spec in renamed] == [f"mine{i}" for i in range(len(shapes))]
+
+
+def test_one_class_alone_is_refused() -> None:
+    """Softmax makes its probability 1, whatever is in the image."""
+    with pytest.raises(InputError, match="one class: its probability would be 1"):
+        CLASSIFICATION.describe_outputs([("batch", 1)])
+    (spec,) = CLASSIFICATION.describe_outputs([(1, 2)])
+    with pytest.raises(NotAnAnswer, match="one class"):
+        CLASSIFICATION.show([np.zeros((1, 1), np.float32)], [dataclasses.replace(spec, shape=(1, 1))], None, 5)
 
 
 def test_the_names_of_outputs() -> None:
