@@ -20,7 +20,7 @@ import evm_deploy
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.bundle import Bundle
 from evm_deploy.models import EfficientVMamba
-from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes import find_runtime
 from evm_deploy.tasks.agreement import compare
 
 DIGITS = Path(__file__).resolve().parents[1] / "examples" / "digits"
@@ -90,7 +90,7 @@ def export(checkpoint: Path, out: Path, size: tuple[int, int], form: dict[str, s
 
 def run(bundle: Bundle, *images: np.ndarray) -> np.ndarray:
     """The logits of every image, (n, classes)."""
-    with runtime_of(bundle).open_bundle(bundle, library=True) as runner:
+    with find_runtime(bundle).open_bundle(bundle, library=True) as runner:
         return np.concatenate([runner.run(image)[0] for image in images])
 
 

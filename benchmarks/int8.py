@@ -28,7 +28,7 @@ from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleave
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import INT8_COSINE
-from evm_deploy.verification.integer_report import model_report
+from evm_deploy.verification.integer_report import report_model_integers
 
 GOLDEN = Path(__file__).parents[1] / "tests" / "golden"
 PREPROCESSING = Preprocessing((224, 224))
@@ -79,7 +79,7 @@ def measure(variant: str, folder: Path, pieces: Images, rounds: int, threads: in
     rows = []
     for name, path in models.items():
         found = [runners[name].run(image)[0] for image in images[CALIBRATION:]]
-        report = model_report(path, images[0], library=library)
+        report = report_model_integers(path, images[0], library=library)
         size = path.stat().st_size
         rows.append(
             {

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import find_file, read_file, read_text, sha256_file
-from evm_deploy.folders import Kind, files_below, restore_folder, write_folder
+from evm_deploy.folders import FolderKind, list_files, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec, find_task
 
@@ -61,7 +61,7 @@ class Bundle:
         root = Path(path)
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():
-            if sha256_file(find_file(root, name, _damaged)) != digest:
+            if sha256_file(find_file(root, name, _make_damage_error)) != digest:
                 raise BundleError(
                     f"{name} in {root} is not the file that was exported (its sha256 differs).", "export it again."
                 )
@@ -86,8 +86,8 @@ class Bundle:
         """The class names in order, or None where the bundle has none. Raises BundleError: not one for each class."""
         if self.manifest.labels is None:
             return None
-        path = find_file(self.path, self.manifest.labels, _damaged)
-        labels = tuple(read_text(path, LABELS_BYTES, _damaged).splitlines())
+        path = find_file(self.path, self.manifest.labels, _make_damage_error)
+        labels = tuple(read_text(path, LABELS_BYTES, _make_damage_error).splitlines())
         classes = find_task(self.manifest.task).classes(self.manifest.outputs)
         if classes is not None and len(labels) != classes:
             raise BundleError(f"{self.path} has {len(labels)} labels for {classes} classes.", "export it again.")
@@ -96,14 +96,14 @@ class Bundle:
     def sample(self) -> Sample:
         """The golden pair. Raises BundleError where it is no plain array, or not as the manifest declares it."""
         outputs, empty = self.manifest.outputs, find_task(self.manifest.task).empty_outputs
-        names = _output_names(len(outputs))
-        expected = (self._array(name, spec, empty=empty) for name, spec in zip(names, outputs, strict=True))
-        return Sample(self._array("sample/input.npy", self.manifest.inputs[0]), tuple(expected))
+        names = _name_outputs(len(outputs))
+        expected = (self._read_array(name, spec, empty=empty) for name, spec in zip(names, outputs, strict=True))
+        return Sample(self._read_array("sample/input.npy", self.manifest.inputs[0]), tuple(expected))
 
     def _check_names(self) -> None:
         """What the manifest speaks of, and every bundle has, is among the hashed files."""
         manifest = self.manifest
-        needed = ["sample/input.npy", *_output_names(len(manifest.outputs))]
+        needed = ["sample/input.npy", *_name_outputs(len(manifest.outputs))]
         needed += [manifest.labels] if manifest.labels is not None else []
         model = (manifest.model_file, manifest.model_file + "/")
         if not any(name == model[0] or name.startswith(model[1]) for name in manifest.files):
@@ -112,8 +112,8 @@ class Bundle:
             if name not in manifest.files:
                 raise BundleError(f"{self.path} does not list {name} among its files.", "export the model again.")
 
-    def _array(self, name: str, spec: IOSpec, *, empty: bool = False) -> npt.NDArray[np.generic]:
-        path = find_file(self.path, name, _damaged, limit=SAMPLE_BYTES)
+    def _read_array(self, name: str, spec: IOSpec, *, empty: bool = False) -> npt.NDArray[np.generic]:
+        path = find_file(self.path, name, _make_damage_error, limit=SAMPLE_BYTES)
         try:  # a mapping allocates nothing on the word of a header that promises more than the file has
             array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, OSError) as error:
@@ -138,7 +138,7 @@ class Draft:
     def write_sample(self, sample: Sample) -> None:
         """Writes the golden pair under `sample/`."""
         (self.path / "sample").mkdir(exist_ok=True)
-        names = ("sample/input.npy", *_output_names(len(sample.outputs)))
+        names = ("sample/input.npy", *_name_outputs(len(sample.outputs)))
         for name, array in zip(names, (sample.input, *sample.outputs), strict=True):
             buffer = io.BytesIO()  # np.save to a file on a full disk raises an OSError that does not say so
             np.save(buffer, array, allow_pickle=False)
@@ -149,7 +149,7 @@ class Draft:
 
         May be called again, with another manifest or after files changed; the last call counts.
         """
-        names = sorted(file.relative_to(self.path).as_posix() for file in files_below(self.path))
+        names = sorted(file.relative_to(self.path).as_posix() for file in list_files(self.path))
         files = {name: sha256_file(self.path / name) for name in names if name != MANIFEST}
         self._write(MANIFEST, dataclasses.replace(manifest, files=files).to_json())
         return Bundle.open(self.path)
@@ -169,7 +169,7 @@ def write_bundle(out: str | os.PathLike[str], overwrite: bool = False) -> Iterat
         yield Draft(folder)
 
 
-def _output_names(count: int) -> tuple[str, ...]:
+def _name_outputs(count: int) -> tuple[str, ...]:
     if count == 1:
         return ("sample/output.npy",)
     return tuple(f"sample/output{index}.npy" for index in range(count))
@@ -182,16 +182,16 @@ def _read_manifest(root: Path) -> bytes:
         raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")
     if not (root / MANIFEST).exists():
         raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", "name a folder that export wrote.")
-    return read_file(find_file(root, MANIFEST, _damaged), MANIFEST_BYTES, _damaged)
+    return read_file(find_file(root, MANIFEST, _make_damage_error), MANIFEST_BYTES, _make_damage_error)
 
 
-def _damaged(cause: str) -> BundleError:
+def _make_damage_error(cause: str) -> BundleError:
     return BundleError(cause, "copy the whole folder, or export the model again.")
 
 
-def _listed(root: Path) -> set[str]:
+def _list_files(root: Path) -> set[str]:
     """The names of all files of the bundle at `root`. Raises BundleError: its manifest is not valid."""
     return Manifest.from_json(_read_manifest(root)).files.keys() | {MANIFEST}
 
 
-KIND = Kind("bundle", MANIFEST, _listed)
+KIND = FolderKind("bundle", MANIFEST, _list_files)

@@ -27,7 +27,7 @@ _ASIDE = {".DS_Store"}  # put into folders by a system, not by their user
 
 
 @dataclass(frozen=True)
-class Kind:
+class FolderKind:
     """A kind of folder that we write, and may therefore replace when asked to."""
 
     name: str  # "bundle"
@@ -36,7 +36,7 @@ class Kind:
 
 
 @contextlib.contextmanager
-def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = False) -> Iterator[Path]:
+def write_folder(out: str | os.PathLike[str], kind: FolderKind, overwrite: bool = False) -> Iterator[Path]:
     """Yields an empty folder; on leaving the block it becomes `out`, and on any failure nothing is left behind.
 
     The block must write the kind's seal. With `overwrite` a folder of the kind at `out` is replaced, at the end: even
@@ -46,7 +46,7 @@ def write_folder(out: str | os.PathLike[str], kind: Kind, overwrite: bool = Fals
     """
     target = Path(os.path.realpath(out))
     check_free(target, kind, overwrite)
-    made = _missing_parents(target)
+    made = _list_missing_parents(target)
     draft = name_draft(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
@@ -77,24 +77,24 @@ def check_outside(out: str | os.PathLike[str], bundles: Iterable[Path]) -> None:
             raise OptionError(f"{out} is the bundle {bundle}, or in it.", "choose a place of its own for the result.")
 
 
-def files_below(root: Path) -> Iterator[Path]:
+def list_files(root: Path) -> Iterator[Path]:
     """Every file below `root`, links among them, none followed."""
     return (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
 
 
-def check_free(target: Path, kind: Kind, overwrite: bool) -> None:
+def check_free(target: Path, kind: FolderKind, overwrite: bool) -> None:
     """Raises OutputError unless `target` may be created, or replaced without losing anything but such a folder."""
     restore_folder(target)
     if not os.path.lexists(target):
         return
     if not overwrite:
         raise OutputError(f"{target} exists.", f"choose another --out, or pass --overwrite to replace a {kind.name}.")
-    stranger = _stranger(target, kind)
+    stranger = _find_stranger(target, kind)
     if stranger is not None:
         raise OutputError(f"{target} is not replaced: {stranger}.", "choose another --out, or remove it yourself.")
 
 
-def _stranger(target: Path, kind: Kind) -> str | None:
+def _find_stranger(target: Path, kind: FolderKind) -> str | None:
     """Why deleting `target` could lose something of the user's; None for a folder of the kind, or an empty one."""
     if not target.is_dir():
         return "it is not a folder"
@@ -110,12 +110,12 @@ def _stranger(target: Path, kind: Kind) -> str | None:
         ours = set()
     if kind.seal not in ours:
         return f"it is not a {kind.name}"
-    names = {file.relative_to(target).as_posix() for file in files_below(target) if file.name not in _ASIDE}
+    names = {file.relative_to(target).as_posix() for file in list_files(target) if file.name not in _ASIDE}
     others = sorted(names - ours)
     return f"it holds {others[0]}, which is not part of the {kind.name}" if others else None
 
 
-def _missing_parents(target: Path) -> list[Path]:
+def _list_missing_parents(target: Path) -> list[Path]:
     """The folders above `target` that do not exist yet, innermost first."""
     return [folder for folder in target.parents if not os.path.lexists(folder)]
 
@@ -181,7 +181,7 @@ def _lock(folder: Path, *, required: bool = False) -> Iterator[None]:
 
 def _sync_below(folder: Path) -> None:
     """Has the system write every file below `folder`, and the folders that name them, to the disk."""
-    for file in files_below(folder):
+    for file in list_files(folder):
         if not file.is_symlink():
             sync_file(file)
     for place, _, _ in os.walk(folder):

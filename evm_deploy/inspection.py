@@ -37,46 +37,46 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspecti
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
-    kind = _format(path) or ("bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint")
+    kind = _find_format(path) or ("bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint")
     if kind == "checkpoint":
-        return Inspection(path, kind, _checkpoint(path, key))
+        return Inspection(path, kind, _describe_checkpoint(path, key))
     if key is not None:
         raise OptionError(f"{path} is no checkpoint that could hold several networks.", "leave the key out.")
     if kind == "bundle":
-        return Inspection(path, kind, _bundle(path if path.is_dir() else path.parent))
+        return Inspection(path, kind, _describe_bundle(path if path.is_dir() else path.parent))
     return Inspection(path, kind, _READERS[kind](path))
 
 
-def _bundle(path: Path) -> dict[str, Any]:
+def _describe_bundle(path: Path) -> dict[str, Any]:
     bundle = Bundle.open(path)
     manifest = bundle.manifest
     facts = asdict(manifest)
-    facts["inputs"] = {spec.name: _described(spec) for spec in manifest.inputs}
-    facts["outputs"] = {spec.name: _described(spec) for spec in manifest.outputs}
+    facts["inputs"] = {spec.name: _describe_tensor(spec) for spec in manifest.inputs}
+    facts["outputs"] = {spec.name: _describe_tensor(spec) for spec in manifest.outputs}
     facts["parity"] = {name: value for name, value in (manifest.parity or {}).items() if name != "rows"}
     facts["files"] = {name: (path / name).stat().st_size for name in manifest.files}
-    if kind := _format(bundle.model_path):
+    if kind := _find_format(bundle.model_path):
         facts[kind] = _READERS[kind](bundle.model_path)
     return facts
 
 
-def _format(path: Path) -> str | None:
+def _find_format(path: Path) -> str | None:
     """The first target whose models have this suffix, and are folders where this is one."""
     found = (name for name, row in TARGETS.items() if row.suffix == path.suffix.lower() and name in _READERS)
     return next((name for name in found if TARGETS[name].writes_folder or not path.is_dir()), None)
 
 
-def _coreml(path: Path) -> dict[str, Any]:
+def _describe_coreml(path: Path) -> dict[str, Any]:
     from evm_deploy.runtimes.mil.describe import describe
 
     return describe(path)
 
 
-def _described(spec: IOSpec) -> str:
+def _describe_tensor(spec: IOSpec) -> str:
     return f"{spec.dtype} ({', '.join(map(str, spec.shape))}) {spec.layout} {spec.meaning}"
 
 
-def _onnx(path: Path) -> dict[str, Any]:
+def _describe_onnx(path: Path) -> dict[str, Any]:
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
@@ -89,18 +89,18 @@ def _onnx(path: Path) -> dict[str, Any]:
     if not model.opset_import or not model.graph.node:
         raise InputError(f"{path} holds no ONNX graph.", "name an intact .onnx file.")
     functions = {f"{function.domain}::{function.name}": len(function.node) for function in model.functions}
-    operators = collections.Counter(_operator(node) for node in model.graph.node)
+    operators = collections.Counter(_name_operator(node) for node in model.graph.node)
     ours = [name for name in operators if name.startswith(f"{DOMAIN}::")]
     weights: collections.Counter[str] = collections.Counter()
     for tensor in model.graph.initializer:
-        weights[_dtype(tensor.data_type)] += _bytes(tensor)
+        weights[_name_dtype(tensor.data_type)] += _count_bytes(tensor)
     return {
         "bytes": path.stat().st_size,
         "sha256": sha256_file(path),
         "ir_version": model.ir_version,
         "opsets": {entry.domain or "ai.onnx": entry.version for entry in model.opset_import},
-        "inputs": {value.name: _tensor(value) for value in model.graph.input},
-        "outputs": {value.name: _tensor(value) for value in model.graph.output},
+        "inputs": {value.name: _describe_value(value) for value in model.graph.input},
+        "outputs": {value.name: _describe_value(value) for value in model.graph.output},
         "nodes": len(model.graph.node),
         "operators": dict(operators.most_common()),
         "function_nodes": functions,
@@ -110,7 +110,7 @@ def _onnx(path: Path) -> dict[str, Any]:
     }
 
 
-def _checkpoint(path: Path, key: str | None) -> dict[str, Any]:
+def _describe_checkpoint(path: Path, key: str | None) -> dict[str, Any]:
     from evm_deploy.models import count_parameters, list_networks, read_checkpoint
 
     networks = list_networks(path)
@@ -127,24 +127,24 @@ def _checkpoint(path: Path, key: str | None) -> dict[str, Any]:
     }
 
 
-def _operator(node: onnx.NodeProto) -> str:
+def _name_operator(node: onnx.NodeProto) -> str:
     return f"{node.domain}::{node.op_type}" if node.domain not in ("", "ai.onnx") else str(node.op_type)
 
 
-def _tensor(value: onnx.ValueInfoProto) -> str:
+def _describe_value(value: onnx.ValueInfoProto) -> str:
     kind = value.type.tensor_type
     sides = [side.dim_param or (side.dim_value if side.HasField("dim_value") else "?") for side in kind.shape.dim]
-    return f"{_dtype(kind.elem_type)} ({', '.join(map(str, sides))})"
+    return f"{_name_dtype(kind.elem_type)} ({', '.join(map(str, sides))})"
 
 
-def _dtype(number: int) -> str:
+def _name_dtype(number: int) -> str:
     import onnx
 
     names: dict[int, str] = {value: name.lower() for name, value in onnx.TensorProto.DataType.items()}
     return names.get(number, f"type {number}")
 
 
-def _bytes(tensor: onnx.TensorProto) -> int:
+def _count_bytes(tensor: onnx.TensorProto) -> int:
     import onnx
 
     try:
@@ -154,4 +154,4 @@ def _bytes(tensor: onnx.TensorProto) -> int:
     return size * int(math.prod(tensor.dims))
 
 
-_READERS = {"onnx": _onnx, "coreml": _coreml}  # by the target that has such files
+_READERS = {"onnx": _describe_onnx, "coreml": _describe_coreml}  # by the target that has such files

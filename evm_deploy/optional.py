@@ -9,7 +9,7 @@ from types import ModuleType
 from evm_deploy.errors import MissingToolError, first_line
 
 
-def library(module: str, package: str | None = None) -> ModuleType:
+def import_library(module: str, package: str | None = None) -> ModuleType:
     """`module`, which the package of that name, or `package`, installs.
 
     Raises MissingToolError where it is not installed, or cannot be imported.
@@ -18,7 +18,7 @@ def library(module: str, package: str | None = None) -> ModuleType:
     try:
         return importlib.import_module(module)
     except Exception as error:  # a library built for another system raises what it likes
-        raise _missing(package, error) from error
+        raise _make_missing_error(package, error) from error
 
 
 @functools.cache
@@ -34,11 +34,11 @@ def coremltools() -> ModuleType:
         imported.convert  # noqa: B018  # an empty folder, which an uninstall may leave, can be imported too
         return imported
     except Exception as error:
-        raise _missing("coremltools", error) from error
+        raise _make_missing_error("coremltools", error) from error
     finally:
         logger.setLevel(level)
 
 
-def _missing(package: str, error: Exception) -> MissingToolError:
+def _make_missing_error(package: str, error: Exception) -> MissingToolError:
     again = "" if isinstance(error, ModuleNotFoundError) else "--force-reinstall "
     return MissingToolError(f"{package} cannot be imported ({first_line(error)}).", f"pip install {again}{package}")

@@ -62,7 +62,7 @@ def export(
         from evm_deploy.models.network import open_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.golden_pair import compute_golden_pair
-        from evm_deploy.verification.images import verification_images
+        from evm_deploy.verification.images import make_verification_images
 
         say("reading the checkpoint")
         network = open_checkpoint(checkpoint, key=options.key, scan=options.scan)
@@ -72,7 +72,7 @@ def export(
             labels = read_labels(Path(options.labels), find_task(manifest.task), manifest.outputs)
         if options.precision == "fp16":
             check_float16(network)
-        images = verification_images(manifest, options.images)
+        images = make_verification_images(manifest, options.images)
 
         say(f"exporting to {options.target}")
         exporter = exporter_of(options.target)
@@ -136,7 +136,7 @@ def verify(
     from evm_deploy.models.network import open_checkpoint
     from evm_deploy.packaging.verify import is_package
     from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
-    from evm_deploy.verification.images import verification_images
+    from evm_deploy.verification.images import make_verification_images
 
     say = progress or (lambda stage: None)
     if is_package(Path(bundle)):
@@ -156,7 +156,7 @@ def verify(
     if network.record.sha256 != record.sha256:
         raise InputError(f"{checkpoint} is not the checkpoint that {bundle} was made from.", f"name {record.file}.")
     say("verifying against PyTorch")
-    return verify_against_model(opened, network, verification_images(opened.manifest, images))
+    return verify_against_model(opened, network, make_verification_images(opened.manifest, images))
 
 
 def predict(
@@ -168,7 +168,7 @@ def predict(
     """
     from evm_deploy.prediction import best_classes
 
-    return best_classes(Bundle.open(bundle), _paths(images), top=top, library=library)
+    return best_classes(Bundle.open(bundle), _list_paths(images), top=top, library=library)
 
 
 def evaluate(
@@ -187,7 +187,7 @@ def evaluate(
     """
     from evm_deploy.evaluation.evaluate import evaluate as run
 
-    return run(_paths(bundles), data, options or EvaluateOptions(), progress or (lambda stage: None))
+    return run(_list_paths(bundles), data, options or EvaluateOptions(), progress or (lambda stage: None))
 
 
 def profile(
@@ -204,7 +204,7 @@ def profile(
     from evm_deploy import reporting
     from evm_deploy.profiling import profiler
 
-    options, paths = options or ProfileOptions(), _paths(bundles)
+    options, paths = options or ProfileOptions(), _list_paths(bundles)
     profiler.check(paths, options)
     for place in (options.out, options.html):
         if place is not None:
@@ -237,7 +237,7 @@ def report(
     from evm_deploy import reporting
     from evm_deploy.reporting import accuracy
 
-    found = reporting.read(_paths(profiles))
+    found = reporting.read(_list_paths(profiles))
     known = accuracy.read_accuracies(Path(evaluation)) if evaluation is not None else ()
     if html is not None:
         reporting.check_page(html, overwrite, out)
@@ -258,7 +258,7 @@ def package(
     """
     from evm_deploy.packaging.package import package as run
 
-    return run(_paths(bundles), out, options, progress or (lambda stage: None))
+    return run(_list_paths(bundles), out, options, progress or (lambda stage: None))
 
 
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."
@@ -274,5 +274,5 @@ def _verify_package(path: Path, public_key: str | None, say: Progress) -> "Packa
         return PackageReport(verified, {model.name: verify_against_sample(model.bundle) for model in models})
 
 
-def _paths(named: Location | Sequence[Location]) -> list[Path]:
+def _list_paths(named: Location | Sequence[Location]) -> list[Path]:
     return [Path(one) for one in ([named] if isinstance(named, (str, os.PathLike)) else named)]

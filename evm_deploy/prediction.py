@@ -7,7 +7,7 @@ from pathlib import Path
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.images import load_image, preprocess
-from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes import find_runtime
 from evm_deploy.tasks import NotAnAnswer, find_task
 
 
@@ -29,7 +29,7 @@ def best_classes(bundle: Bundle, images: Sequence[Path], *, top: int, library: b
     if isinstance(task.show, str):
         raise BundleError(f"{where} is {task.title}: it {task.show}.", "predict with a classifier.")
     labels, found = bundle.labels(), []
-    with runtime_of(bundle).open_bundle(bundle, library=library) as runner:
+    with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
         for image in images:
             outputs = runner.run(preprocess(load_image(image), manifest.preprocessing))
             try:

@@ -44,7 +44,7 @@ COMPRESSION = {"float": 0.0, "int8": 5e-2, "palette6": 1.5e-1, "palette4": 5e-1}
 RECURRENCE_FP16 = 1e-2
 
 
-def allowed(manifest: Manifest) -> float:
+def find_tolerance(manifest: Manifest) -> float:
     """Greatest relative error of a bundle's outputs. Raises BundleError for a precision that is not known here."""
     weights = (manifest.build or {}).get("weights", "float")
     precisions = PARITY | ROUNDED

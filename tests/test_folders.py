@@ -11,9 +11,9 @@ import pytest
 from evm_deploy import folders
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, OptionError, OutputError
-from evm_deploy.folders import Kind, check_outside, write_folder
+from evm_deploy.folders import FolderKind, check_outside, write_folder
 
-NOTES = Kind("book", "index.txt", lambda root: {*(root / "index.txt").read_text().split(), "index.txt"})
+NOTES = FolderKind("book", "index.txt", lambda root: {*(root / "index.txt").read_text().split(), "index.txt"})
 
 
 def write(out: Path, text: str, overwrite: bool = False) -> None:
@@ -61,7 +61,10 @@ def test_a_kind_that_cannot_read_a_folder_leaves_it(tmp_path: Path, error: type[
 
     (tmp_path / "out").mkdir()
     (tmp_path / "out/mine.txt").write_text("mine")
-    with pytest.raises(OutputError, match="not a book"), write_folder(tmp_path / "out", Kind("book", "i", fail), True):
+    with (
+        pytest.raises(OutputError, match="not a book"),
+        write_folder(tmp_path / "out", FolderKind("book", "i", fail), True),
+    ):
         pass
     assert (tmp_path / "out/mine.txt").read_text() == "mine"
 
@@ -81,7 +84,7 @@ STEPS = """
 import os, sys, shutil
 from pathlib import Path
 from evm_deploy import folders
-from evm_deploy.folders import Kind, write_folder
+from evm_deploy.folders import FolderKind, write_folder
 
 if sys.argv[2] == "two steps":
     folders.exchange = lambda first, second: False
@@ -97,7 +100,7 @@ def kill_at_the_nth(call):
     return run
 
 Path.rename, folders.exchange, shutil.rmtree = map(kill_at_the_nth, (Path.rename, folders.exchange, shutil.rmtree))
-kind = Kind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
+kind = FolderKind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
 with write_folder(sys.argv[1], kind, overwrite=True) as folder:
     (folder / "one.txt").write_text("new")
     (folder / "index.txt").write_text("")
@@ -109,7 +112,7 @@ with write_folder(sys.argv[1], kind, overwrite=True) as folder:
 @pytest.mark.parametrize("step", range(6))
 def test_killed_at_any_step_the_old_or_the_new_is_there(tmp_path: Path, way: str, step: int) -> None:
     """A run that is killed before its n-th rename or deletion; then one that is not."""
-    out, kind = tmp_path / "out", Kind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
+    out, kind = tmp_path / "out", FolderKind("book", "index.txt", lambda root: {"index.txt", "one.txt"})
     with write_folder(out, kind) as folder:
         (folder / "one.txt").write_text("old")
         (folder / "index.txt").write_text("")

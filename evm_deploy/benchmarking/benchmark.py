@@ -18,15 +18,15 @@ from evm_deploy.benchmarking.benchmark_report import (
     VERIFIED,
     BenchmarkReport,
     BenchmarkRow,
-    remarks,
+    collect_remarks,
 )
-from evm_deploy.benchmarking.variants import INT8, Variant, hindrance, variants
+from evm_deploy.benchmarking.variants import INT8, Variant, find_obstacle, list_variants
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, InputError, MissingToolError, first_line
 from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare, collect_accuracies, match_accuracy
-from evm_deploy.runtimes import PYTORCH, runtime_of
+from evm_deploy.runtimes import PYTORCH, find_runtime
 from evm_deploy.tasks import find_task
 
 Say = Callable[[str], None]
@@ -52,18 +52,23 @@ def benchmark(
     """
     checkpoint, options, say = Path(checkpoint), options or BenchmarkOptions(), progress or (lambda stage: None)
     _check(checkpoint, options)
-    with _folder(options) as folder:
-        attempts = list(_attempts(checkpoint, folder / benchmark_folder.BUNDLES, options, say))
+    with _open_folder(options) as folder:
+        attempts = list(_try_variants(checkpoint, folder / benchmark_folder.BUNDLES, options, say))
         made = [one.bundle for one in attempts if one.bundle]
-        timed = [bundle for bundle in made if runtime_of(bundle).missing_to_time() is None]
-        known, notes = _evaluated(checkpoint, timed, options, say)
-        profile = _measured(checkpoint, timed, options, say)
-        rows = (*_pytorch(profile, known), *(row for one in attempts for row in _rows(one, profile, known)))
-        report = BenchmarkReport(checkpoint.name, rows, profile, (*notes, *_calibrated(attempts, known, options)))
+        timed = [bundle for bundle in made if find_runtime(bundle).find_obstacle_to_time() is None]
+        known, notes = _evaluate_bundles(checkpoint, timed, options, say)
+        profile = _profile_bundles(checkpoint, timed, options, say)
+        rows = (
+            *_make_pytorch_rows(profile, known),
+            *(row for one in attempts for row in _make_rows(one, profile, known)),
+        )
+        report = BenchmarkReport(
+            checkpoint.name, rows, profile, (*notes, *_describe_calibration(attempts, known, options))
+        )
         if options.out is not None:
-            benchmark_folder.write(folder, report, known)
+            benchmark_folder.write_benchmark(folder, report, known)
         if options.html is not None and profile is not None:
-            write_page(options.html, [profile], options.overwrite, known, remarks(report))
+            write_page(options.html, [profile], options.overwrite, known, collect_remarks(report))
     return report
 
 
@@ -84,34 +89,34 @@ def _check(checkpoint: Path, options: BenchmarkOptions) -> None:
 
 
 @contextlib.contextmanager
-def _folder(options: BenchmarkOptions) -> Iterator[Path]:
+def _open_folder(options: BenchmarkOptions) -> Iterator[Path]:
     """Where everything is written: a draft of --out, or a place that is gone afterwards."""
     if options.out is None:
         with tempfile.TemporaryDirectory(prefix="evm-benchmark-") as folder:
             yield Path(folder)
     else:
-        with benchmark_folder.draft(options.out, options.overwrite) as folder:
+        with benchmark_folder.open_draft(options.out, options.overwrite) as folder:
             yield folder
 
 
-def _attempts(checkpoint: Path, folder: Path, options: BenchmarkOptions, say: Say) -> Iterator[Attempt]:
+def _try_variants(checkpoint: Path, folder: Path, options: BenchmarkOptions, say: Say) -> Iterator[Attempt]:
     made: dict[Variant, Bundle] = {}
-    for variant in variants(options.targets):
-        attempt = _attempt(checkpoint, variant, made, folder / variant.name, options, say)
+    for variant in list_variants(options.targets):
+        attempt = _try_variant(checkpoint, variant, made, folder / variant.name, options, say)
         if attempt.bundle is not None:
             made[variant] = attempt.bundle
         yield attempt
 
 
-def _attempt(
+def _try_variant(
     checkpoint: Path, variant: Variant, made: dict[Variant, Bundle], out: Path, options: BenchmarkOptions, say: Say
 ) -> Attempt:
     """One form. Whatever goes wrong with it concerns it alone."""
-    if reason := hindrance(variant, options.data is not None):
+    if reason := find_obstacle(variant, options.data is not None):
         return Attempt(variant, None, NOT_HERE, reason)
     say(f"{variant.target} {variant.precision}")
     try:
-        return Attempt(variant, _made(checkpoint, variant, made, out, options, say))
+        return Attempt(variant, _make_bundle(checkpoint, variant, made, out, options, say))
     except MissingToolError as error:
         return Attempt(variant, None, NOT_HERE, error.cause.rstrip("."))
     except EvmDeployError as error:
@@ -120,7 +125,7 @@ def _attempt(
         return Attempt(variant, None, FAILED, f"{type(error).__name__}: {first_line(error)}")
 
 
-def _made(
+def _make_bundle(
     checkpoint: Path, variant: Variant, made: dict[Variant, Bundle], out: Path, options: BenchmarkOptions, say: Say
 ) -> Bundle:
     from evm_deploy import pipeline
@@ -130,7 +135,7 @@ def _made(
         say(f"{variant.target} {variant.precision}: {words}")
 
     if variant.precision != INT8:
-        chosen = options.export(variant.target, variant.precision)
+        chosen = options.make_export_options(variant.target, variant.precision)
         return pipeline.export(checkpoint, out, chosen, progress=stage).bundle
     source = made.get(Variant(variant.target, "fp32"))
     if source is None:
@@ -140,7 +145,7 @@ def _made(
     return quantized.bundle
 
 
-def _evaluated(
+def _evaluate_bundles(
     checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say
 ) -> tuple[tuple[Accuracy, ...], list[str]]:
     """Top-1 of what runs here, where the images have classes, and what must be said of it."""
@@ -159,34 +164,38 @@ def _evaluated(
     return collect_accuracies(report), [of_images]
 
 
-def _measured(checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say) -> ProfileReport | None:
+def _profile_bundles(
+    checkpoint: Path, timed: Sequence[Bundle], options: BenchmarkOptions, say: Say
+) -> ProfileReport | None:
     from evm_deploy.profiling.profiler import run_profile
 
-    return run_profile([bundle.path for bundle in timed], options.profile(checkpoint), say) if timed else None
+    return (
+        run_profile([bundle.path for bundle in timed], options.make_profile_options(checkpoint), say) if timed else None
+    )
 
 
-def _rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
+def _make_rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
     variant, bundle = attempt.variant, attempt.bundle
     if bundle is None:
         return [BenchmarkRow(variant.target, variant.precision, None, attempt.status, attempt.reason)]
-    parity, results = _parity(bundle), profile.results if profile else ()
+    parity, results = _find_largest_error(bundle), profile.results if profile else ()
     mine = [result for result in results if result.bundle == variant.name]
     if not mine:
-        reason = runtime_of(bundle).missing_to_time() or "it was not measured"
+        reason = find_runtime(bundle).find_obstacle_to_time() or "it was not measured"
         size = bundle.size
         return [BenchmarkRow(variant.target, variant.precision, None, VERIFIED, reason, size, parity=parity)]
-    return [_row(variant.target, result, match_accuracy(known, result), parity) for result in mine]
+    return [_make_row(variant.target, result, match_accuracy(known, result), parity) for result in mine]
 
 
-def _pytorch(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
+def _make_pytorch_rows(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
     """The results that are of no bundle."""
-    names = {variant.name for variant in variants(())}
+    names = {variant.name for variant in list_variants(())}
     top1 = next((one.top1 for one in known if one.name == PYTORCH), None)
     others = [result for result in (profile.results if profile else ()) if result.bundle not in names]
-    return [_row("pytorch", result, top1, None) for result in others]
+    return [_make_row("pytorch", result, top1, None) for result in others]
 
 
-def _row(target: str, result: Result, top1: AccuracyShare | None, parity: float | None) -> BenchmarkRow:
+def _make_row(target: str, result: Result, top1: AccuracyShare | None, parity: float | None) -> BenchmarkRow:
     summary = result.summary
     return BenchmarkRow(
         target,
@@ -204,13 +213,15 @@ def _row(target: str, result: Result, top1: AccuracyShare | None, parity: float 
     )
 
 
-def _parity(bundle: Bundle) -> float | None:
+def _find_largest_error(bundle: Bundle) -> float | None:
     """The largest error of the report that let the bundle through."""
     rows = (bundle.manifest.parity or {}).get("rows", ())
     return max((row["relative"] for row in rows if row["relative"] is not None), default=None)
 
 
-def _calibrated(attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions) -> list[str]:
+def _describe_calibration(
+    attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions
+) -> list[str]:
     """What has to be said of a top-1 of int8."""
     if (
         options.calibration is not None

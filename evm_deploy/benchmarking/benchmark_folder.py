@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 
 from evm_deploy import folders, reporting
-from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, remarks
+from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, collect_remarks
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_file
@@ -21,7 +21,7 @@ JSON, BUNDLES, PROFILE = "benchmark.json", "bundles", "profile"
 LARGEST_TABLE = 64 << 20  # bytes
 
 
-def _files(folder: Path) -> set[str]:
+def _list_files(folder: Path) -> set[str]:
     """The files of a benchmark's folder. Raises BundleError or InputError where it is not one."""
     table = json.loads(read_file(folder / JSON, LARGEST_TABLE, lambda cause: InputError(cause, "benchmark again.")))
     if table.keys() != {field.name for field in fields(BenchmarkReport)}:
@@ -34,7 +34,7 @@ def _files(folder: Path) -> set[str]:
     return found
 
 
-KIND = folders.Kind("benchmark", JSON, _files)
+KIND = folders.FolderKind("benchmark", JSON, _list_files)
 
 
 def check_free(out: Path, overwrite: bool) -> None:
@@ -43,13 +43,13 @@ def check_free(out: Path, overwrite: bool) -> None:
     profile_folder.check_drawing()
 
 
-def draft(out: Path, overwrite: bool) -> AbstractContextManager[Path]:
+def open_draft(out: Path, overwrite: bool) -> AbstractContextManager[Path]:
     """A folder that becomes `out` when all is written, or is gone. Raises OutputError."""
     return folders.write_folder(out, KIND, overwrite)
 
 
-def write(folder: Path, report: BenchmarkReport, known: Sequence[Accuracy]) -> None:
+def write_benchmark(folder: Path, report: BenchmarkReport, known: Sequence[Accuracy]) -> None:
     """Writes table and profile into the draft, which holds the bundles. Raises OutputError, MissingToolError."""
     if report.profile is not None:
-        reporting.write(folder / PROFILE, [report.profile], known=known, notes=remarks(report))
+        reporting.write(folder / PROFILE, [report.profile], known=known, notes=collect_remarks(report))
     (folder / JSON).write_text(report.to_json(), encoding="utf-8", newline="\n")

@@ -52,10 +52,10 @@ class BenchmarkOptions:
         check_ranges(self)
         if self.calibration is not None and self.data is None:
             raise OptionError("calibration images without --data.", "name them as --data: int8 is calibrated on those.")
-        self.export(ExportOptions.target, ExportOptions.precision)
-        self.profile(None)
+        self.make_export_options(ExportOptions.target, ExportOptions.precision)
+        self.make_profile_options(None)
 
-    def export(self, target: str, precision: str) -> ExportOptions:
+    def make_export_options(self, target: str, precision: str) -> ExportOptions:
         """The options of one export."""
         return ExportOptions(
             target=target,
@@ -66,7 +66,7 @@ class BenchmarkOptions:
             labels=self.labels,
         )
 
-    def profile(self, checkpoint: Path | None) -> ProfileOptions:
+    def make_profile_options(self, checkpoint: Path | None) -> ProfileOptions:
         """The options of the profile of all."""
         return ProfileOptions(
             iterations=self.iterations,

@@ -44,14 +44,14 @@ class BenchmarkReport:
     @property
     def failures(self) -> tuple[str, ...]:
         """What was tried here and did not work."""
-        return tuple(_title(row) + f": {row.reason}" for row in self.rows if row.status == FAILED)
+        return tuple(_name_row(row) + f": {row.reason}" for row in self.rows if row.status == FAILED)
 
     def to_json(self) -> str:
         """Stable text."""
         return dumps(self)
 
 
-def contenders(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
+def tabulate_rows(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
     """For `console.print_table`: format, precision, status, and what was measured; in brackets the 95 % interval."""
     evaluated = any(row.top1 for row in report.rows)
     heads = ["format", "precision", "runtime", "status", "MB", "load ms", "p50 ms", "p99 ms", "memory MB"]
@@ -61,45 +61,45 @@ def contenders(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
             row.precision,
             row.runtime,
             row.status,
-            _known(scale_value(row.size_bytes, 1e-6)),
-            _known(row.load_ms),
+            _format_value(scale_value(row.size_bytes, 1e-6)),
+            _format_value(row.load_ms),
             format_interval(row.p50) if row.p50 else None,
-            _known(row.p99.value) if row.p99 else None,
-            _known(scale_value(row.memory_bytes, 1e-6)),
-            *([_share(row.top1)] if evaluated else []),
-            _known(row.parity, 2),
+            _format_value(row.p99.value) if row.p99 else None,
+            _format_value(scale_value(row.memory_bytes, 1e-6)),
+            *([_format_share(row.top1)] if evaluated else []),
+            _format_value(row.parity, 2),
         ]
         for row in report.rows
     ]
     return [*heads, *(["top-1 %"] if evaluated else []), "parity"], rows
 
 
-def footer(report: BenchmarkReport) -> list[str]:
+def describe_figures(report: BenchmarkReport) -> list[str]:
     """What the figures are of, and what has to be said of them, a line each."""
     from evm_deploy.reporting import table
 
     profile = report.profile
     return [
         *([table.describe_figures(profile), *table.collect_remarks([profile])] if profile else []),
-        *remarks(report),
+        *collect_remarks(report),
     ]
 
 
-def remarks(report: BenchmarkReport) -> list[str]:
+def collect_remarks(report: BenchmarkReport) -> list[str]:
     """What the profile does not say: which forms are not in it, and why."""
-    reasons = (f"{_title(row)}: {row.status}: {row.reason}" for row in report.rows if row.reason)
+    reasons = (f"{_name_row(row)}: {row.status}: {row.reason}" for row in report.rows if row.reason)
     return [*dict.fromkeys(reasons), *report.notes]
 
 
-def _title(row: BenchmarkRow) -> str:
+def _name_row(row: BenchmarkRow) -> str:
     return f"{row.format} {row.precision}"
 
 
-def _known(value: float | None, digits: int = 3) -> str | None:
+def _format_value(value: float | None, digits: int = 3) -> str | None:
     return None if value is None else format_number(value, digits)
 
 
-def _share(share: AccuracyShare | None) -> str | None:
+def _format_share(share: AccuracyShare | None) -> str | None:
     if share is None:
         return None
     return f"{format_per_cent(share.value, 2)} [{format_per_cent(share.low)}, {format_per_cent(share.high)}]"

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from evm_deploy.runtimes import runtime_for
+from evm_deploy.runtimes import import_runtime
 from evm_deploy.targets import TARGETS
 
 INT8 = "int8"
@@ -23,21 +23,21 @@ class Variant:
         return f"{self.target}-{self.precision}"
 
 
-def variants(targets: Sequence[str]) -> Iterator[Variant]:
+def list_variants(targets: Sequence[str]) -> Iterator[Variant]:
     """All forms for these targets, or for all where none is named; of a target int8 comes last, as it needs fp32."""
     for target, row in TARGETS.items():
         if not targets or target in targets:
             yield from (Variant(target, precision) for precision in (*row.precisions, INT8))
 
 
-def hindrance(variant: Variant, data: bool) -> str | None:
+def find_obstacle(variant: Variant, data: bool) -> str | None:
     """Why the variant is not made here; None: it is. data: whether there are images to calibrate on.
 
     A Core ML program is calibrated by an evaluator that takes seconds an image: not where it cannot be timed either.
     """
-    runtime = runtime_for(variant.target)
-    if reason := runtime.missing_to_run():
+    runtime = import_runtime(variant.target)
+    if reason := runtime.find_obstacle_to_run():
         return reason
     if variant.precision != INT8:
         return None
-    return runtime.missing_to_time() if data else NO_DATA
+    return runtime.find_obstacle_to_time() if data else NO_DATA

@@ -36,6 +36,6 @@ class Quantizer(Protocol):
         ...
 
 
-def quantizer_of(target: str) -> Quantizer:
+def find_quantizer(target: str) -> Quantizer:
     """The module that quantises bundles of a target of the table."""
     return cast(Quantizer, importlib.import_module(f"{__name__}.{TARGETS[target].quantizer}"))

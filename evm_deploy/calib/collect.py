@@ -22,7 +22,7 @@ STEPS = 20  # lines of progress
 EVERY = 10.0  # seconds between two writings of the cache, each of which takes a fraction of one
 
 
-def collect(
+def collect_statistics(
     tap: Tap,
     channel_axes: Mapping[str, int],
     samples: Samples,
@@ -43,8 +43,8 @@ def collect(
     corrupt; OutputError: the cache cannot be written, the one before is still whole.
     """
     order = np.random.default_rng(0).permutation(len(samples)).tolist()
-    identity = resume.identity(key, channel_axes, samples)
-    found = resume.load(cache, identity, samples, progress) if cache else None
+    identity = resume.compute_identity(key, channel_axes, samples)
+    found = resume.load_statistics(cache, identity, samples, progress) if cache else None
     start, statistics = found or (0, {})
     kept, total = (time.monotonic() if start else -np.inf), len(samples)
     for done in range(start + 1, total + 1):
@@ -52,7 +52,7 @@ def collect(
         if sample is not None:
             _update(statistics, tap, channel_axes, sample)
         if cache and (done == total or time.monotonic() - kept >= every):
-            resume.store(cache, identity, done, samples, statistics)
+            resume.store_statistics(cache, identity, done, samples, statistics)
             kept = time.monotonic()
         if done == total or done % max(1, total // STEPS) == 0:
             progress(f"calibrating: {done} of {total} images")

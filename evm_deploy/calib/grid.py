@@ -21,7 +21,7 @@ class Grid:
     high: float
 
     @classmethod
-    def spanning(cls, low: float, high: float, levels: int, symmetric: bool) -> Grid:
+    def from_range(cls, low: float, high: float, levels: int, symmetric: bool) -> Grid:
         """As runtimes make it: symmetric, from -(levels/2 - 1) steps on; else `levels` with zero rounded onto one."""
         if symmetric:
             largest = max(-low, high)
@@ -31,7 +31,7 @@ class Grid:
         return cls(step, float(-zero * step), float((levels - 1 - zero) * step))
 
 
-def squared_error(edges: Floats, counts: Floats, grid: Grid) -> float:
+def compute_squared_error(edges: Floats, counts: Floats, grid: Grid) -> float:
     """The mean of (x - x rounded onto the grid)², with the values of a bin spread evenly over it.
 
     Edges (n+1,) ascend. The integral of a bin is exact: rounding within the grid, clipping outside.
@@ -50,7 +50,7 @@ def squared_error(edges: Floats, counts: Floats, grid: Grid) -> float:
     return float((mean * counts).sum() / counts.sum())
 
 
-def divergence(edges: Floats, counts: Floats, grid: Grid) -> float:
+def compute_divergence(edges: Floats, counts: Floats, grid: Grid) -> float:
     """The relative entropy, in nats, of the values from what the grid's integers tell of them.
 
     What is known of a value after rounding is its step: its probability is spread over the bins of that step that hold

@@ -11,7 +11,7 @@ import numpy as np
 from evm_deploy.calib.ranges import Range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.files import cannot_write
-from evm_deploy.optional import library
+from evm_deploy.optional import import_library
 
 BARS = 256
 COLUMNS, ROWS = 3, 5  # of a page
@@ -33,13 +33,13 @@ def plot_ranges(
     for start in range(0, len(names), COLUMNS * ROWS):
         shown = names[start : start + COLUMNS * ROWS]
         rows = -(-len(shown) // COLUMNS)
-        figure = library(FIGURES).Figure(figsize=(5 * COLUMNS, 2.4 * rows))
+        figure = import_library(FIGURES).Figure(figsize=(5 * COLUMNS, 2.4 * rows))
         figure.subplots_adjust(0.03, 0.03, 0.99, 1 - 0.8 / (2.4 * rows), 0.12, 0.4)
         for index, name in enumerate(shown):
             _draw(figure.add_subplot(rows, COLUMNS, index + 1), name, statistics[name], ranges[name])
         figure.suptitle(" ".join(["histogram and range of each tensor:", method]).rstrip(": "))
         pages.append(folder / f"ranges-{len(pages) + 1}.png")
-        save(figure, pages[-1])
+        save_figure(figure, pages[-1])
     return pages
 
 
@@ -59,16 +59,16 @@ def _draw(axes: Any, name: str, statistics: TensorStatistics, chosen: Range) -> 
     axes.set_title(title, fontsize=7, parse_math=False)
 
 
-def prepare(folder: Path) -> None:
+def prepare_folder(folder: Path) -> None:
     """Raises MissingToolError (matplotlib) or OutputError where there will be no plots: now, not after hours."""
-    library(FIGURES)
+    import_library(FIGURES)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise cannot_write(str(folder), error, PLACE) from error
 
 
-def save(figure: Any, path: Path) -> None:
+def save_figure(figure: Any, path: Path) -> None:
     """Writes one picture. Raises OutputError."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

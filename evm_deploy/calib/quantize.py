@@ -10,14 +10,14 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle, Sample, write_bundle
-from evm_deploy.calib import quantizer_of
-from evm_deploy.calib.plots import prepare
+from evm_deploy.calib import find_quantizer
+from evm_deploy.calib.plots import prepare_folder
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Data, Samples, describe_left_out, read_samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.exporters.record import tools
 from evm_deploy.folders import check_outside
-from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes import find_runtime
 from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import find_task
 from evm_deploy.verification.artifact import verify_against_float
@@ -36,8 +36,8 @@ def quantize(
         source = Bundle.open(bundle)
         manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
         if options.plots is not None:
-            prepare(Path(options.plots))
-        quantizer, model_file = quantizer_of(manifest.target), TARGETS[manifest.target].model_file
+            prepare_folder(Path(options.plots))
+        quantizer, model_file = find_quantizer(manifest.target), TARGETS[manifest.target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
         images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
@@ -90,7 +90,7 @@ def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Sampl
 
 def _run_float(source: Bundle, images: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[npt.NDArray[np.float32]]]:
     """What the float bundle makes of the images, in the best way; of an engine without a GPU its graph."""
-    with runtime_of(source).ways(source).open[-1]() as runner:
+    with find_runtime(source).find_ways(source).open[-1]() as runner:
         return {name: runner.run(image) for name, image in images.items()}
 
 

@@ -71,7 +71,7 @@ def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:
             raise OptionError(f"there is no layer or block {name!r} to exclude.", fix)
 
 
-def some_left(layers: list[Layer]) -> list[Layer]:
+def check_some_left(layers: list[Layer]) -> list[Layer]:
     """The layers that were not excluded. Raises OptionError where there are none."""
     if not layers:
         raise OptionError("every layer is excluded.", "leave one at least to quantize.")

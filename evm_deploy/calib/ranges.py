@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evm_deploy.calib.grid import Grid, divergence, squared_error
+from evm_deploy.calib.grid import Grid, compute_divergence, compute_squared_error
 from evm_deploy.calib.statistics import HALF, Floats, TensorStatistics
 from evm_deploy.errors import OptionError, check_choice
 
@@ -32,7 +32,7 @@ class Range:
 
 
 @dataclass(frozen=True)
-class Request:
+class RangeOptions:
     """How the integers lie: `levels` of them, around zero or not; and the share, in %, that "percentile" covers."""
 
     symmetric: bool
@@ -40,7 +40,7 @@ class Request:
     percentile: float = 99.99
 
 
-def choose(
+def choose_range(
     statistics: TensorStatistics,
     method: str,
     *,
@@ -60,8 +60,8 @@ def choose(
         raise OptionError("a tensor was never seen.", "calibrate with one image at least.")
     if statistics.low == statistics.high == 0:
         return Range(-1.0 if symmetric else 0.0, 1.0)
-    whole = _around_zero(statistics.low, statistics.high, symmetric)
-    found = _around_zero(*METHODS[method](statistics, Request(symmetric, levels, percentile)), symmetric)
+    whole = _include_zero(statistics.low, statistics.high, symmetric)
+    found = _include_zero(*METHODS[method](statistics, RangeOptions(symmetric, levels, percentile)), symmetric)
     low, high = max(found[0], whole[0]), min(found[1], whole[1])
     if high - low < statistics.limit / HALF:  # less than a bin: nearly all is zero, and the method cut the rest off
         low, high = whole
@@ -70,50 +70,50 @@ def choose(
     return Range(low, high)
 
 
-def _around_zero(low: float, high: float, symmetric: bool) -> tuple[float, float]:
+def _include_zero(low: float, high: float, symmetric: bool) -> tuple[float, float]:
     low, high = min(low, 0.0), max(high, 0.0)
     return (min(low, -high), max(high, -low)) if symmetric else (low, high)
 
 
-def _minmax(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+def _choose_by_minmax(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
     return statistics.low, statistics.high
 
 
-def _moving_average(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+def _choose_by_moving_average(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
     return statistics.moving_low, statistics.moving_high
 
 
-def _percentile(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+def _choose_by_percentile(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
     """As many values are left out below as above; of a symmetric range, the largest on whichever side."""
     share = request.percentile / 100
     histogram = statistics.histogram(folded=request.symmetric)
     if request.symmetric:
-        return 0.0, _quantile(*histogram, share)
-    return _quantile(*histogram, (1 - share) / 2), _quantile(*histogram, (1 + share) / 2)
+        return 0.0, _interpolate_quantile(*histogram, share)
+    return _interpolate_quantile(*histogram, (1 - share) / 2), _interpolate_quantile(*histogram, (1 + share) / 2)
 
 
-def _quantile(edges: Floats, counts: Floats, share: float) -> float:
+def _interpolate_quantile(edges: Floats, counts: Floats, share: float) -> float:
     reached = np.concatenate([[0.0], np.cumsum(counts)])
     return float(np.interp(share * reached[-1], reached, edges))
 
 
-def _mse(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+def _choose_by_mse(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
     """The least expected squared error of rounding and clipping."""
     edges, counts = statistics.histogram(BINS)
 
     def cost(low: float, high: float) -> float:
-        return squared_error(edges, counts, Grid.spanning(low, high, request.levels, request.symmetric))
+        return compute_squared_error(edges, counts, Grid.from_range(low, high, request.levels, request.symmetric))
 
     return _search(statistics, request.symmetric, cost)
 
 
-def _entropy(statistics: TensorStatistics, request: Request) -> tuple[float, float]:
+def _choose_by_entropy(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
     """The least relative entropy, over ranges that have at least a bin for each integer, and hold nearly all values.
 
     (A range below most values would look good: what is clipped lies at its end, as what little is left may do too.)
     """
     edges, counts = statistics.histogram(BINS, folded=request.symmetric)
-    counts = _without_peak_at_zero(edges, counts)
+    counts = _flatten_peak_at_zero(edges, counts)
     levels = request.levels // 2 if request.symmetric else request.levels
     least = levels * float(np.diff(edges).max())
 
@@ -123,12 +123,12 @@ def _entropy(statistics: TensorStatistics, request: Request) -> tuple[float, flo
         outside = (edges[1:] > high) | (edges[:-1] < low)
         if counts[outside].sum() > CLIPPED * counts.sum():
             return np.inf
-        return divergence(edges, counts, Grid.spanning(low, high, request.levels, request.symmetric))
+        return compute_divergence(edges, counts, Grid.from_range(low, high, request.levels, request.symmetric))
 
     return _search(statistics, request.symmetric, cost)
 
 
-def _without_peak_at_zero(edges: Floats, counts: Floats) -> Floats:
+def _flatten_peak_at_zero(edges: Floats, counts: Floats) -> Floats:
     """Every grid has zero exactly: how many zeros there are must not weigh in. The bins at zero get no more than the
     larger one beside them.
     """
@@ -157,10 +157,10 @@ def _search(
     return low, high
 
 
-METHODS: dict[str, Callable[[TensorStatistics, Request], tuple[float, float]]] = {
-    "mse": _mse,
-    "percentile": _percentile,
-    "entropy": _entropy,
-    "minmax": _minmax,
-    "moving-average": _moving_average,
+METHODS: dict[str, Callable[[TensorStatistics, RangeOptions], tuple[float, float]]] = {
+    "mse": _choose_by_mse,
+    "percentile": _choose_by_percentile,
+    "entropy": _choose_by_entropy,
+    "minmax": _choose_by_minmax,
+    "moving-average": _choose_by_moving_average,
 }

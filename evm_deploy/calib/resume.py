@@ -26,13 +26,13 @@ Statistics = dict[str, TensorStatistics]
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error, zipfile.BadZipFile)
 
 
-def identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:
+def compute_identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:
     """The hash of all that statistics depend on, but for the contents of the images: those are hashed when read."""
     facts = [key, HALF, list(channel_axes.items()), samples.names, samples.labels, repr(samples.preprocessing)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
-def store(path: Path, identity: str, done: int, samples: Samples, statistics: Statistics) -> None:
+def store_statistics(path: Path, identity: str, done: int, samples: Samples, statistics: Statistics) -> None:
     """Keeps the state after `done` images at `path`. Raises OutputError; then what was there still is."""
     head = {
         "identity": identity,
@@ -40,7 +40,7 @@ def store(path: Path, identity: str, done: int, samples: Samples, statistics: St
         "names": list(statistics),
         "seen": [[at, each.digest.hex(), each.skipped] for at, each in samples.get_seen().items()],
     }
-    states = [each.state() for each in statistics.values()]
+    states = [each.to_state() for each in statistics.values()]
     buffer = io.BytesIO()
     arrays: dict[str, Any] = {f"{i} {field}": array for i, state in enumerate(states) for field, array in state.items()}
     np.savez(buffer, **arrays)
@@ -49,7 +49,9 @@ def store(path: Path, identity: str, done: int, samples: Samples, statistics: St
     write_file(path, content, "place for the cache", f"the calibration cache {path}")
 
 
-def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], None]) -> tuple[int, Statistics] | None:
+def load_statistics(
+    path: Path, identity: str, samples: Samples, progress: Callable[[str], None]
+) -> tuple[int, Statistics] | None:
     """How many images were done, and their statistics; None, and a word of it, where they are not of this work.
 
     `samples` is told what was read of it before.
@@ -77,7 +79,7 @@ def load(path: Path, identity: str, samples: Samples, progress: Callable[[str], 
 
 
 def _read(path: Path) -> tuple[Any, Statistics]:
-    """The head and the statistics. Raises ValueError and its like for anything that `store` does not write."""
+    """The head and the statistics. Raises ValueError and its like for what `store_statistics` does not write."""
     content = read_file(path, LARGEST, ValueError)
     if not content.startswith(MAGIC):
         raise ValueError("it is not one")

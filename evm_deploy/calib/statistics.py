@@ -108,7 +108,7 @@ class TensorStatistics:
         np.minimum(self.channel_min, least, out=self.channel_min)
         np.maximum(self.channel_max, greatest, out=self.channel_max)
         self.channel_sum += values.sum(others, dtype=np.float64)
-        self.channel_square += _sum_of_squares(values, axis)
+        self.channel_square += _sum_squares(values, axis)
         self.average_low = MOMENTUM * self.average_low + (1 - MOMENTUM) * low
         self.average_high = MOMENTUM * self.average_high + (1 - MOMENTUM) * high
         self.count += 1
@@ -133,14 +133,14 @@ class TensorStatistics:
         edges = (np.arange(first, last + 1, dtype=np.float64) * group - zero) * (self.limit / HALF)
         return np.clip(edges, low, high), merged
 
-    def state(self) -> dict[str, npt.NDArray[Any]]:
+    def to_state(self) -> dict[str, npt.NDArray[Any]]:
         """Everything, as arrays, from which `TensorStatistics(**...)` is made again, the same to the bit."""
         return {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_state(cls, state: dict[str, npt.NDArray[Any]]) -> TensorStatistics:
         """Out of what `state` gave. Raises ValueError, KeyError, TypeError for anything else."""
-        made = cls(**{each.name: _plain(state[each.name]) for each in fields(cls)})
+        made = cls(**{each.name: _unpack_scalar(state[each.name]) for each in fields(cls)})
         shapes = [made.channel_min.shape, made.channel_max.shape, made.channel_sum.shape, made.channel_square.shape]
         if made.counts.shape != (2 * HALF,) or made.counts.dtype != np.int64 or shapes != [(made.channels,)] * 4:
             raise ValueError("the arrays are of other shapes")
@@ -168,11 +168,11 @@ class TensorStatistics:
         return np.bincount(scaled.astype(np.uint16), minlength=2 * HALF)
 
 
-def _plain(array: npt.NDArray[Any]) -> Any:
+def _unpack_scalar(array: npt.NDArray[Any]) -> Any:
     return array.item() if array.ndim == 0 else array
 
 
-def _sum_of_squares(values: npt.NDArray[np.float32], axis: int) -> Floats:
+def _sum_squares(values: npt.NDArray[np.float32], axis: int) -> Floats:
     """(C,): in float32 within an image, whose few hundred thousand values that can bear."""
     rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
     squares: Floats = np.einsum("ij,ij->j", rows, rows).astype(np.float64)

@@ -8,7 +8,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx.scheme import TENSORRT
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Samples
-from evm_deploy.exporters.tensorrt.export import Wishes, write_graph
+from evm_deploy.exporters.tensorrt.export import EngineOptions, write_graph
 
 
 def quantize(
@@ -20,18 +20,18 @@ def quantize(
     CheckFailed where a product that the graph has on integers is not so in the engine; MissingToolError where the
     bundle was exported with a plugin, and there is no library here.
     """
-    from evm_deploy.calib.onnx.quantize import quantized_graph
+    from evm_deploy.calib.onnx.quantize import quantize_graph
 
-    proto, facts = quantized_graph(bundle, samples, options, TENSORRT, progress)
-    return write_graph(proto, bundle.manifest, wishes(bundle), path, progress) | {"calibration": facts}
+    proto, facts = quantize_graph(bundle, samples, options, TENSORRT, progress)
+    return write_graph(proto, bundle.manifest, read_engine_options(bundle), path, progress) | {"calibration": facts}
 
 
-def wishes(bundle: Bundle) -> Wishes:
+def read_engine_options(bundle: Bundle) -> EngineOptions:
     """An engine like the one that the float bundle has: for the same GPUs, with the plugin or without."""
     facts = bundle.manifest.build or {}
     engine = facts.get("engine")
     capabilities = engine.get("compute_capabilities") if isinstance(engine, dict) else None
-    return Wishes(
+    return EngineOptions(
         "int8",
         tuple(map(str, capabilities)) if isinstance(capabilities, (list, tuple)) else (),
         facts.get("plugin") is True,

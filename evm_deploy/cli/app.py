@@ -25,7 +25,7 @@ Json = Annotated[bool, typer.Option("--json", help="Print one JSON object.")]
 BundleArgument = Annotated[Path, typer.Argument(metavar="BUNDLE", help="The folder that export wrote.")]
 
 
-def _version(asked: bool) -> None:
+def _print_version(asked: bool) -> None:
     if asked:
         print(f"evm-deploy {importlib.metadata.version('evm-deploy')}")
         raise typer.Exit
@@ -34,14 +34,14 @@ def _version(asked: bool) -> None:
 @app.callback()
 def common(
     version: Annotated[
-        bool, typer.Option("--version", is_eager=True, callback=_version, help="Print the version and exit.")
+        bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
     """From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT."""
 
 
 def print_report(report: ParityReport) -> None:
-    console.print_rows(report.summary())
+    console.print_rows(report.summarise())
     for note in report.notes:
         print(f"note: {console.clean(note)}")
     if report.first_divergent_block is not None:

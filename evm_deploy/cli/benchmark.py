@@ -31,7 +31,7 @@ def benchmark(
     if json:
         print(report.to_json(), end="")
     else:
-        console.print_table(*benchmark_report.contenders(report))
-        for line in benchmark_report.footer(report):
+        console.print_table(*benchmark_report.tabulate_rows(report))
+        for line in benchmark_report.describe_figures(report):
             print(console.clean(line))
     raise typer.Exit(1 if report.failures else 0)

@@ -43,20 +43,26 @@ def main(arguments: list[str] | None = None) -> int:
         print("interrupted", file=sys.stderr)
         return INTERRUPTED
     except EvmDeployError as error:
-        return _failed(error.cause, error.fix, error.exit_code)
+        return _report_failure(error.cause, error.fix, error.exit_code)
     except UsageError as error:
-        return _failed(*_usage(error), 2)
+        return _report_failure(*_explain_usage(error), 2)
     except (BrokenPipeError, SystemExit):  # our reader, say `head`, has gone; typer makes that a SystemExit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return BROKEN_PIPE
     except OSError as error:  # a file that may not be read, a name too long, a full disk under stdout
         where = f"{str(error.filename)[:300]}: " if error.filename is not None else ""
-        return _failed(f"{where}{error.strerror or error}.", "check the path, its permissions and the space there.", 2)
+        return _report_failure(
+            f"{where}{error.strerror or error}.", "check the path, its permissions and the space there.", 2
+        )
     except MemoryError:
-        return _failed("there is not enough memory for this.", "use a smaller --image-size, or a larger machine.", 2)
+        return _report_failure(
+            "there is not enough memory for this.", "use a smaller --image-size, or a larger machine.", 2
+        )
     except Exception as error:
         cause = f"unexpected {type(error).__name__}: {error}"
-        return _failed(cause, "this is a fault of evm-deploy: report it with the output of EVM_DEPLOY_DEBUG=1.", FAULT)
+        return _report_failure(
+            cause, "this is a fault of evm-deploy: report it with the output of EVM_DEPLOY_DEBUG=1.", FAULT
+        )
 
 
 def _end_as_on_ctrl_c() -> None:
@@ -67,7 +73,7 @@ def _end_as_on_ctrl_c() -> None:
                 signal.signal(number, signal.default_int_handler)
 
 
-def _usage(error: Any) -> tuple[str, str]:
+def _explain_usage(error: Any) -> tuple[str, str]:
     context = error.ctx
     command = context.command_path if context is not None else "evm-deploy"
     near = getattr(error, "possibilities", None)
@@ -75,7 +81,7 @@ def _usage(error: Any) -> tuple[str, str]:
     return cause, (f"did you mean {near[0]}? " if near else "") + f"see {command} --help."
 
 
-def _failed(cause: str, fix: str, code: int) -> int:
+def _report_failure(cause: str, fix: str, code: int) -> int:
     if os.environ.get("EVM_DEPLOY_DEBUG"):
         traceback.print_exc()
     with contextlib.suppress(OSError):  # of a full or closed stderr: the exit code says it still

@@ -43,10 +43,10 @@ def evaluate(
 def _print(report: EvaluationReport, per_class: bool) -> None:
     from evm_deploy.evaluation import table
 
-    console.print_table(*table.contenders(report))
+    console.print_table(*table.tabulate_contenders(report))
     if per_class:
-        console.print_table(*table.classes(report))
-    for line in table.footer(report):
+        console.print_table(*table.tabulate_classes(report))
+    for line in table.describe_figures(report):
         print(console.clean(line))
     for note in report.notes:
         print(f"note: {console.clean(note)}")

@@ -21,7 +21,7 @@ from evm_deploy.data.samples import ReadEntry, Samples
 from evm_deploy.errors import ClusterError, EvmDeployError
 from evm_deploy.evaluation.contenders import Contender
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
-from evm_deploy.evaluation.running import Answers, answer, merge
+from evm_deploy.evaluation.running import Answers, collect_answers, merge_answers
 from evm_deploy.manifest import Preprocessing
 
 PATIENCE = 60  # seconds until there has to be a worker
@@ -48,25 +48,25 @@ class Refused:
     fix: str
 
 
-def run(
+def run_shards(
     contenders: Sequence[Contender], samples: Work, options: EvaluateOptions, say: Callable[[str], None]
 ) -> Answers:
-    """`running.answer` by the workers that the options name: the same answers, in another order.
+    """`running.collect_answers` by the workers that the options name: the same answers, in another order.
 
     Raises MissingToolError without Dask, ClusterError: the cluster cannot be reached, has no workers, or lost them all;
-    and what `running.answer` raises.
+    and what `running.collect_answers` raises.
     """
-    distributed = optional.library("distributed")
+    distributed = optional.import_library("distributed")
     images = len(next(iter(samples.values())))
     if options.workers is not None:
         options = dataclasses.replace(options, workers=min(options.workers, images))  # more would have nothing to do
-    with _client(distributed, options) as client:
-        workers = _workers(client, options)
+    with _open_client(distributed, options) as client:
+        workers = _wait_for_workers(client, options)
         shards = min(options.shards or SHARDS_PER_WORKER * workers, images)
         say(f"evaluating {images} images in {shards} shards on {workers} workers")
         futures = [
             client.submit(
-                work,
+                run_shard,
                 tuple(contenders),
                 {preprocessing: each.shard(index, shards) for preprocessing, each in samples.items()},
                 pure=False,  # names differ: an answer that the scheduler has from another time is not taken
@@ -75,21 +75,23 @@ def run(
             for index in range(shards)
         ]
         try:
-            return merge([_taken(found, samples) for found in _finished(distributed, client, futures, say)])
+            return merge_answers(
+                [_accept_result(found, samples) for found in _collect_results(distributed, client, futures, say)]
+            )
         finally:
             client.cancel(futures)
 
 
-def work(contenders: Sequence[Contender], samples: Work) -> Shard | Refused:
+def run_shard(contenders: Sequence[Contender], samples: Work) -> Shard | Refused:
     """A shard, on a worker."""
     try:
-        answers = answer(contenders, samples)
+        answers = collect_answers(contenders, samples)
         return Shard(answers, {preprocessing: each.get_seen() for preprocessing, each in samples.items()})
     except EvmDeployError as error:
         return Refused(type(error).__name__, error.cause, error.fix)
 
 
-def _finished(
+def _collect_results(
     distributed: ModuleType, client: Any, futures: Sequence[Any], say: Callable[[str], None]
 ) -> Iterator[Any]:
     """What each shard gave, as they finish."""
@@ -97,12 +99,12 @@ def _finished(
         try:
             found = future.result()
         except Exception as error:  # whatever a worker meets, and KilledWorker of Dask itself
-            raise _lost(error) from error
+            raise _explain_loss(error) from error
         say(f"evaluating: shard {done} of {len(futures)} is done")
         yield found
 
 
-def _taken(found: Shard | Refused, samples: Work) -> Answers:
+def _accept_result(found: Shard | Refused, samples: Work) -> Answers:
     if isinstance(found, Refused):
         raise getattr(errors, found.kind, EvmDeployError)(found.cause, found.fix)
     for preprocessing, seen in found.get_seen.items():
@@ -110,7 +112,7 @@ def _taken(found: Shard | Refused, samples: Work) -> Answers:
     return found.answers
 
 
-def _lost(error: Exception) -> ClusterError:
+def _explain_loss(error: Exception) -> ClusterError:
     if type(error).__name__ == "KilledWorker":
         return ClusterError(
             "a shard was given to several workers, and each of them died.",
@@ -124,10 +126,10 @@ def _lost(error: Exception) -> ClusterError:
 
 
 @contextlib.contextmanager
-def _client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[Any]:
+def _open_client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[Any]:
     """A client of the cluster, or of workers of this machine that end with it."""
     with contextlib.ExitStack() as stack:
-        cluster = options.cluster or stack.enter_context(_local(distributed, options.workers))
+        cluster = options.cluster or stack.enter_context(_start_local_cluster(distributed, options.workers))
         try:
             client = distributed.Client(cluster, set_as_default=False, timeout=PATIENCE // 2)
         except (OSError, ValueError, TimeoutError) as error:
@@ -139,7 +141,7 @@ def _client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[Any]:
 
 
 @contextlib.contextmanager
-def _local(distributed: ModuleType, workers: int | None) -> Iterator[Any]:
+def _start_local_cluster(distributed: ModuleType, workers: int | None) -> Iterator[Any]:
     """Processes of this machine. One that dies is started again."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="evm-deploy-", ignore_cleanup_errors=True))
@@ -158,7 +160,7 @@ def _local(distributed: ModuleType, workers: int | None) -> Iterator[Any]:
         )
 
 
-def _workers(client: Any, options: EvaluateOptions) -> int:
+def _wait_for_workers(client: Any, options: EvaluateOptions) -> int:
     """How many there are, after waiting for the first of a cluster, or all of this machine."""
     try:
         client.wait_for_workers(options.workers or 1, timeout=PATIENCE)

@@ -12,7 +12,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import Manifest, Preprocessing
-from evm_deploy.runtimes import PYTORCH, Runner, runtime_of
+from evm_deploy.runtimes import PYTORCH, Runner, find_runtime
 from evm_deploy.tasks import Metric, find_task, infer_task
 
 EVALUATE_CLASSIFIERS = "evaluate classifiers."
@@ -37,26 +37,26 @@ class Contender:
     exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
 
     @contextlib.contextmanager
-    def opened(self) -> Iterator[Runner]:
+    def open(self) -> Iterator[Runner]:
         """A runner of it. Raises BundleError where something else is there by now, MissingToolError."""
-        runner = self._pytorch() if self.source else self._runner()
+        runner = self._open_pytorch() if self.source else self._open_bundle()
         try:
             yield runner
         finally:
             runner.close()
 
-    def _runner(self) -> Runner:
+    def _open_bundle(self) -> Runner:
         bundle = Bundle.open(self.path)
-        if digest(bundle.manifest) != self.sha256:
-            self._replaced()
+        if hash_manifest(bundle.manifest) != self.sha256:
+            self._raise_replaced()
         if self.way is None:
-            return runtime_of(bundle).open_bundle(bundle, library=self.library)
-        ways = runtime_of(bundle).ways(bundle).open
+            return find_runtime(bundle).open_bundle(bundle, library=self.library)
+        ways = find_runtime(bundle).find_ways(bundle).open
         if self.way >= len(ways):
             raise BundleError(f"{self.path} can be run in fewer ways here.", "let all machines have the same tools.")
         return ways[self.way]()
 
-    def _pytorch(self) -> Any:
+    def _open_pytorch(self) -> Any:
         from evm_deploy.exporters.deployed import reference
         from evm_deploy.models.network import open_checkpoint
         from evm_deploy.runtimes.pytorch import TorchRunner
@@ -64,23 +64,23 @@ class Contender:
         key, scan = self.source or (None, None)
         network = open_checkpoint(self.path, key=key, scan=scan)
         if network.record.sha256 != self.sha256:
-            self._replaced()
+            self._raise_replaced()
         return TorchRunner(reference(network.module, self.preprocessing))
 
-    def _replaced(self) -> None:
+    def _raise_replaced(self) -> None:
         raise BundleError(
             f"{self.path} is not what it was when the evaluation began (its sha256 differs).",
             "leave it as it is until the evaluation ends, and let every machine see the same files.",
         )
 
 
-def digest(manifest: Manifest) -> str:
+def hash_manifest(manifest: Manifest) -> str:
     """The sha256 of a manifest's text: with it every file of the bundle is fixed."""
     return hashlib.sha256(manifest.to_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
-class Field:
+class ContenderGroup:
     """All contenders, in the order of the report, what they have in common, and what must be said of them."""
 
     contenders: tuple[Contender, ...]
@@ -90,7 +90,7 @@ class Field:
     notes: tuple[str, ...]
 
 
-def field(paths: Sequence[Path], options: EvaluateOptions) -> Field:
+def read_contenders(paths: Sequence[Path], options: EvaluateOptions) -> ContenderGroup:
     """Reads every bundle, and the checkpoint. Raises InputError for models that cannot be compared."""
     if not paths:
         raise OptionError("there is no bundle to evaluate.", "name one, or several to see them side by side.")
@@ -98,9 +98,9 @@ def field(paths: Sequence[Path], options: EvaluateOptions) -> Field:
         raise OptionError("a bundle is named twice.", "name each once.")
     bundles = [(path, Bundle.open(path)) for path in paths]
     notes: list[str] = []
-    contenders = [one for path, bundle in bundles for one in _of(path, bundle, options, notes)]
+    contenders = [one for path, bundle in bundles for one in _read_bundle(path, bundle, options, notes)]
     if options.checkpoint is not None:
-        contenders.insert(0, _checkpoint(Path(options.checkpoint), bundles, notes))
+        contenders.insert(0, _read_checkpoint(Path(options.checkpoint), bundles, notes))
     first = contenders[0]
     for one in contenders:
         if one.classes != first.classes:
@@ -109,11 +109,13 @@ def field(paths: Sequence[Path], options: EvaluateOptions) -> Field:
     reference = next((i for i, one in enumerate(contenders) if one.exact), None)
     if options.max_drop is not None and reference is None:
         raise InputError("there is no float32 model to lose accuracy against.", "name a --checkpoint as well.")
-    notes += _remarks(contenders, reference)
-    return Field(tuple(contenders), reference, first.classes, _labels(bundles), tuple(dict.fromkeys(notes)))
+    notes += _collect_remarks(contenders, reference)
+    return ContenderGroup(
+        tuple(contenders), reference, first.classes, _read_labels(bundles), tuple(dict.fromkeys(notes))
+    )
 
 
-def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) -> list[Contender]:
+def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) -> list[Contender]:
     manifest = bundle.manifest
     task = find_task(manifest.task)
     if isinstance(task.metric, str):
@@ -124,7 +126,7 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
     one = Contender(
         name=str(path),
         path=path.resolve(),
-        sha256=digest(manifest),
+        sha256=hash_manifest(manifest),
         precision=manifest.precision,
         size=bundle.size,
         preprocessing=manifest.preprocessing,
@@ -136,12 +138,12 @@ def _of(path: Path, bundle: Bundle, options: EvaluateOptions, notes: list[str]) 
     )
     if not options.every_way:
         return [one]
-    ways = runtime_of(bundle).ways(bundle)
+    ways = find_runtime(bundle).find_ways(bundle)
     notes += [f"{path}: {note}" for note in ways.notes]
     return [dataclasses.replace(one, way=way) for way in range(len(ways.open))]
 
 
-def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
+def _read_checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
     """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
     from evm_deploy.files import sha256_file
     from evm_deploy.models.network import open_checkpoint
@@ -171,7 +173,7 @@ def _checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[
     )
 
 
-def _remarks(contenders: Sequence[Contender], reference: int | None) -> Iterator[str]:
+def _collect_remarks(contenders: Sequence[Contender], reference: int | None) -> Iterator[str]:
     sizes = sorted({one.preprocessing.image_size for one in contenders})
     if len(sizes) > 1:
         spelt = " and ".join(f"{h}x{w}" for h, w in sizes)
@@ -184,7 +186,7 @@ def _remarks(contenders: Sequence[Contender], reference: int | None) -> Iterator
             yield f"{one.name} was made from another checkpoint than the reference: agreement compares two networks"
 
 
-def _labels(bundles: Sequence[tuple[Path, Bundle]]) -> tuple[str, ...] | None:
+def _read_labels(bundles: Sequence[tuple[Path, Bundle]]) -> tuple[str, ...] | None:
     """The class names of the first bundle that has them. Raises InputError where another has others."""
     known = [(path, labels) for path, bundle in bundles if (labels := bundle.labels()) is not None]
     for path, labels in known[1:]:

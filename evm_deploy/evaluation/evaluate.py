@@ -17,7 +17,7 @@ def evaluate(
     if out is not None:
         report_folder.check_free(out)
     say("reading the bundles")
-    field = contenders.field(bundles, options)
+    field = contenders.read_contenders(bundles, options)
     held = options.floor is not None or options.max_drop is not None
     if options.distributed and isinstance(data, (str, os.PathLike)) and not str(data).startswith("random:"):
         data = Path(data).absolute()  # workers may stand in other folders
@@ -28,14 +28,14 @@ def evaluate(
     samples = {kind: first if kind == first.preprocessing else first.prepare_for(kind) for kind in kinds}
     field.contenders[0].metric.check_labels(first.labels, first.classes, field.classes, field.labels)
     if options.distributed:
-        answers = cluster.run(field.contenders, samples, options, say)
+        answers = cluster.run_shards(field.contenders, samples, options, say)
     else:
-        answers = running.answer(field.contenders, samples, say)
+        answers = running.collect_answers(field.contenders, samples, say)
     times: Sequence[latency.Latency | None] = [None] * len(field.contenders)
     if options.latency_runs:
         say("timing")
-        times = latency.measure(field.contenders, samples, options.latency_runs)
-    found = report.build(field, answers, times, first, options, latency.conditions())
+        times = latency.measure_latency(field.contenders, samples, options.latency_runs)
+    found = report.build_report(field, answers, times, first, options, latency.describe_conditions())
     if out is not None:
-        report_folder.write(found, out)
+        report_folder.write_report(found, out)
     return found

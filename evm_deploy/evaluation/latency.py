@@ -24,32 +24,32 @@ class Latency:
     runs: int
 
 
-def measure(
+def measure_latency(
     contenders: Sequence[Contender], samples: Mapping[Preprocessing, Samples], runs: int
 ) -> tuple[Latency | None, ...]:
     """Times every contender on the first image that can be read, in turns. None for one that is only simulated here."""
-    inputs = {preprocessing: _first(each) for preprocessing, each in samples.items()}
+    inputs = {preprocessing: _load_first(each) for preprocessing, each in samples.items()}
     calls: dict[str, Callable[[], object]] = {}
     with contextlib.ExitStack() as stack:
         for index, one in enumerate(contenders):
-            runner, sample = stack.enter_context(one.opened()), inputs[one.preprocessing]
+            runner, sample = stack.enter_context(one.open()), inputs[one.preprocessing]
             if runner.untimed is None:
                 find_best(one, runner, sample)  # a model without an answer is not timed
                 calls[str(index)] = functools.partial(runner.run, sample.input)
         times = timing.time_interleaved(calls, runs)
-    return tuple(_latency(times.get(str(index))) for index in range(len(contenders)))
+    return tuple(_summarise(times.get(str(index))) for index in range(len(contenders)))
 
 
-def conditions() -> dict[str, Any]:
+def describe_conditions() -> dict[str, Any]:
     """The conditions of the measurement."""
     return read_conditions() | {"threads": "as many as each runtime chooses"}
 
 
-def _first(samples: Samples) -> LabelledInput:
+def _load_first(samples: Samples) -> LabelledInput:
     return next(sample for index in range(len(samples)) if (sample := samples.load(index)) is not None)
 
 
-def _latency(times: Sequence[float] | None) -> Latency | None:
+def _summarise(times: Sequence[float] | None) -> Latency | None:
     if not times:
         return None
     low, median, high = timing.compute_quartiles(times)

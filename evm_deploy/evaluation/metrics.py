@@ -36,7 +36,7 @@ class Change:
     won: int  # images that only this one has right
 
 
-def share(hits: Bools) -> Share:
+def measure_share(hits: Bools) -> Share:
     """The share of true values. hits: (n,) with n at least 1."""
     n, count = len(hits), int(hits.sum())
     p, extra = count / n, Z * Z / n
@@ -46,31 +46,33 @@ def share(hits: Bools) -> Share:
     return Share(p, 0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == n else min(1.0, middle + half))
 
 
-def change(hits: Bools, others: Bools) -> Change:
+def measure_change(hits: Bools, others: Bools) -> Change:
     """How much larger the share of `hits` is than that of `others`, for the same n images, n at least 1."""
     n = len(hits)
     won, lost = int((hits & ~others).sum()), int((others & ~hits).sum())
     size, discordant = n + 2, won + lost + 1  # half an image more in each of the four cells
     middle = (won - lost) / size
     half = Z * math.sqrt(max(0.0, discordant - (won - lost) ** 2 / size)) / size
-    return Change((won - lost) / n, max(-1.0, middle - half), min(1.0, middle + half), mcnemar(won, lost), lost, won)
+    return Change(
+        (won - lost) / n, max(-1.0, middle - half), min(1.0, middle + half), compute_mcnemar(won, lost), lost, won
+    )
 
 
-def mcnemar(won: int, lost: int) -> float:
+def compute_mcnemar(won: int, lost: int) -> float:
     """The two-sided exact p of so uneven a split, where both directions are equally likely."""
     n = won + lost
     terms = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(min(won, lost) + 1))
     return min(1.0, 2 * math.fsum(math.exp(term - n * math.log(2)) for term in terms))
 
 
-def confusion(labels: Ints, found: Ints, classes: int) -> Ints:
+def count_confusion(labels: Ints, found: Ints, classes: int) -> Ints:
     """Images by their class (row) and by what they were taken for (column): (classes, classes)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (labels, found), 1)
     return matrix
 
 
-def per_class(matrix: Ints) -> tuple[float | None, ...]:
+def measure_classes(matrix: Ints) -> tuple[float | None, ...]:
     """The share of each class that was taken for itself; None where there is no image of it."""
     totals = matrix.sum(1)
     return tuple(int(right) / int(n) if n else None for right, n in zip(matrix.diagonal(), totals, strict=True))

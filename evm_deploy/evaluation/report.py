@@ -9,10 +9,19 @@ import numpy as np
 
 from evm_deploy.data.samples import Samples, describe_left_out
 from evm_deploy.errors import InputError
-from evm_deploy.evaluation.contenders import Field
+from evm_deploy.evaluation.contenders import ContenderGroup
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.evaluation.latency import Latency
-from evm_deploy.evaluation.metrics import Bools, Change, Ints, Share, change, confusion, per_class, share
+from evm_deploy.evaluation.metrics import (
+    Bools,
+    Change,
+    Ints,
+    Share,
+    count_confusion,
+    measure_change,
+    measure_classes,
+    measure_share,
+)
 from evm_deploy.evaluation.running import TOP, UNKNOWN, Answers
 from evm_deploy.runtimes import PYTORCH
 
@@ -64,7 +73,7 @@ class EvaluationReport:
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values; of the confusion matrices only what is not zero, [true, taken for, images]."""
         plain = dataclasses.asdict(dataclasses.replace(self, rows=(), conditions={}, data={}))
-        rows = [dataclasses.asdict(row) | {"confusion": sparse(row.confusion)} for row in self.rows]
+        rows = [dataclasses.asdict(row) | {"confusion": list_nonzero(row.confusion)} for row in self.rows]
         return plain | {
             "rows": rows,
             "conditions": dict(self.conditions),
@@ -73,13 +82,13 @@ class EvaluationReport:
         }
 
 
-def sparse(matrix: Ints | None) -> list[list[int]] | None:
+def list_nonzero(matrix: Ints | None) -> list[list[int]] | None:
     """[row, column, count] of each count that is not zero."""
     return None if matrix is None else [[*map(int, at), int(matrix[tuple(at)])] for at in np.argwhere(matrix)]
 
 
-def build(
-    field: Field,
+def build_report(
+    field: ContenderGroup,
     answers: Answers,
     latencies: Sequence[Latency | None],
     samples: Samples,
@@ -90,7 +99,7 @@ def build(
     if not len(answers.labels):
         raise InputError("no image could be read.", "evaluate on images that are intact.")
     labelled, data = answers.labels != UNKNOWN, samples.record()
-    rows = tuple(_row(index, field, answers, labelled, latencies[index]) for index in range(len(field.contenders)))
+    rows = tuple(_make_row(index, field, answers, labelled, latencies[index]) for index in range(len(field.contenders)))
     classes = tuple(field.labels or samples.classes or ())
     classes += tuple(f"class {index}" for index in range(len(classes), field.classes))
     counts = np.bincount(answers.labels[labelled], minlength=field.classes)
@@ -103,37 +112,39 @@ def build(
         classes=classes,
         class_images=tuple(map(int, counts)),
         conditions=conditions,
-        notes=(*field.notes, *_remarks(answers, labelled, data)),
-        failures=tuple(failure for row in rows for failure in _failures(row, options)),
+        notes=(*field.notes, *_collect_remarks(answers, labelled, data)),
+        failures=tuple(failure for row in rows for failure in _find_failures(row, options)),
     )
 
 
-def _row(index: int, field: Field, answers: Answers, labelled: Bools, latency: Latency | None) -> EvaluationRow:
+def _make_row(
+    index: int, field: ContenderGroup, answers: Answers, labelled: Bools, latency: Latency | None
+) -> EvaluationRow:
     one, top = field.contenders[index], answers.top[:, index]  # (n, k)
     labels, known = answers.labels[labelled], bool(labelled.any())
     right = top[labelled] == labels[:, None]
-    matrix = confusion(labels, top[labelled, 0], field.classes) if known else None
+    matrix = count_confusion(labels, top[labelled, 0], field.classes) if known else None
     agreement = difference = None
     if field.reference is not None and field.reference != index:
         other = answers.top[:, field.reference, 0]
-        agreement = share(top[:, 0] == other)
-        difference = change(right[:, 0], other[labelled] == labels) if known else None
+        agreement = measure_share(top[:, 0] == other)
+        difference = measure_change(right[:, 0], other[labelled] == labels) if known else None
     return EvaluationRow(
         one.name,
         answers.runtimes[index],
         one.precision,
         one.size / 1e6,
-        top1=share(right[:, 0]) if known else None,
-        top5=share(right.any(1)) if known and field.classes > TOP else None,
+        top1=measure_share(right[:, 0]) if known else None,
+        top5=measure_share(right.any(1)) if known and field.classes > TOP else None,
         agreement=agreement,
         change=difference,
         latency=latency,
-        per_class=None if matrix is None else per_class(matrix),
+        per_class=None if matrix is None else measure_classes(matrix),
         confusion=matrix,
     )
 
 
-def _failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
+def _find_failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
     """Only bundles are on trial, by the measured value, not by an end of its interval."""
     found: list[str] = []
     if row.bundle == PYTORCH or row.top1 is None:
@@ -147,7 +158,7 @@ def _failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
     return found
 
 
-def _remarks(answers: Answers, labelled: Bools, data: Mapping[str, Any]) -> list[str]:
+def _collect_remarks(answers: Answers, labelled: Bools, data: Mapping[str, Any]) -> list[str]:
     found = []
     if not labelled.all():
         missing = int((~labelled).sum())

@@ -8,11 +8,11 @@ from pathlib import Path
 
 from evm_deploy.errors import OutputError
 from evm_deploy.evaluation.report import EvaluationReport
-from evm_deploy.folders import Kind, write_folder
+from evm_deploy.folders import FolderKind, write_folder
 from evm_deploy.jsontext import dumps
 
 JSON, CLASSES = "evaluation.json", "per_class.csv"
-KIND = Kind("report", JSON, lambda folder: ())  # none is replaced
+KIND = FolderKind("report", JSON, lambda folder: ())  # none is replaced
 
 
 def check_free(out: Path) -> None:
@@ -24,32 +24,32 @@ def check_free(out: Path) -> None:
         raise OutputError(f"{above} is no folder that you can write to.", "choose another --out.")
 
 
-def write(report: EvaluationReport, out: Path) -> None:
+def write_report(report: EvaluationReport, out: Path) -> None:
     """Writes the folder, whole or not at all. Raises OutputError: it is there, or the disk is full."""
     check_free(out)
     with write_folder(out, KIND) as draft:
-        _write(draft / JSON, dumps(report.to_dict()))
+        _write_text(draft / JSON, dumps(report.to_dict()))
         for index, row in enumerate(report.rows):
             if row.confusion is not None:
                 table = [["true \\ taken for", *report.classes]]
                 table += [[name, *map(str, counts)] for name, counts in zip(report.classes, row.confusion, strict=True)]
-                _write(draft / f"confusion_{index}.csv", _csv(table))
+                _write_text(draft / f"confusion_{index}.csv", _format_csv(table))
         if any(row.per_class for row in report.rows):
-            _write(draft / CLASSES, _csv(_classes(report)))
+            _write_text(draft / CLASSES, _format_csv(_tabulate_classes(report)))
 
 
-def _classes(report: EvaluationReport) -> Iterable[list[str]]:
+def _tabulate_classes(report: EvaluationReport) -> Iterable[list[str]]:
     yield ["class", "images", *(row.title for row in report.rows)]
     for index, (name, images) in enumerate(zip(report.classes, report.class_images, strict=True)):
         shares = [row.per_class[index] if row.per_class else None for row in report.rows]
         yield [name, str(images), *("" if value is None else f"{value:.6f}" for value in shares)]
 
 
-def _csv(rows: Iterable[list[str]]) -> str:
+def _format_csv(rows: Iterable[list[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
 
 
-def _write(path: Path, text: str) -> None:
+def _write_text(path: Path, text: str) -> None:
     path.write_text(text, encoding="utf-8", errors="surrogateescape", newline="")

@@ -30,7 +30,7 @@ class Answers:
     untimed: tuple[str, ...] = ()  # why the times of some of these say nothing
 
 
-def answer(
+def collect_answers(
     contenders: Sequence[Contender],
     samples: Mapping[Preprocessing, Samples],
     say: Callable[[str], None] = lambda stage: None,
@@ -43,7 +43,7 @@ def answer(
     labels: list[int] = []
     top: list[Ints] = []
     with contextlib.ExitStack() as stack:
-        runners = [stack.enter_context(one.opened()) for one in contenders]
+        runners = [stack.enter_context(one.open()) for one in contenders]
         total = len(next(iter(samples.values())))
         for index in range(total):
             if index % max(1, total // 10) == 0:
@@ -62,7 +62,7 @@ def answer(
     return Answers(np.array(labels, np.int64), answers, names, untimed)
 
 
-def merge(shards: Sequence[Answers]) -> Answers:
+def merge_answers(shards: Sequence[Answers]) -> Answers:
     """The answers of all shards, in any order. Raises InputError where they were not run alike."""
     for shard in shards[1:]:
         if shard.runtimes != shards[0].runtimes:
@@ -79,6 +79,6 @@ def find_best(contender: Contender, runner: Runner, sample: LabelledInput) -> In
     """(k,), the best classes of an image by the contender. Raises BundleError for outputs that are no answer."""
     try:
         return contender.metric.find_best(runner.run(sample.input), contender.classes, TOP)
-    except NotAnAnswer as answer:
-        what = f"{contender.name} on {runner.name} {answer} for {sample.name}."
+    except NotAnAnswer:
+        what = f"{contender.name} on {runner.name} {collect_answers} for {sample.name}."
         raise BundleError(what, "verify the bundle, or make it again.") from None

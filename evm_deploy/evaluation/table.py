@@ -8,7 +8,7 @@ from evm_deploy.evaluation.report import EvaluationReport
 Table = tuple[list[str], list[list[Any]]]  # heads, rows
 
 
-def contenders(report: EvaluationReport) -> Table:
+def tabulate_contenders(report: EvaluationReport) -> Table:
     """A row for each contender; in brackets the 95 % interval."""
     heads = ["bundle", "runtime", "precision", "MB", "top-1 %", "top-5 %", "agreement %", "points", "ms"]
     rows = [
@@ -17,10 +17,10 @@ def contenders(report: EvaluationReport) -> Table:
             row.runtime,
             row.precision,
             row.megabytes,
-            _per_cent(row.top1),
-            _per_cent(row.top5),
-            _per_cent(row.agreement),
-            _points(row.change),
+            _format_share(row.top1),
+            _format_share(row.top5),
+            _format_share(row.agreement),
+            _format_change(row.change),
             row.latency.median if row.latency else None,
         ]
         for row in report.rows
@@ -28,7 +28,7 @@ def contenders(report: EvaluationReport) -> Table:
     return heads, rows
 
 
-def classes(report: EvaluationReport) -> Table:
+def tabulate_classes(report: EvaluationReport) -> Table:
     """A row for each class that has images: the per cent of them that each contender has right."""
     heads = ["class", "images", *(row.title for row in report.rows)]
     rows: list[list[Any]] = []
@@ -39,7 +39,7 @@ def classes(report: EvaluationReport) -> Table:
     return heads, rows
 
 
-def footer(report: EvaluationReport) -> list[str]:
+def describe_figures(report: EvaluationReport) -> list[str]:
     """What the table's figures are of."""
     labelled = f", {report.labelled} with a class" if report.labelled < report.images else ""
     held = f"; agreement and points against {report.reference}" if report.reference else ""
@@ -51,9 +51,9 @@ def footer(report: EvaluationReport) -> list[str]:
     return found
 
 
-def _per_cent(share: Share | None) -> str | None:
+def _format_share(share: Share | None) -> str | None:
     return f"{100 * share.value:.2f} [{100 * share.low:.2f}, {100 * share.high:.2f}]" if share else None
 
 
-def _points(change: Change | None) -> str | None:
+def _format_change(change: Change | None) -> str | None:
     return f"{100 * change.value:+.2f} [{100 * change.low:+.2f}, {100 * change.high:+.2f}]" if change else None

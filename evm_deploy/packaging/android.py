@@ -13,7 +13,7 @@ from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
 from evm_deploy.packaging.vectors import write_vectors
-from evm_deploy.tolerances import allowed
+from evm_deploy.tolerances import find_tolerance
 
 VERSIONS = {"onnxruntime-android": "1.24.3", "Android Gradle plugin": "8.7.3", "Kotlin": "2.0.21"}
 MIN_SDK, COMPILE_SDK = 24, 35
@@ -92,4 +92,4 @@ def _make_package_name(name: str) -> str:
 
 
 def _make_entry(one: NamedBundle) -> str:
-    return f'    {make_constant(one.name)}("{one.name}", {allowed(one.bundle.manifest)!r}),'
+    return f'    {make_constant(one.name)}("{one.name}", {find_tolerance(one.bundle.manifest)!r}),'

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evm_deploy.errors import BundleError, OutputError, first_line
 from evm_deploy.files import check_relative, replace_file
-from evm_deploy.folders import files_below
+from evm_deploy.folders import list_files
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 from evm_deploy.packaging.index import LARGEST, Index
 
@@ -42,7 +42,7 @@ def write_archive(folder: Path, out: Path, top: str) -> None:
     Nothing is compressed: weights hardly shrink, and the output of compressors changes between versions.
     """
     with zipfile.ZipFile(out, "w", zipfile.ZIP_STORED) as archive:
-        for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in files_below(folder)):
+        for name, file in sorted((file.relative_to(folder).as_posix(), file) for file in list_files(folder)):
             entry = zipfile.ZipInfo(f"{top}/{name}", _DATE)
             entry.create_system = 3  # Unix, so that the modes are kept
             entry.external_attr = file.stat().st_mode << 16

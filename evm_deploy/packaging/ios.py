@@ -14,7 +14,7 @@ from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import SWIFT_MEMBERS, SWIFT_MODULES
 from evm_deploy.packaging.templates import fill
 from evm_deploy.packaging.vectors import write_vectors
-from evm_deploy.tolerances import PARITY, allowed
+from evm_deploy.tolerances import PARITY, find_tolerance
 
 TOOLS = "5.9"  # the version of Swift's package manager that the package is written for
 LEAST_IOS = 16  # the first with all functions that the sources use
@@ -62,7 +62,7 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "MACOS": f"{ios - _MACOS_BEHIND}.0",
         "CASES": "\n".join(f'    case `{make_case(one.name)}` = "{one.name}"' for one in bundles),
         "TOLERANCES": "\n".join(
-            f"        .`{make_case(one.name)}`: {allowed(one.bundle.manifest)!r}," for one in bundles
+            f"        .`{make_case(one.name)}`: {find_tolerance(one.bundle.manifest)!r}," for one in bundles
         ),
         "FP16": repr(PARITY["fp16"]),
         "VERSION": importlib.metadata.version("evm-deploy"),

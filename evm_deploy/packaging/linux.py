@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.exporters.tensorrt.script import SCRIPT, write_script
-from evm_deploy.exporters.tensorrt.shapes import profile
+from evm_deploy.exporters.tensorrt.shapes import choose_shapes
 from evm_deploy.packaging import cross
 from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
@@ -132,5 +132,5 @@ def _write_scripts(bundles: Sequence[NamedBundle], folder: Path) -> tuple[list[s
         else:
             (folder / _ENGINES).mkdir(exist_ok=True)
             scripts.append(f"{_ENGINES}/{item.name}.sh")
-            write_script(folder / scripts[-1], f"../models/{item.name}/{manifest.model_file}", profile(manifest))
+            write_script(folder / scripts[-1], f"../models/{item.name}/{manifest.model_file}", choose_shapes(manifest))
     return scripts, notes

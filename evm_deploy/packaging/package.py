@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.files import sha256_file
-from evm_deploy.folders import Kind, check_free, check_outside, files_below, write_folder
+from evm_deploy.folders import FolderKind, check_free, check_outside, list_files, write_folder
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, NamedBundle, Say
 from evm_deploy.packaging.index import FileRecord, Index, ModelRecord, read_index
@@ -76,7 +76,7 @@ def package(
             archive.write_archive(folder, drafts[0], options.name)
             if key:  # the archive too, for people who check it before they unpack it
                 sign.sign_file(drafts[0], drafts[1], key, zipped.name)
-        size = sum(file.stat().st_size for file in files_below(folder))
+        size = sum(file.stat().st_size for file in list_files(folder))
         digest = sha256_file(drafts[0]) if zipped else None
     signatures = ((target / SIGNATURE,) if key else ()) + ((signature,) if signature else ())
     return Package(Path(out), index, size, zipped, digest, signatures)
@@ -143,13 +143,13 @@ def _make_record(bundle: Bundle, place: str) -> ModelRecord:
 
 def _set_modes(folder: Path) -> None:
     """Makes scripts (files that begin with `#!`) executable, and all other files not executable."""
-    for file in files_below(folder):
+    for file in list_files(folder):
         with file.open("rb") as opened:
             file.chmod(0o755 if opened.read(2) == b"#!" else 0o644)
 
 
 def _hash_files(folder: Path) -> dict[str, FileRecord]:
-    files = sorted((file.relative_to(folder).as_posix(), file) for file in files_below(folder))
+    files = sorted((file.relative_to(folder).as_posix(), file) for file in list_files(folder))
     return {name: FileRecord(sha256_file(file), file.stat().st_size) for name, file in files}
 
 
@@ -158,4 +158,4 @@ def _list_files(root: Path) -> set[str]:
     return read_index(root, root).files.keys() | {INDEX, SIGNATURE}
 
 
-KIND = Kind("package", INDEX, _list_files)
+KIND = FolderKind("package", INDEX, _list_files)

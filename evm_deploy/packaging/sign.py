@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.files import digest_file, read_text
-from evm_deploy.optional import library
+from evm_deploy.optional import import_library
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey, Ed25519PublicKey
@@ -55,7 +55,7 @@ def read_secret_key(path: Path) -> SecretKey:
     Raises InputError: no such file, not a secret key, a wrong password, or no password; MissingToolError: cryptography
     is not installed.
     """
-    ed25519 = library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    ed25519 = import_library("cryptography.hazmat.primitives.asymmetric.ed25519")
     data = _decode_payload(_read_text(path, "secret key", _KEY_FIX), f"{path} is not a minisign secret key.", 158)
     algorithm, kdf, checksum, salt, limits, body = _split(data, 2, 2, 2, 32, 16, 104)
     if algorithm != b"Ed" or checksum != b"B2" or kdf not in (b"Sc", b"\0\0"):
@@ -73,7 +73,7 @@ def read_public_key(text: str) -> PublicKey:
 
     Raises InputError: it is neither; MissingToolError: cryptography is not installed.
     """
-    ed25519 = library("cryptography.hazmat.primitives.asymmetric.ed25519")
+    ed25519 = import_library("cryptography.hazmat.primitives.asymmetric.ed25519")
     fix = "name the .pub file that `minisign -G` wrote, or give its second line."
     named = len(text) < _LONGEST_PATH and Path(text).is_file()
     content = _read_text(Path(text), "public key", fix) if named else text
@@ -106,7 +106,7 @@ def check_file(path: Path, signature: Path, key: PublicKey) -> str:
 
     Raises InputError: not a signature in minisign's format; CheckFailed: made with another key, or of another file.
     """
-    exceptions = library("cryptography.exceptions")
+    exceptions = import_library("cryptography.exceptions")
     lines = _read_text(signature, "signature", _SIGNATURE_FIX).splitlines()
     wrong = f"{signature} is not a minisign signature."
     if len(lines) != 4 or not lines[2].startswith("trusted comment: "):

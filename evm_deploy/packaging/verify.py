@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import CheckFailed
 from evm_deploy.files import find_file, sha256_file
-from evm_deploy.folders import files_below
+from evm_deploy.folders import list_files
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, SIGNATURE, NamedBundle
 from evm_deploy.packaging.index import Index, read_index
@@ -108,7 +108,7 @@ def _check_files(folder: Path, index: Index, path: Path) -> None:
         if file.stat().st_size != record.bytes or sha256_file(file) != record.sha256:
             raise CheckFailed(f"{name} in {path} is not the file that was packaged (its sha256 differs).", _FIX)
     known = index.files.keys() | {INDEX, SIGNATURE}
-    found = {file.relative_to(folder).as_posix() for file in files_below(folder) if file.name != ".DS_Store"}
+    found = {file.relative_to(folder).as_posix() for file in list_files(folder) if file.name != ".DS_Store"}
     links = {file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_symlink()}
     if others := sorted((found | links) - known):
         raise CheckFailed(

@@ -30,11 +30,11 @@ def _prepare_torch() -> dict[str, str]:
 
 def _open_bundle(contender: AgentContender, checked: CheckedBundle, request: AgentRequest) -> AgentRunner:
     from evm_deploy.bundle import Bundle
-    from evm_deploy.runtimes import runtime_of
+    from evm_deploy.runtimes import find_runtime
 
     try:
         bundle = Bundle.open(checked.folder)
-        runner = runtime_of(bundle).open_bundle(bundle, library=contender.library is not None)
+        runner = find_runtime(bundle).open_bundle(bundle, library=contender.library is not None)
     except EvmDeployError as error:
         raise Unmeasurable(error.cause.rstrip(".")) from None
     if runner.untimed is not None:

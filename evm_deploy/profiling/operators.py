@@ -16,7 +16,7 @@ from evm_deploy.profiling.origins import find_origins
 from evm_deploy.profiling.records import Record, measure_recording_cost, read_record
 from evm_deploy.profiling.report import Operators, Roofline, TimedOperator
 from evm_deploy.profiling.roofline import compute_least_ms
-from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, profiled
+from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, profile_graph
 from evm_deploy.targets import target_of
 
 WARM_UP = 3  # runs that are ignored
@@ -37,7 +37,7 @@ def measure_operators(
         raise BundleError(f"{what}.", "name an ONNX bundle.")
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name), bundle.sample().input
-        files = profiled(bundle.model_path, image, folder, library=library, runs=runs + WARM_UP, threads=threads)
+        files = profile_graph(bundle.model_path, image, folder, library=library, runs=runs + WARM_UP, threads=threads)
         optimised = onnx.load(files[0]).graph
         record, recording = read_record(files[1], optimised), measure_recording_cost(folder)
     quiet = _choose_quiet_runs(record.wholes)

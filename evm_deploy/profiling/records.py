@@ -13,7 +13,7 @@ from onnx import TensorProto, helper
 
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling.costs import Shape, Value
-from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, OnnxRunner, profiled
+from evm_deploy.runtimes.onnxruntime import EXPORT_AGAIN, OnnxRunner, profile_graph
 
 _SUFFIX = "_kernel_time"
 _ITEMS = {"float": 4, "float16": 2, "double": 8, "uint8": 1, "int8": 1, "bool": 1, "int32": 4, "int64": 8, "uint32": 4}
@@ -74,7 +74,7 @@ def measure_recording_cost(folder: Path) -> Recording:
             runner.run(image)
             plain.append((time.perf_counter() - start) * 1e3)
 
-        optimised, trace = profiled(path, image, folder, library=False, runs=20, between=between)
+        optimised, trace = profile_graph(path, image, folder, library=False, runs=20, between=between)
     record = read_record(trace, onnx.load(optimised).graph)
     count = record.times.shape[1]
     alone, inside, whole = min(plain) / count, record.times.sum(1).min() / count, record.wholes.min() / count

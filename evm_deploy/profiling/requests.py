@@ -10,7 +10,7 @@ from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.files import sha256_file
 from evm_deploy.jsontext import dumps, utf8_name
 from evm_deploy.profiling.profile_options import ProfileOptions
-from evm_deploy.tolerances import allowed
+from evm_deploy.tolerances import find_tolerance
 
 VERSION = 1
 
@@ -64,7 +64,7 @@ def write_request(
             "runner": one.runner,
             "provider": one.provider,
             "library": one.library,
-            "tolerance": one.tolerance or allowed(one.bundle.manifest),
+            "tolerance": one.tolerance or find_tolerance(one.bundle.manifest),
             "notes": one.notes,
             "more": one.more,
             "shown": one.shown,

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from evm_deploy.calib.plots import FIGURES, save
-from evm_deploy.optional import library
+from evm_deploy.calib.plots import FIGURES, save_figure
+from evm_deploy.optional import import_library
 from evm_deploy.profiling import flame
 from evm_deploy.profiling.kinds import KINDS
 from evm_deploy.profiling.report import Operators, ProfileReport
@@ -42,12 +42,12 @@ def write_figures(folder: Path, reports: Sequence[ProfileReport], accuracies: Se
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "Glyph .* missing")  # a name with letters that the font lacks
         for path, figure in drawn.items():
-            save(figure, path)
+            save_figure(figure, path)
     return list(drawn)
 
 
 def _make_axes(width: float, height: float) -> tuple[Any, Any]:
-    figure = library(FIGURES).Figure(figsize=(width, height), layout="constrained")
+    figure = import_library(FIGURES).Figure(figsize=(width, height), layout="constrained")
     axes = figure.add_subplot()
     axes.spines[["top", "right"]].set_visible(False)
     return figure, axes

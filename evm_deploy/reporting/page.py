@@ -10,7 +10,7 @@ import re
 from typing import Any
 
 from evm_deploy.console import clean
-from evm_deploy.optional import library
+from evm_deploy.optional import import_library
 from evm_deploy.profiling import flame
 from evm_deploy.reporting.quantities import format_number
 from evm_deploy.reporting.svg import Markup
@@ -24,7 +24,7 @@ def load_template() -> Any:
 
     Raises MissingToolError: jinja2 is not installed.
     """
-    jinja2 = library("jinja2")
+    jinja2 = import_library("jinja2")
     environment = jinja2.Environment(
         loader=jinja2.FunctionLoader(_read_asset),
         autoescape=True,
@@ -66,4 +66,4 @@ def _hash(content: str) -> str:
 
 def _mark_safe(content: Markup) -> Any:
     """Marks `content` as safe, so that the template does not escape it."""
-    return library("markupsafe").Markup(content)
+    return import_library("markupsafe").Markup(content)

@@ -11,7 +11,7 @@ from evm_deploy import folders
 from evm_deploy.calib.plots import FIGURES
 from evm_deploy.errors import InputError, OutputError
 from evm_deploy.files import read_file, write_file
-from evm_deploy.optional import library
+from evm_deploy.optional import import_library
 from evm_deploy.profiling.report import LARGEST, ProfileReport
 from evm_deploy.reporting.accuracy import Accuracy
 
@@ -28,11 +28,11 @@ def _list_files(folder: Path) -> set[str]:
     profiles = _list_profiles(folder)
     for path in profiles:
         load_profile(path)
-    names = {file.relative_to(folder).as_posix() for file in folders.files_below(folder)}
+    names = {file.relative_to(folder).as_posix() for file in folders.list_files(folder)}
     return {path.name for path in profiles} | {MARKDOWN, HTML} | {name for name in names if _DRAWN.fullmatch(name)}
 
 
-KIND = folders.Kind("profile", HTML, _list_files)
+KIND = folders.FolderKind("profile", HTML, _list_files)
 
 
 def check_free(out: str | os.PathLike[str], overwrite: bool = False) -> None:
@@ -46,8 +46,8 @@ def check_free(out: str | os.PathLike[str], overwrite: bool = False) -> None:
 
 def check_drawing() -> None:
     """Checks that the pages and pictures can be drawn. Raises MissingToolError: jinja2 or matplotlib is missing."""
-    library("jinja2")
-    library(FIGURES)
+    import_library("jinja2")
+    import_library(FIGURES)
 
 
 def write(
@@ -81,7 +81,7 @@ def check_page(
     Raises OutputError: its folder is missing, or a file is there that must not be replaced; MissingToolError: jinja2
     is not installed.
     """
-    library("jinja2")
+    import_library("jinja2")
     path = Path(os.path.realpath(out))
     if beside is not None and Path(os.path.realpath(beside)) in (path, *path.parents):
         raise OutputError(f"{path} is inside --out, which gets its own page.", "choose another --html.")

@@ -55,24 +55,24 @@ class Runtime(Protocol):
         """
         ...
 
-    def ways(self, bundle: Bundle) -> Ways:
+    def find_ways(self, bundle: Bundle) -> Ways:
         """Every way that this machine has."""
         ...
 
-    def missing_to_run(self) -> str | None:
+    def find_obstacle_to_run(self) -> str | None:
         """What this machine lacks to run such bundles at all, in words; None: nothing."""
         ...
 
-    def missing_to_time(self) -> str | None:
+    def find_obstacle_to_time(self) -> str | None:
         """What it lacks to tell how long they take."""
         ...
 
 
-def runtime_of(bundle: Bundle) -> Runtime:
+def find_runtime(bundle: Bundle) -> Runtime:
     """The module that runs the bundle's target. Raises BundleError for an unknown one."""
-    return runtime_for(bundle.manifest.target)
+    return import_runtime(bundle.manifest.target)
 
 
-def runtime_for(target: str) -> Runtime:
+def import_runtime(target: str) -> Runtime:
     """The module that runs bundles of a target. Raises BundleError for an unknown one."""
     return cast(Runtime, importlib.import_module(f"{__name__}.{target_of(target).runtime}"))

@@ -36,15 +36,15 @@ class FrameworkRunner:
         check_choice("choice of compute units", units, COMPUTE_UNITS)
         self._package, self._entries, self._units = package, entries, units
         self._models: dict[str, Any] = {}
-        self._loaded(entries[0])
+        self._load(entries[0])
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
         """The outputs, in the order of the manifest, for float32 (1, 3, H, W) or, baked, uint8 (1, H, W, 3)."""
         entry = choose_entry_point(self._entries, image)
         given = Image.fromarray(image[0]) if entry.input.kind == "image" else image
         try:
-            found = self._loaded(entry).predict({entry.input.name: given})
-            return [_array(found[feature.name], entry) for feature in entry.outputs]
+            found = self._load(entry).predict({entry.input.name: given})
+            return [_read_output(found[feature.name], entry) for feature in entry.outputs]
         except BundleError:
             raise
         except Exception as error:  # the framework's own, of no common base
@@ -57,14 +57,14 @@ class FrameworkRunner:
         """
         ct = coremltools()
         try:
-            compiled = self._loaded(self._entries[0]).get_compiled_model_path()
+            compiled = self._load(self._entries[0]).get_compiled_model_path()
             units = getattr(ct.ComputeUnit, self._units)
             plan = ct.models.compute_plan.MLComputePlan.load_from_path(compiled, units)
         except Exception as error:  # as above
             raise BundleError(
                 f"Core ML gives no compute plan: {take_first_line(error)}.", "use macOS 14.4 or newer."
             ) from error
-        return device_counts(plan, self._entries[0].function.name)
+        return count_devices(plan, self._entries[0].function.name)
 
     def close(self) -> None:
         """Frees the models."""
@@ -78,7 +78,7 @@ class FrameworkRunner:
     ) -> None:
         self.close()
 
-    def _loaded(self, entry: EntryPoint) -> Any:
+    def _load(self, entry: EntryPoint) -> Any:
         """The coremltools model of a function, which is named only where there are several."""
         ct, name = coremltools(), entry.function.name
         if name not in self._models:
@@ -92,7 +92,7 @@ class FrameworkRunner:
         return self._models[name]
 
 
-def device_counts(plan: Any, function: str) -> dict[str, int]:
+def count_devices(plan: Any, function: str) -> dict[str, int]:
     """The operations of `function` by the device that an `MLComputePlan` prefers for each.
 
     Those for which it names none are counted under "none"; constants are left out.
@@ -107,7 +107,7 @@ def device_counts(plan: Any, function: str) -> dict[str, int]:
     return dict(counts.most_common())
 
 
-def _array(value: Any, entry: EntryPoint) -> npt.NDArray[np.float32]:
+def _read_output(value: Any, entry: EntryPoint) -> npt.NDArray[np.float32]:
     """An output as it is; of a classifier's dictionary the probabilities in the order of the labels, (1, classes)."""
     if isinstance(value, dict):
         value = [[value[label] for label in entry.labels]]

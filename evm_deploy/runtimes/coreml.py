@@ -28,28 +28,28 @@ def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
     Raises BundleError: the package has other inputs or outputs than the manifest declares, is damaged, or is for
     another target. MissingToolError: coremltools is not installed.
     """
-    return ways(bundle).open[0]()
+    return find_ways(bundle).open[0]()
 
 
-def ways(bundle: Bundle) -> Ways:
+def find_ways(bundle: Bundle) -> Ways:
     """Core ML where this is macOS, with its plan as a note, and the evaluator. Raises what `open_bundle` raises."""
     if platform.system() != "Darwin":
-        return Ways((lambda: evaluator(bundle),), (NOT_HERE,))
-    return Ways((lambda: core_ml(bundle), lambda: evaluator(bundle)), (_planned(bundle),))
+        return Ways((lambda: open_evaluator(bundle),), (NOT_HERE,))
+    return Ways((lambda: open_core_ml(bundle), lambda: open_evaluator(bundle)), (_describe_plan(bundle),))
 
 
-def missing_to_run() -> str | None:
-    """`Runtime.missing_to_run`."""
+def find_obstacle_to_run() -> str | None:
+    """`Runtime.find_obstacle_to_run`."""
     return None if importlib.util.find_spec("coremltools") else "coremltools is not installed"
 
 
-def missing_to_time() -> str | None:
-    """`Runtime.missing_to_time`."""
+def find_obstacle_to_time() -> str | None:
+    """`Runtime.find_obstacle_to_time`."""
     return None if platform.system() == "Darwin" else "Core ML runs on macOS"
 
 
-def _planned(bundle: Bundle) -> str:
-    with core_ml(bundle) as runner:
+def _describe_plan(bundle: Bundle) -> str:
+    with open_core_ml(bundle) as runner:
         try:
             counts = runner.compute_plan()
         except BundleError as error:
@@ -57,12 +57,12 @@ def _planned(bundle: Bundle) -> str:
     return "operations as Core ML plans them: " + ", ".join(f"{device} {count}" for device, count in counts.items())
 
 
-def core_ml(bundle: Bundle, units: str = "ALL") -> FrameworkRunner:
+def open_core_ml(bundle: Bundle, units: str = "ALL") -> FrameworkRunner:
     """The model on Core ML. Raises what `open_bundle` raises."""
     return FrameworkRunner(bundle.model_path, find_entry_points(read_model(bundle.model_path), bundle.manifest), units)
 
 
-def evaluator(bundle: Bundle) -> "EvaluatorRunner":
+def open_evaluator(bundle: Bundle) -> "EvaluatorRunner":
     """The model evaluated op by op. Raises what `open_bundle` raises."""
     model = read_model(bundle.model_path)
     return EvaluatorRunner(find_entry_points(model, bundle.manifest), Blobs(model.folder))

@@ -22,7 +22,7 @@ TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)"} | {
 }
 
 
-def ways(bundle: Bundle) -> Ways:
+def find_ways(bundle: Bundle) -> Ways:
     """A stock installation, and one with our operator library where it is built and the graph has our operators."""
     if bundle.manifest.scan_form == "inlined":
         return Ways((lambda: open_bundle(bundle, library=False),))
@@ -31,13 +31,13 @@ def ways(bundle: Bundle) -> Ways:
     return Ways((lambda: open_bundle(bundle, library=False), lambda: open_bundle(bundle, library=True)))
 
 
-def missing_to_run() -> str | None:
-    """`Runtime.missing_to_run`."""
+def find_obstacle_to_run() -> str | None:
+    """`Runtime.find_obstacle_to_run`."""
     return None
 
 
-def missing_to_time() -> str | None:
-    """`Runtime.missing_to_time`."""
+def find_obstacle_to_time() -> str | None:
+    """`Runtime.find_obstacle_to_time`."""
     return None
 
 
@@ -68,7 +68,7 @@ class OnnxRunner:
 
     def __init__(self, model: Path | bytes, *, library: bool, threads: int = 0) -> None:
         self.name = LIBRARY if library else STOCK
-        self._session = _session(model, _options(library=library, threads=threads))
+        self._session = _open_session(model, _make_options(library=library, threads=threads))
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.tensors = [(tensor.name, tensor.type) for tensor in (*inputs, *outputs)]
 
@@ -97,7 +97,7 @@ class OnnxRunner:
         self.close()
 
 
-def profiled(
+def profile_graph(
     model: Path,
     image: npt.NDArray[np.generic],
     folder: Path,
@@ -112,14 +112,16 @@ def profiled(
 
     Raises BundleError when the model cannot be loaded or run, OutputError when the folder's disk is full.
     """
-    options = _options(library=library, threads=threads)
+    options = _make_options(library=library, threads=threads)
     options.optimized_model_filepath = str(folder / "optimised.onnx")
     options.enable_profiling = True
     options.profile_file_prefix = str(folder / "profile")
     try:
-        session = _session(model, options)
+        session = _open_session(model, options)
     except BundleError:
-        _session(model, _options(library=library, threads=1)).get_inputs()  # raises as well where the model is at fault
+        _open_session(
+            model, _make_options(library=library, threads=1)
+        ).get_inputs()  # raises as well where the model is at fault
         fix = "free some space there, or set TMPDIR to another folder."
         raise OutputError(f"onnxruntime cannot write its graph to the temporary folder {folder}.", fix) from None
     try:
@@ -150,7 +152,7 @@ def _check_integer_weights(model: Path) -> None:
         )
 
 
-def _options(*, library: bool, threads: int) -> Any:
+def _make_options(*, library: bool, threads: int) -> Any:
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # errors are raised as well; the warnings concern the runtime's own optimiser
     options.intra_op_num_threads = threads
@@ -160,7 +162,7 @@ def _options(*, library: bool, threads: int) -> Any:
     return options
 
 
-def _session(model: Path | bytes, options: Any) -> Any:
+def _open_session(model: Path | bytes, options: Any) -> Any:
     """Raises BundleError when onnxruntime cannot load the model."""
     source = model if isinstance(model, bytes) else str(model)
     try:

@@ -11,10 +11,10 @@ import torch
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, MissingToolError
 from evm_deploy.exporters.tensorrt import engines, libraries
-from evm_deploy.exporters.tensorrt.build import Request, collector
-from evm_deploy.exporters.tensorrt.plugins import registered
+from evm_deploy.exporters.tensorrt.build import EngineRequest, make_logger
+from evm_deploy.exporters.tensorrt.plugins import register_plugins
 from evm_deploy.exporters.tensorrt.precision import RULES
-from evm_deploy.exporters.tensorrt.shapes import profile
+from evm_deploy.exporters.tensorrt.shapes import choose_shapes
 from evm_deploy.runtimes import Runner, Ways, onnxruntime
 
 NO_GPU = "an engine runs only on an NVIDIA GPU, and there is none here"
@@ -29,42 +29,42 @@ def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
     return EngineRunner.of(bundle)
 
 
-def ways(bundle: Bundle) -> Ways:
+def find_ways(bundle: Bundle) -> Ways:
     """The graph on onnxruntime, as its own target is run, and the engine where there is a GPU."""
-    graph = onnxruntime.ways(bundle)
-    if libraries.gpu() and libraries.find().library is not None:
+    graph = onnxruntime.find_ways(bundle)
+    if libraries.has_gpu() and libraries.find_library().library is not None:
         return Ways((*graph.open, lambda: open_bundle(bundle)), graph.notes)
-    return Ways(graph.open, (*graph.notes, _unchecked(bundle)))
+    return Ways(graph.open, (*graph.notes, _describe_unchecked(bundle)))
 
 
-def missing_to_run() -> str | None:
-    """`Runtime.missing_to_run`."""
-    return None if libraries.gpu() else "engines run on a GPU, and there is none"
+def find_obstacle_to_run() -> str | None:
+    """`Runtime.find_obstacle_to_run`."""
+    return None if libraries.has_gpu() else "engines run on a GPU, and there is none"
 
 
-missing_to_time = missing_to_run
+find_obstacle_to_time = find_obstacle_to_run
 
 
-def _unchecked(bundle: Bundle) -> str:
+def _describe_unchecked(bundle: Bundle) -> str:
     """What of an engine could not be verified here, and what was."""
-    reason = NO_GPU if not libraries.gpu() else "; ".join(libraries.find().reasons)
-    facts = _facts(bundle)
+    reason = NO_GPU if not libraries.has_gpu() else "; ".join(libraries.find_library().reasons)
+    facts = _get_facts(bundle)
     engine = facts.get("engine")
     if not isinstance(engine, dict):
         why = f" ({facts['not_built']})" if isinstance(facts.get("not_built"), str) else ""
         return f"{reason}: the graph was run by onnxruntime, and no engine is in the bundle{why}"
-    capabilities = ", ".join(_capabilities(engine))
+    capabilities = ", ".join(_read_capabilities(engine))
     return (
         f"{reason}: the graph was run by onnxruntime; the engine for {capabilities} by {engine.get('library')} was not "
         f"run, its layers' precisions were checked when it was built (by the {engine.get('inspected_by')})"
     )
 
 
-def _facts(bundle: Bundle) -> Mapping[str, Any]:
+def _get_facts(bundle: Bundle) -> Mapping[str, Any]:
     return bundle.manifest.build or {}
 
 
-def _capabilities(engine: Mapping[str, Any]) -> tuple[str, ...]:
+def _read_capabilities(engine: Mapping[str, Any]) -> tuple[str, ...]:
     """What a manifest says of it, which may be anything."""
     said = engine.get("compute_capabilities")
     return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
@@ -76,7 +76,7 @@ class EngineRunner:
     untimed = None
 
     def __init__(self, trt: Any, engine: Any, device: str = "cuda") -> None:
-        self.name = libraries.name_of(trt)
+        self.name = libraries.name_library(trt)
         self._device, self._engine, self._context = torch.device(device), engine, engine.create_execution_context()
         names = [engine.get_tensor_name(i) for i in range(engine.num_io_tensors)]
         self._inputs = [name for name in names if engine.get_tensor_mode(name) == trt.TensorIOMode.INPUT]
@@ -89,18 +89,18 @@ class EngineRunner:
     @classmethod
     def of(cls, bundle: Bundle) -> "EngineRunner":
         """Opens the engine of a bundle."""
-        if not libraries.gpu():
+        if not libraries.has_gpu():
             raise MissingToolError(
                 f"{NO_GPU}.", "run it on its device; to predict on this machine, export with `--target onnx`."
             )
-        trt = libraries.find().needed("running an engine")
-        request = _request(bundle, trt)
-        with registered(trt, request):
-            data, logger = _engine(bundle, trt, request), collector(trt)
+        trt = libraries.find_library().require("running an engine")
+        request = _make_request(bundle, trt)
+        with register_plugins(trt, request):
+            data, logger = _get_engine(bundle, trt, request), make_logger(trt)
             engine = trt.Runtime(logger).deserialize_cuda_engine(data)
         if engine is None:
             reason = (logger.errors() or ["it does not say why"])[0].splitlines()[0].rstrip(". ")
-            what = f"{libraries.name_of(trt)} cannot load the engine of {bundle.path}: {reason}."
+            what = f"{libraries.name_library(trt)} cannot load the engine of {bundle.path}: {reason}."
             raise BundleError(what, "export it again here.")
         runner = cls(trt, engine)
         runner.check(bundle)
@@ -160,30 +160,30 @@ class EngineRunner:
         self.close()
 
 
-def _request(bundle: Bundle, trt: Any) -> Request:
-    facts, precision = _facts(bundle), bundle.manifest.precision
+def _make_request(bundle: Bundle, trt: Any) -> EngineRequest:
+    facts, precision = _get_facts(bundle), bundle.manifest.precision
     if precision not in RULES:
         raise BundleError(f"precision {precision!r} is not known here.", "use a newer evm-deploy.")
     plugin, scans = facts.get("plugin") is True, facts.get("scans")
-    return Request(
+    return EngineRequest(
         bundle.model_path.read_bytes(),
         precision,
-        profile(bundle.manifest),
-        libraries.chosen((), trt),
+        choose_shapes(bundle.manifest),
+        libraries.choose_capabilities((), trt),
         scans if isinstance(scans, int) else 0,
         plugin,
     )
 
 
-def _engine(bundle: Bundle, trt: Any, request: Request) -> bytes:
+def _get_engine(bundle: Bundle, trt: Any, request: EngineRequest) -> bytes:
     """The engine in the bundle where this library built it for this GPU, else one that is built now."""
-    built = _facts(bundle).get("engine")
+    built = _get_facts(bundle).get("engine")
     here = "{}.{}".format(*torch.cuda.get_device_capability())
     if (
         isinstance(built, dict)
         and str(built.get("file")) in bundle.manifest.files
-        and built.get("library") == libraries.name_of(trt)
-        and here in _capabilities(built)
+        and built.get("library") == libraries.name_library(trt)
+        and here in _read_capabilities(built)
     ):
         return (bundle.path / str(built["file"])).read_bytes()
-    return engines.built(trt, request, lambda stage: None).data
+    return engines.get_engine(trt, request, lambda stage: None).data

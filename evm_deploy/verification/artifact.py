@@ -9,13 +9,13 @@ import numpy.typing as npt
 from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import find_post_process, reference
 from evm_deploy.models.network import Network
-from evm_deploy.runtimes import runtime_of
+from evm_deploy.runtimes import find_runtime
 from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
-from evm_deploy.tolerances import allowed
-from evm_deploy.verification.blocks import first_divergent_block
+from evm_deploy.tolerances import find_tolerance
+from evm_deploy.verification.blocks import find_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 
 
@@ -28,7 +28,7 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
     failed = next((row for row in report.rows if not row.passed), None)
     if failed is None or not target_of(bundle.manifest.target).is_onnx_graph:
         return report
-    block = first_divergent_block(
+    block = find_divergent_block(
         bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY
     )
     return dataclasses.replace(report, first_divergent_block=block)
@@ -49,8 +49,8 @@ def verify_against_float(
 
 def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
     manifest = bundle.manifest
-    task, tolerance = find_task(manifest.task), allowed(manifest)
-    ways = runtime_of(bundle).ways(bundle)
+    task, tolerance = find_task(manifest.task), find_tolerance(manifest)
+    ways = find_runtime(bundle).find_ways(bundle)
     rows: list[ParityRow] = []
     for open_runner in ways.open:
         with open_runner() as runner:

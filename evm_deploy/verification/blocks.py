@@ -13,7 +13,7 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.tasks.agreement import compare
 
 
-def first_divergent_block(
+def find_divergent_block(
     path: Path, model: nn.Module, image: npt.NDArray[np.generic], tolerance: float, *, library: bool
 ) -> str | None:
     """The first block of `model` whose output in the file differs by more than `tolerance`, with its error.
@@ -22,7 +22,7 @@ def first_divergent_block(
     """
     proto = onnx.load(path)
     named = {name for node in proto.graph.node for name in node.output}
-    wanted = _outputs_of_modules(model, image)
+    wanted = _record_outputs(model, image)
     present = [name for name in wanted if output_of(name) in named]
     proto.graph.output.extend(onnx.helper.make_empty_tensor_value_info(output_of(name)) for name in present)
     outputs = len(proto.graph.output)
@@ -37,7 +37,7 @@ def first_divergent_block(
     return None
 
 
-def _outputs_of_modules(model: nn.Module, image: npt.NDArray[np.generic]) -> dict[str, Tensor]:
+def _record_outputs(model: nn.Module, image: npt.NDArray[np.generic]) -> dict[str, Tensor]:
     """What each module returned, in the order in which they finished."""
     seen: dict[str, Tensor] = {}
     hooks = []

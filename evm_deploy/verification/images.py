@@ -16,7 +16,7 @@ MAX_REAL = 64  # of a folder, the first in the order of their names
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
-def verification_images(manifest: Manifest, real: str | os.PathLike[str] | None) -> dict[str, npt.NDArray[Any]]:
+def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | None) -> dict[str, npt.NDArray[Any]]:
     """Batches by name. Raises InputError and ImageError for a path without images, or with broken ones."""
     spec, (h, w) = manifest.inputs[0], manifest.preprocessing.image_size
     shapes = [(1, h, w)]
@@ -25,13 +25,13 @@ def verification_images(manifest: Manifest, real: str | os.PathLike[str] | None)
     if any(isinstance(size, str) for size in spec.shape[1:]):
         shapes.append((shapes[-1][0], h + 27, max(33, w - 45)))  # odd after the stem and after the first downsample
     shapes += [(1, *size) for size in manifest.more_sizes]
-    images = {f"random {b}x{h}x{w}": _random(spec, b, h, w) for b, h, w in shapes}
-    for path in image_files(Path(real)) if real else ():
+    images = {f"random {b}x{h}x{w}": _make_random(spec, b, h, w) for b, h, w in shapes}
+    for path in list_image_files(Path(real)) if real else ():
         images[path.name] = preprocess(load_image(path), manifest.preprocessing)
     return images
 
 
-def image_files(path: Path) -> list[Path]:
+def list_image_files(path: Path) -> list[Path]:
     """`path` itself, or the images in that folder. Raises InputError when there are none."""
     if path.is_file():
         return [path]
@@ -41,7 +41,7 @@ def image_files(path: Path) -> list[Path]:
     return files
 
 
-def _random(spec: IOSpec, batch: int, h: int, w: int) -> npt.NDArray[Any]:
+def _make_random(spec: IOSpec, batch: int, h: int, w: int) -> npt.NDArray[Any]:
     rng = np.random.default_rng(h * 1000 + w)
     if spec.dtype == "uint8":
         return rng.integers(0, 256, (batch, h, w, 3), dtype=np.uint8)

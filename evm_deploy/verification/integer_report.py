@@ -14,7 +14,7 @@ import onnx
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.operators import OPERATORS
-from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK, profiled
+from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK, profile_graph
 
 WEIGHTS = {name: operator.weight for name, operator in OPERATORS.items() if operator.weight is not None}
 # Products with constant weights, by the names of the runtime's operators: the place of the weight, and whether they
@@ -60,12 +60,12 @@ class IntegerReport:
     @property
     def multiply_adds(self) -> float:
         """The share, 0 to 1, of the multiply-adds of convolutions and matrix products with weights."""
-        return _share([(product.multiply_adds, product.integer) for product in self.products])
+        return _compute_share([(product.multiply_adds, product.integer) for product in self.products])
 
     @property
     def weights(self) -> float:
         """The share, 0 to 1, of their weights."""
-        return _share([(product.weights, product.integer) for product in self.products])
+        return _compute_share([(product.weights, product.integer) for product in self.products])
 
     @property
     def floats(self) -> tuple[str, ...]:
@@ -73,7 +73,7 @@ class IntegerReport:
         rest = sorted((p for p in self.products if not p.integer), key=lambda product: -product.multiply_adds)
         return tuple(product.node for product in rest)
 
-    def line(self) -> str:
+    def describe(self) -> str:
         """For people."""
         return (
             f"{self.runtime}: {self.multiply_adds:.1%} of the multiply-adds and {self.weights:.1%} of the weights of "
@@ -92,37 +92,37 @@ class IntegerReport:
         }
 
 
-def integer_report(bundle: Bundle, *, library: bool) -> IntegerReport:
+def report_integers(bundle: Bundle, *, library: bool) -> IntegerReport:
     """Runs the bundle's sample once on onnxruntime, with or without our operators, and reads what it ran."""
-    return model_report(bundle.model_path, bundle.sample().input, library=library)
+    return report_model_integers(bundle.model_path, bundle.sample().input, library=library)
 
 
-def model_report(model: Path, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
+def report_model_integers(model: Path, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
     """The same of a model file, on one input."""
     with tempfile.TemporaryDirectory() as folder:
-        optimised, trace = profiled(model, image, Path(folder), library=library)
+        optimised, trace = profile_graph(model, image, Path(folder), library=library)
         proto = onnx.load(optimised)
-        shapes = _output_shapes(trace)
+        shapes = _read_output_shapes(trace)
     weights = {tensor.name: tuple(tensor.dims) for tensor in proto.graph.initializer}
-    products = tuple(product for node in proto.graph.node for product in _products(node, weights, shapes))
+    products = tuple(product for node in proto.graph.node for product in _find_products(node, weights, shapes))
     conversions = sum(node.op_type in CONVERSIONS for node in proto.graph.node)
     return IntegerReport(LIBRARY if library else STOCK, products, conversions)
 
 
-def _products(
+def _find_products(
     node: onnx.NodeProto, weights: Mapping[str, tuple[int, ...]], shapes: Mapping[str, tuple[int, ...]]
 ) -> Iterator[Product]:
     index, integer = PRODUCTS.get(node.op_type, (-1, False))
     if index < 0 or node.name not in shapes or len(node.input) <= index or node.input[index] not in weights:
         return  # a product of two values, as in the body of the scan, is no layer
     weight, out = weights[node.input[index]], shapes[node.name]
-    yield Product(node.name, node.op_type, integer, _multiply_adds(node, weight, out), math.prod(weight))
+    yield Product(node.name, node.op_type, integer, _count_multiply_adds(node, weight, out), math.prod(weight))
     if node.op_type in SECOND:
         weight, name = weights[node.input[SECOND[node.op_type]]], WEIGHTS[node.op_type].second  # (K, R, D)
         yield Product(f"{node.name}.{name}", node.op_type, False, math.prod(out) * weight[1], math.prod(weight))
 
 
-def _multiply_adds(node: onnx.NodeProto, weight: tuple[int, ...], out: tuple[int, ...]) -> int:
+def _count_multiply_adds(node: onnx.NodeProto, weight: tuple[int, ...], out: tuple[int, ...]) -> int:
     if node.op_type in WEIGHTS:  # each token is in one of the groups: (.., D) times (D, R+2N)
         ours = WEIGHTS[node.op_type]
         return math.prod(out[:-1]) * weight[ours.in_axis] * weight[ours.out_axis]
@@ -132,7 +132,7 @@ def _multiply_adds(node: onnx.NodeProto, weight: tuple[int, ...], out: tuple[int
     return math.prod(out) * weight[-1 if transposed else -2]
 
 
-def _output_shapes(trace: Path) -> dict[str, tuple[int, ...]]:
+def _read_output_shapes(trace: Path) -> dict[str, tuple[int, ...]]:
     """The shape of the first output of each node that ran."""
     suffix = "_kernel_time"
     shapes = {}
@@ -144,6 +144,6 @@ def _output_shapes(trace: Path) -> dict[str, tuple[int, ...]]:
     return shapes
 
 
-def _share(parts: list[tuple[int, bool]]) -> float:
+def _compute_share(parts: list[tuple[int, bool]]) -> float:
     total = sum(size for size, _ in parts)
     return sum(size for size, integer in parts if integer) / total if total else 0.0

@@ -45,12 +45,12 @@ class ParityReport:
         """True when there was something to compare and all of it agrees."""
         return bool(self.rows) and all(row.passed for row in self.rows)
 
-    def summary(self) -> tuple[ParityRow, ...]:
+    def summarise(self) -> tuple[ParityRow, ...]:
         """A row for each output of each runtime: over all inputs the largest errors, the least agreement."""
         groups: dict[tuple[str, str], list[ParityRow]] = {}
         for row in self.rows:
             groups.setdefault((row.runtime, row.output), []).append(row)
-        return tuple(_worst(rows) for rows in groups.values())
+        return tuple(_merge_rows(rows) for rows in groups.values())
 
     def describe_worst_failure(self) -> str:
         """The comparison that failed by most, in words."""
@@ -94,7 +94,7 @@ def compare_runners(
     return tuple(rows)
 
 
-def _worst(rows: Sequence[ParityRow]) -> ParityRow:
+def _merge_rows(rows: Sequence[ParityRow]) -> ParityRow:
     top1 = [row.top1 for row in rows if row.top1 is not None]
     return ParityRow(
         rows[0].runtime,

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import OptionError
 from evm_deploy.targets import target_of
-from evm_deploy.tolerances import allowed
+from evm_deploy.tolerances import find_tolerance
 from evm_deploy.web.runtime import VERSION
 
 
@@ -33,7 +33,7 @@ class PageModel:
             "folder": self.folder,
             "sha256": hashlib.sha256(text).hexdigest(),
             "bytes": sum((self.bundle.path / name).stat().st_size for name in self.list_files()),
-            "tolerance": allowed(self.bundle.manifest),
+            "tolerance": find_tolerance(self.bundle.manifest),
         }
 
 

@@ -14,7 +14,7 @@ from evm_deploy import caches
 from evm_deploy.caches import find_cache_folder
 from evm_deploy.errors import InputError, MissingToolError, OutputError
 from evm_deploy.files import read_file, sha256_file
-from evm_deploy.folders import Kind, write_folder
+from evm_deploy.folders import FolderKind, write_folder
 
 VARIABLE = "EVM_DEPLOY_ORT_WEB"
 VERSION = "1.30.0"
@@ -120,7 +120,7 @@ def _unpack(data: bytes) -> dict[str, bytes]:
 
 def _store(found: dict[str, bytes], folder: Path) -> None:
     """Stores the files in the cache, all or none. Raises MissingToolError: the cache cannot be written."""
-    kind = Kind("cache", next(iter(FILES)), lambda folder: FILES)
+    kind = FolderKind("cache", next(iter(FILES)), lambda folder: FILES)
     try:
         with write_folder(folder, kind, overwrite=True) as draft:  # what is there is incomplete, or damaged
             for name, data in found.items():

@@ -22,7 +22,7 @@ from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import Conditions, DeviceFacts, Method, ProfileReport, Result
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare
 from evm_deploy.reporting.quantities import format_number
-from evm_deploy.runtimes import runtime_for
+from evm_deploy.runtimes import import_runtime
 from evm_deploy.targets import TARGETS
 
 Say = Callable[[str], None]
@@ -94,8 +94,8 @@ def made(monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[..., Bundle]) ->
     monkeypatch.setattr(pipeline, "export", export)
     monkeypatch.setattr(pipeline, "quantize", quantize)
     for target in TARGETS:
-        monkeypatch.setattr(runtime_for(target), "missing_to_run", lambda: None)
-    monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: ((), []))
+        monkeypatch.setattr(import_runtime(target), "missing_to_run", lambda: None)
+    monkeypatch.setattr(benchmark, "_evaluate_bundles", lambda *arguments: ((), []))
     return failures
 
 
@@ -136,7 +136,7 @@ def test_images_that_int8_was_calibrated_on_are_no_fair_test(
     checkpoint: Path, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     known = (Accuracy("onnx-int8", "onnxruntime", "int8", AccuracyShare(0.9, 0.8, 1.0)),)
-    monkeypatch.setattr(benchmark, "_evaluated", lambda *arguments: (known, []))
+    monkeypatch.setattr(benchmark, "_evaluate_bundles", lambda *arguments: (known, []))
     said = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images), progress=silent).notes
     assert any("calibrated on images of the data" in note for note in said)
     fair = BenchmarkOptions(data=images, calibration=images)
@@ -166,7 +166,7 @@ def test_one_failure_costs_only_itself(
     assert (row.status, row.reason) == (status, reason)
     assert measured == ["onnx-fp32", "onnx-int8"]
     assert report.failures == ((f"onnx fp16: {reason}",) if status == "failed" else ())
-    assert f"onnx fp16: {status}: {reason}" in benchmark_report.footer(report)
+    assert f"onnx fp16: {status}: {reason}" in benchmark_report.describe_figures(report)
 
 
 def test_int8_needs_the_float_bundle(
@@ -190,9 +190,10 @@ def test_int8_needs_images(checkpoint: Path, measured: list[str]) -> None:
 def test_nothing_can_be_timed(checkpoint: Path) -> None:
     report = benchmark.benchmark(checkpoint, BenchmarkOptions(targets=("coreml",)), progress=silent)
     assert report.profile is None
-    assert benchmark_report.contenders(report)[1]
+    assert benchmark_report.tabulate_rows(report)[1]
     assert all(
-        ": verified, not timed here: " in line or ": not here: " in line for line in benchmark_report.footer(report)
+        ": verified, not timed here: " in line or ": not here: " in line
+        for line in benchmark_report.describe_figures(report)
     )
 
 
@@ -214,11 +215,11 @@ def test_a_result_that_could_not_be_measured_has_failed(
 @pytest.mark.usefixtures("made", "measured")
 def test_the_table(checkpoint: Path, images: Path) -> None:
     report = benchmark.benchmark(checkpoint, BenchmarkOptions(data=images, targets=("onnx",)), progress=silent)
-    heads, rows = benchmark_report.contenders(report)
+    heads, rows = benchmark_report.tabulate_rows(report)
     assert "top-1 %" not in heads
     assert rows[1][:5] == ["onnx", "fp32", "onnxruntime", "ok", format_number(1e-5)]
     top1 = dataclasses.replace(report.rows[1], top1=AccuracyShare(0.5, 0.4, 0.6))
-    heads, rows = benchmark_report.contenders(dataclasses.replace(report, rows=(top1, *report.rows)))
+    heads, rows = benchmark_report.tabulate_rows(dataclasses.replace(report, rows=(top1, *report.rows)))
     assert [row[heads.index("top-1 %")] for row in rows][:2] == ["50.00 [40.0, 60.0]", None]
     assert all(len(row) == len(heads) for row in rows)
     assert not any("calibrated on images of the data" in note for note in report.notes)  # there is no top-1
@@ -271,7 +272,7 @@ def test_what_is_wrong_is_found_before_anything_is_exported(
     def never(*arguments: Any) -> Any:
         raise AssertionError
 
-    monkeypatch.setattr(benchmark, "_attempts", never)
+    monkeypatch.setattr(benchmark, "_try_variants", never)
     with pytest.raises(CheckpointError):
         benchmark.benchmark(tmp_path / "none.pth", BenchmarkOptions(), progress=silent)
     with pytest.raises(InputError):
@@ -295,8 +296,8 @@ def test_options_that_cannot_be(changes: dict[str, Any]) -> None:
 
 
 def test_the_forms() -> None:
-    assert [one.name for one in variants.variants(("onnx",))] == ["onnx-fp32", "onnx-fp16", "onnx-int8"]
-    assert {one.target for one in variants.variants(())} == set(TARGETS)
+    assert [one.name for one in variants.list_variants(("onnx",))] == ["onnx-fp32", "onnx-fp16", "onnx-int8"]
+    assert {one.target for one in variants.list_variants(())} == set(TARGETS)
 
 
 @pytest.mark.slow

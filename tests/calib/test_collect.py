@@ -16,8 +16,8 @@ from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
 from evm_deploy.calib import resume
-from evm_deploy.calib.collect import collect
-from evm_deploy.calib.ranges import METHODS, Range, choose
+from evm_deploy.calib.collect import collect_statistics
+from evm_deploy.calib.ranges import METHODS, Range, choose_range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import BundleError, InputError, OutputError
@@ -34,14 +34,16 @@ def tap(image: np.ndarray[Any, Any]) -> dict[str, np.ndarray[Any, Any]]:
 
 def run(samples: Samples, cache: Path | None = None, key: str = "key", **options: Any) -> tuple[Statistics, list[str]]:
     said: list[str] = []
-    return collect(options.pop("tap", tap), AXES, samples, cache=cache, key=key, progress=said.append, **options), said
+    return collect_statistics(
+        options.pop("tap", tap), AXES, samples, cache=cache, key=key, progress=said.append, **options
+    ), said
 
 
 def assert_same(one: Statistics, other: Statistics) -> None:
     assert list(one) == list(other)
     for name in one:
-        for each, array in one[name].state().items():
-            np.testing.assert_array_equal(array, other[name].state()[each], err_msg=f"{name} {each}")
+        for each, array in one[name].to_state().items():
+            np.testing.assert_array_equal(array, other[name].to_state()[each], err_msg=f"{name} {each}")
 
 
 def counting(calls: list[int], stop_at: int = 10**9) -> Callable[..., Any]:
@@ -85,7 +87,7 @@ import os, signal, sys
 from pathlib import Path
 sys.path.insert(0, {folder!r})
 from evm_deploy.calib import resume
-from evm_deploy.calib.collect import collect
+from evm_deploy.calib.collect import collect_statistics
 from evm_deploy.data.samples import read_samples
 from test_collect import AXES, SIZE, tap
 calls = 0
@@ -103,7 +105,8 @@ def renamed(path, target):
         kill()
     return replace(path, target)
 Path.replace = renamed
-collect(deadly, AXES, read_samples({images!r}, SIZE), cache=Path({cache!r}), key="key", progress=print, every=0)
+samples = read_samples({images!r}, SIZE)
+collect_statistics(deadly, AXES, samples, cache=Path({cache!r}), key="key", progress=print, every=0)
 """
 
 
@@ -123,7 +126,9 @@ def test_killed_and_continued(tmp_path: Path, folder: Path, where: str, done: in
     assert resumed.record() == expected.record()
     assert expected.record()["skipped"] == ["03.png"]
     for method in METHODS:
-        assert choose(found["stem"], method, symmetric=False) == choose(whole["stem"], method, symmetric=False)
+        assert choose_range(found["stem"], method, symmetric=False) == choose_range(
+            whole["stem"], method, symmetric=False
+        )
 
 
 def test_a_finished_cache_needs_no_network(tmp_path: Path, folder: Path) -> None:
@@ -231,5 +236,5 @@ def test_one_image_and_black_images() -> None:
     black = read_samples([np.zeros((40, 40, 3), np.uint8)], Preprocessing((32, 32), mean=(0, 0, 0)))
     found, _ = run(black)
     for method in METHODS:
-        assert choose(found["stem"], method, symmetric=False) == Range(0.0, 1.0)
+        assert choose_range(found["stem"], method, symmetric=False) == Range(0.0, 1.0)
     assert found["stem"].count == 1

@@ -10,7 +10,7 @@ from PIL import Image
 
 from evm_deploy.calib import plots
 from evm_deploy.calib.plots import plot_ranges
-from evm_deploy.calib.ranges import Range, choose
+from evm_deploy.calib.ranges import Range, choose_range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.errors import MissingToolError, OutputError
 
@@ -21,7 +21,7 @@ def test_pages(statistics_of: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(plots, "ROWS", 1)
     found = {f"tensor ${i}_{'x' * 60}": statistics_of(np.random.default_rng(i).standard_normal(99)) for i in range(3)}
     found["zero"] = statistics_of([0.0])
-    ranges = {name: choose(each, "mse", symmetric=False) for name, each in found.items()}
+    ranges = {name: choose_range(each, "mse", symmetric=False) for name, each in found.items()}
     pages = plot_ranges(found | {"without a range": statistics_of([1])}, ranges, tmp_path / "new", "mse")
     assert [page.name for page in pages] == ["ranges-1.png", "ranges-2.png"]
     with Image.open(pages[0]) as first, Image.open(pages[1]) as second:

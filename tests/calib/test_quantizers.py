@@ -4,12 +4,12 @@ import inspect
 
 import pytest
 
-from evm_deploy.calib import quantizer_of
+from evm_deploy.calib import find_quantizer
 from evm_deploy.targets import TARGETS
 
 
 @pytest.mark.parametrize("target", TARGETS)
 def test_every_target_has_a_quantiser_of_the_same_form(target: str) -> None:
-    module = quantizer_of(target)
+    module = find_quantizer(target)
     assert list(inspect.signature(module.quantize).parameters) == ["bundle", "samples", "options", "path", "progress"]
     assert list(inspect.signature(module.check).parameters) == ["bundle", "source"]

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from evm_deploy.calib.grid import Grid, divergence, squared_error
+from evm_deploy.calib.grid import Grid, compute_divergence, compute_squared_error
 from evm_deploy.calib.quantize_options import METHODS as NAMES
-from evm_deploy.calib.ranges import BINS, METHODS, SMALLEST, Range, choose
+from evm_deploy.calib.ranges import BINS, METHODS, SMALLEST, Range, choose_range
 from evm_deploy.calib.statistics import HALF, TensorStatistics
 from evm_deploy.errors import OptionError
 
@@ -62,7 +62,7 @@ def test_every_range_is_around_zero_and_within_the_values(
     statistics_of: Make, tensor: tuple[str, int, float], method: str, symmetric: bool
 ) -> None:
     values = values_of(tensor)
-    found = choose(statistics_of(values), method, symmetric=symmetric)
+    found = choose_range(statistics_of(values), method, symmetric=symmetric)
     assert found.low <= 0 <= found.high
     assert found.high > found.low
     if symmetric:
@@ -71,7 +71,7 @@ def test_every_range_is_around_zero_and_within_the_values(
     else:
         assert min(values.min(), 0) <= found.low
         assert found.high <= max(values.max(), 0)
-    assert choose(statistics_of(values * 2), method, symmetric=symmetric) == Range(2 * found.low, 2 * found.high)
+    assert choose_range(statistics_of(values * 2), method, symmetric=symmetric) == Range(2 * found.low, 2 * found.high)
 
 
 @given(tensors)
@@ -79,15 +79,17 @@ def test_every_range_is_around_zero_and_within_the_values(
 def test_minmax(statistics_of: Make, tensor: tuple[str, int, float]) -> None:
     values = values_of(tensor)
     found = statistics_of(values)
-    assert choose(found, "minmax", symmetric=False) == Range(min(values.min(), 0), max(values.max(), 0))
-    assert choose(found, "minmax", symmetric=True) == Range(-np.abs(values).max(), np.abs(values).max())
+    assert choose_range(found, "minmax", symmetric=False) == Range(min(values.min(), 0), max(values.max(), 0))
+    assert choose_range(found, "minmax", symmetric=True) == Range(-np.abs(values).max(), np.abs(values).max())
 
 
 def test_moving_averages_forget(statistics_of: Make) -> None:
-    found = choose(statistics_of([-1, 2], [-3, 4]), "moving-average", symmetric=False)
+    found = choose_range(statistics_of([-1, 2], [-3, 4]), "moving-average", symmetric=False)
     assert found.low == pytest.approx(-(0.99 * 1 + 3) / 1.99)
     assert found.high == pytest.approx((0.99 * 2 + 4) / 1.99)
-    assert choose(statistics_of([-1, 2], [-3, 4]), "moving-average", symmetric=True).high == pytest.approx(found.high)
+    assert choose_range(statistics_of([-1, 2], [-3, 4]), "moving-average", symmetric=True).high == pytest.approx(
+        found.high
+    )
 
 
 @given(tensors, st.floats(90, 100))
@@ -98,10 +100,10 @@ def test_percentile_within_a_bin(statistics_of: Make, tensor: tuple[str, int, fl
     width = found.limit / HALF
     tails = np.percentile(values, [(100 - percentile) / 2, (100 + percentile) / 2], method="lower")
     upper = np.percentile(values, [(100 - percentile) / 2, (100 + percentile) / 2], method="higher")
-    chosen = choose(found, "percentile", symmetric=False, percentile=percentile)
+    chosen = choose_range(found, "percentile", symmetric=False, percentile=percentile)
     assert min(tails[0], 0) - width <= chosen.low <= min(upper[0], 0) + width
     assert max(tails[1], 0) - width <= chosen.high <= max(upper[1], 0) + width
-    both = choose(found, "percentile", symmetric=True, percentile=percentile).high
+    both = choose_range(found, "percentile", symmetric=True, percentile=percentile).high
     assert np.percentile(np.abs(values), percentile, method="lower") - width <= both
     assert both <= np.percentile(np.abs(values), percentile, method="higher") + width
 
@@ -120,7 +122,7 @@ def test_mse_against_brute_force(
         ends = [[end * share for share in shares[::4]] if end else [0.0] for end in (low, high)]
         tried = [(a, b) for a in ends[0] for b in ends[1]]
     best = min(loss(values, ends, levels, symmetric) for ends in tried)
-    found = choose(statistics_of(values), "mse", symmetric=symmetric, levels=levels)
+    found = choose_range(statistics_of(values), "mse", symmetric=symmetric, levels=levels)
     assert loss(values, found, levels, symmetric) <= 1.03 * best
 
 
@@ -133,7 +135,7 @@ def test_the_expected_error_is_that_of_the_values(
     low, high = share * min(values.min(), 0), share * max(values.max(), 0)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)
-    expected = squared_error(*statistics_of(values).histogram(), Grid.spanning(low, high, levels, symmetric))
+    expected = compute_squared_error(*statistics_of(values).histogram(), Grid.from_range(low, high, levels, symmetric))
     assert expected == pytest.approx(loss(values, (low, high), levels, symmetric), rel=0.05)
 
 
@@ -160,7 +162,7 @@ def test_divergence_against_a_loop(statistics_of: Make, tensor: tuple[str, int, 
     if not counts[: np.searchsorted((edges[1:] + edges[:-1]) / 2, limit)].any():
         return
     expected = slow_divergence(edges, counts, limit, 64)
-    assert divergence(edges, counts, Grid.spanning(0, limit, 128, True)) == pytest.approx(expected, rel=1e-6)
+    assert compute_divergence(edges, counts, Grid.from_range(0, limit, 128, True)) == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("shape", sorted(SHAPES))
@@ -170,9 +172,9 @@ def test_entropy_is_near_the_best_of_every_threshold(statistics_of: Make, shape:
     at_zero = edges[:-1] == 0
     counts[at_zero] = min(counts[0], counts[1])
     ends = [end for end in edges[1:] if end >= 128 * np.diff(edges).max()]
-    costs = [divergence(edges, counts, Grid.spanning(-end, end, 256, True)) for end in ends]
-    chosen = choose(found, "entropy", symmetric=True)
-    mine = divergence(edges, counts, Grid.spanning(chosen.low, chosen.high, 256, True))
+    costs = [compute_divergence(edges, counts, Grid.from_range(-end, end, 256, True)) for end in ends]
+    chosen = choose_range(found, "entropy", symmetric=True)
+    mine = compute_divergence(edges, counts, Grid.from_range(chosen.low, chosen.high, 256, True))
     assert mine <= min(costs) + 0.05 * (max(costs) - min(costs))  # costs of neighbours differ by that
 
 
@@ -180,14 +182,14 @@ def test_entropy_and_percentile_cut_outliers_that_minmax_keeps(statistics_of: Ma
     values = np.append(np.random.default_rng(0).standard_normal(200_000), [60.0, -45.0])
     for symmetric in (False, True):
         for method in ("entropy", "percentile"):
-            assert choose(statistics_of(values), method, symmetric=symmetric).high < 20
-        assert choose(statistics_of(values), "minmax", symmetric=symmetric).high == 60
+            assert choose_range(statistics_of(values), method, symmetric=symmetric).high < 20
+        assert choose_range(statistics_of(values), "minmax", symmetric=symmetric).high == 60
 
 
 @pytest.mark.parametrize("method", sorted(METHODS))
 def test_degenerate_tensors(statistics_of: Make, method: str) -> None:
     def both(*values: float) -> list[Any]:
-        ranges = [choose(statistics_of(list(values)), method, symmetric=symmetric) for symmetric in (False, True)]
+        ranges = [choose_range(statistics_of(list(values)), method, symmetric=symmetric) for symmetric in (False, True)]
         return [pytest.approx((found.low, found.high), rel=1e-4, abs=0) for found in ranges]
 
     assert both(0.0, 0.0) == [(0, 1), (-1, 1)]
@@ -195,14 +197,14 @@ def test_degenerate_tensors(statistics_of: Make, method: str) -> None:
     assert both(-3.0, -3.0) == [(-3, 0), (-3, 3)]
     assert both(1e-30) == [(0, SMALLEST), (-SMALLEST, SMALLEST)]
     rare = [0.0] * 300_000 + [1.0]
-    assert choose(statistics_of(rare), method, symmetric=False).high > 1e-3
+    assert choose_range(statistics_of(rare), method, symmetric=False).high > 1e-3
 
 
 def test_what_cannot_be_chosen(statistics_of: Make) -> None:
     with pytest.raises(OptionError, match="did you mean 'entropy'"):
-        choose(statistics_of([1]), "entropie", symmetric=True)
+        choose_range(statistics_of([1]), "entropie", symmetric=True)
     with pytest.raises(OptionError, match="never seen"):
-        choose(TensorStatistics(1), "mse", symmetric=True)
+        choose_range(TensorStatistics(1), "mse", symmetric=True)
     for low, high in ((1, 2), (-2, -1), (0, np.inf)):
         with pytest.raises(ValueError, match="not a range"):
             Range(low, high)

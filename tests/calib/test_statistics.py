@@ -90,7 +90,7 @@ def test_what_is_not_finite_counts_for_nothing(statistics_of: Make, bad: float) 
     found, before = statistics_of([1, 2]), statistics_of([1, 2])
     with pytest.raises(NotFinite):
         found.update(np.array([[[3, bad]]], np.float32), 1)
-    for one, other in zip(found.state().values(), before.state().values(), strict=True):
+    for one, other in zip(found.to_state().values(), before.to_state().values(), strict=True):
         np.testing.assert_array_equal(one, other)
 
 
@@ -113,15 +113,15 @@ def test_other_channels_are_refused() -> None:
 @few
 def test_the_state_is_all(arrays: list[npt.NDArray[np.float32]]) -> None:
     found = collected(arrays, 1)
-    again = TensorStatistics.from_state(found.state())
+    again = TensorStatistics.from_state(found.to_state())
     for each in (found, again):
         each.update(arrays[0] * np.float32(0.5), 1)
-    for name, array in found.state().items():
-        np.testing.assert_array_equal(again.state()[name], array, err_msg=name)
+    for name, array in found.to_state().items():
+        np.testing.assert_array_equal(again.to_state()[name], array, err_msg=name)
 
 
 def test_another_state_is_refused(statistics_of: Make) -> None:
-    state = statistics_of([1]).state()
+    state = statistics_of([1]).to_state()
     for name, value in {"counts": np.zeros(3, np.int64), "channel_max": np.zeros(2), "channels": np.array(2)}.items():
         with pytest.raises(ValueError, match="shapes"):
             TensorStatistics.from_state(state | {name: value})

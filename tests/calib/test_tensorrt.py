@@ -17,7 +17,7 @@ from evm_deploy.calib import tensorrt
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import read_samples
 from evm_deploy.exporters.tensorrt import libraries
-from evm_deploy.exporters.tensorrt.export import Wishes
+from evm_deploy.exporters.tensorrt.export import EngineOptions
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +30,7 @@ def bundle(golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Bund
     """A float bundle without an engine: as if it were exported where no library is."""
     save_file(golden.state_dict("micro"), tmp_path / "micro.safetensors")
     with monkeypatch.context() as patched:
-        patched.setattr(libraries, "find", lambda: libraries.Found(None, ("not here",)))
+        patched.setattr(libraries, "find_library", lambda: libraries.LibrarySearch(None, ("not here",)))
         options = ExportOptions("tensorrt", image_size=(32, 32), verify=False)
         return export(tmp_path / "micro.safetensors", tmp_path / "float", options).bundle
 
@@ -66,8 +66,8 @@ def test_the_engine_has_the_products_on_int8(bundle: Bundle, tmp_path: Path) -> 
 
 def test_the_float_graph_runs_without_a_gpu(bundle: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The golden pair and the verification are of the graph where the engine cannot be run."""
-    monkeypatch.setattr(libraries, "gpu", lambda: False)
-    monkeypatch.setattr(libraries, "find", lambda: libraries.Found(None, ("not here",)))
+    monkeypatch.setattr(libraries, "has_gpu", lambda: False)
+    monkeypatch.setattr(libraries, "find_library", lambda: libraries.LibrarySearch(None, ("not here",)))
     images = [np.random.default_rng(i).integers(0, 256, (40, 40, 3), np.uint8) for i in range(2)]
     result = evm_deploy.quantize(bundle.path, images, tmp_path / "int8", QuantizeOptions(equalise=False))
     assert result.report
@@ -76,9 +76,11 @@ def test_the_float_graph_runs_without_a_gpu(bundle: Bundle, tmp_path: Path, monk
 
 def test_an_engine_is_built_as_the_float_bundle_has_one(make_bundle: Callable[..., Bundle], tmp_path: Path) -> None:
     bundle = make_bundle(tmp_path / "bundle", target="tensorrt")
-    assert tensorrt.wishes(bundle) == Wishes("int8")
+    assert tensorrt.read_engine_options(bundle) == EngineOptions("int8")
     engine = {"compute_capabilities": ["8.6", "8.9"]}
-    assert tensorrt.wishes(built(bundle, engine=engine)) == Wishes("int8", ("8.6", "8.9"))
-    assert tensorrt.wishes(built(bundle, engine=engine, plugin=True)) == Wishes("int8", ("8.6", "8.9"), True)
+    assert tensorrt.read_engine_options(built(bundle, engine=engine)) == EngineOptions("int8", ("8.6", "8.9"))
+    assert tensorrt.read_engine_options(built(bundle, engine=engine, plugin=True)) == EngineOptions(
+        "int8", ("8.6", "8.9"), True
+    )
     for odd in ("all", 3, None, [["8.6"]]):  # a manifest may say anything
-        assert tensorrt.wishes(built(bundle, engine=odd, plugin="yes")) == Wishes("int8")
+        assert tensorrt.read_engine_options(built(bundle, engine=odd, plugin="yes")) == EngineOptions("int8")

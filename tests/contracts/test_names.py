@@ -13,22 +13,8 @@ PACKAGE = Path(evm_deploy.__file__).parent
 TEMPLATES = PACKAGE / "packaging" / "templates"  # sources of generated packages, which stand alone
 
 # Not renamed yet. These lists may only become shorter.
-DUPLICATES = {"Conversion", "Kind", "Layer", "Request", "Tap", "_Writer"}
-PARTICIPLES = {
-    *("allowed", "asked", "built", "chosen", "converted_values", "deployed", "described", "finished"),
-    *(
-        "given_tensors",
-        "needed",
-        "offered",
-        "opened",
-        "profiled",
-        "quantized_graph",
-        "registered",
-        "rounded_up",
-        "squared_error",
-        "written",
-    ),
-}
+DUPLICATES: set[str] = set()
+PARTICIPLES = {"deployed", "finished", "given_tensors", "written"}
 OPERATORS = {"quantized_efficient_scan_2d"}  # named after the operator
 
 IRREGULAR = frozenset(

@@ -62,7 +62,7 @@ class Two:
 
 @pytest.fixture(scope="module")
 def two(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Two]:
-    with ours._local(distributed, 2) as cluster:
+    with ours._start_local_cluster(distributed, 2) as cluster:
         cluster.wait_for_workers(2, timeout=60)
         yield Two(cluster)
 
@@ -106,12 +106,12 @@ def test_a_bundle_that_was_replaced_is_refused_by_the_workers(
     two: Two, colours: Callable[..., Path], pictures: Path
 ) -> None:
     bundle = colours("bundle")
-    field = contenders.field([bundle], QUICK)
+    field = contenders.read_contenders([bundle], QUICK)
     colours("bundle", np.ones((3, 3)))
     samples = {field.contenders[0].preprocessing: evm_samples(pictures, field)}
     options = dataclasses.replace(QUICK, cluster=two.address, shards=2)
     with pytest.raises(BundleError, match="is not what it was"):
-        ours.run(field.contenders, samples, options, lambda stage: None)
+        ours.run_shards(field.contenders, samples, options, lambda stage: None)
 
 
 def test_too_many_damaged_images_are_counted_over_all_shards(
@@ -126,7 +126,7 @@ def test_too_many_damaged_images_are_counted_over_all_shards(
 def test_a_worker_that_fails_otherwise_is_named(
     two: Two, colours: Callable[..., Path], pictures: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(ours, "work", _fails)
+    monkeypatch.setattr(ours, "run_shard", _fails)
     with pytest.raises(ClusterError, match="ZeroDivisionError"):
         evm_deploy.evaluate(colours("right"), pictures, dataclasses.replace(QUICK, cluster=two.address))
 
@@ -159,7 +159,7 @@ def test_without_dask(colours: Callable[..., Path], pictures: Path, monkeypatch:
 def test_workers_with_other_tools_are_an_error() -> None:
     answers = running.Answers(np.arange(1), np.zeros((1, 1, 1), np.int64), ("onnxruntime",))
     with pytest.raises(InputError, match="different ways"):
-        running.merge([answers, dataclasses.replace(answers, runtimes=("onnxruntime + evm_ops",))])
+        running.merge_answers([answers, dataclasses.replace(answers, runtimes=("onnxruntime + evm_ops",))])
 
 
 @pytest.mark.slow
@@ -205,7 +205,7 @@ def speckled(folder: Path, count: int) -> Path:
     return folder
 
 
-def evm_samples(pictures: Path, field: contenders.Field) -> Any:
+def evm_samples(pictures: Path, field: contenders.ContenderGroup) -> Any:
     from evm_deploy.data.samples import read_samples
 
     return read_samples(pictures, field.contenders[0].preprocessing, labels=field.labels)

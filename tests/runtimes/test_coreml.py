@@ -99,12 +99,12 @@ def test_the_evaluator(make: Make, baked: bool, labels: list[str] | None) -> Non
 def test_ways(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = make()
     monkeypatch.setattr(coreml.platform, "system", lambda: "Linux")
-    ways = coreml.ways(bundle)
+    ways = coreml.find_ways(bundle)
     assert [open_one().name for open_one in ways.open] == ["mil evaluator"]
     assert "Core ML itself was not run, because this is not macOS" in ways.notes[0]
     monkeypatch.setattr(coreml.platform, "system", lambda: "Darwin")
     monkeypatch.setattr(apple, "coremltools", lambda: stand_in({}))
-    ways = coreml.ways(bundle)
+    ways = coreml.find_ways(bundle)
     assert [open_one().name for open_one in ways.open] == ["core ml", "mil evaluator"]
     assert ways.notes == ("operations as Core ML plans them: Neural Engine 2, none 1, CPU 1",)
 
@@ -237,7 +237,7 @@ def test_the_framework(make: Make, monkeypatch: pytest.MonkeyPatch, baked: bool)
     bundle = make(baked, LABELS)
     library = stand_in({"classLabel": "eel", "classLabel_probs": {"eel": 0.5, "cat": 0.2, "dog": 0.3}})
     monkeypatch.setattr(apple, "coremltools", lambda: library)
-    with coreml.core_ml(bundle, "CPU_ONLY") as runner:
+    with coreml.open_core_ml(bundle, "CPU_ONLY") as runner:
         (found,) = runner.run(image(baked))
     assert np.allclose(found, [[0.2, 0.3, 0.5]])
     assert library.calls[0] == (str(bundle.model_path), "cpu", None)
@@ -248,24 +248,24 @@ def test_the_framework(make: Make, monkeypatch: pytest.MonkeyPatch, baked: bool)
 
 def test_the_framework_gives_arrays(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apple, "coremltools", lambda: stand_in({"logits": np.ones((1, 3), np.float32)}))
-    assert np.array_equal(coreml.core_ml(make()).run(image(False))[0], np.ones((1, 3)))
+    assert np.array_equal(coreml.open_core_ml(make()).run(image(False))[0], np.ones((1, 3)))
 
 
 def test_the_framework_refuses(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = make()
     monkeypatch.setattr(apple, "coremltools", lambda: stand_in({}, fail="no such operation"))
     with pytest.raises(BundleError, match=r"Core ML cannot load the model: no such operation\. "):
-        coreml.core_ml(bundle)
+        coreml.open_core_ml(bundle)
     monkeypatch.setattr(apple, "coremltools", lambda: stand_in({}))
     with pytest.raises(BundleError, match="Core ML cannot run the model"):
-        coreml.core_ml(bundle).run(image(False))
+        coreml.open_core_ml(bundle).run(image(False))
     with pytest.raises(OptionError, match="compute units"):
-        coreml.core_ml(bundle, "ANE")
+        coreml.open_core_ml(bundle, "ANE")
 
 
 def test_the_compute_plan(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(apple, "coremltools", lambda: stand_in({}))
-    assert coreml.core_ml(make()).compute_plan() == {"Neural Engine": 2, "none": 1, "CPU": 1}
+    assert coreml.open_core_ml(make()).compute_plan() == {"Neural Engine": 2, "none": 1, "CPU": 1}
 
 
 def test_the_interface_of_coremltools(ct: Any) -> None:

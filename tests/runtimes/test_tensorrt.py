@@ -45,7 +45,7 @@ def bundle(make_bundle: Callable[..., Bundle], tmp_path: Path) -> Bundle:
 
 
 def machine(monkeypatch: pytest.MonkeyPatch, *, gpu: bool, **found: Any) -> None:
-    monkeypatch.setattr(libraries, "gpu", lambda: gpu)
+    monkeypatch.setattr(libraries, "has_gpu", lambda: gpu)
     for row in libraries.LIBRARIES:
         monkeypatch.setitem(sys.modules, row.module, found.get(row.module))
 
@@ -63,12 +63,12 @@ def test_without_the_library_it_says_what_to_install(bundle: Bundle, monkeypatch
     machine(monkeypatch, gpu=True)
     with pytest.raises(MissingToolError, match=r"running an engine needs TensorRT: .*pip install"):
         runtime.open_bundle(bundle)
-    assert "tensorrt is not installed" in runtime.ways(bundle).notes[-1]
+    assert "tensorrt is not installed" in runtime.find_ways(bundle).notes[-1]
 
 
 def test_without_a_gpu_the_graph_is_run_and_the_rest_is_said(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, gpu=False)
-    ways = runtime.ways(bundle)
+    ways = runtime.find_ways(bundle)
     for opened in ways.open:
         with opened() as runner:
             assert runner.name.startswith("onnxruntime")
@@ -82,14 +82,14 @@ def test_a_bundle_without_an_engine_says_so(bundle: Bundle, monkeypatch: pytest.
     machine(monkeypatch, gpu=False)
     for build in (None, {"engine": None}, {"engine": "?"}):
         bare = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, build=build))
-        assert "no engine is in the bundle" in runtime.ways(bare).notes[-1]
+        assert "no engine is in the bundle" in runtime.find_ways(bare).notes[-1]
 
 
 def test_it_says_why_the_bundle_has_no_engine(bundle: Bundle, monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, gpu=False)
     build = {"engine": None, "not_built": "tensorrt_rtx is not installed"}
     bare = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, build=build))
-    assert "no engine is in the bundle (tensorrt_rtx is not installed)" in runtime.ways(bare).notes[-1]
+    assert "no engine is in the bundle (tensorrt_rtx is not installed)" in runtime.find_ways(bare).notes[-1]
 
 
 @pytest.mark.parametrize("said", [5, True, None, "8.6", {"8.6": 1}, [[5]]])
@@ -97,13 +97,13 @@ def test_a_manifest_may_say_anything_of_its_engine(bundle: Bundle, monkeypatch: 
     machine(monkeypatch, gpu=False)
     build = {"engine": {"compute_capabilities": said, "file": said}, "not_built": said}
     odd = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, build=build))
-    assert "was not run" in runtime.ways(odd).notes[-1]
+    assert "was not run" in runtime.find_ways(odd).notes[-1]
 
 
 def test_a_precision_that_is_not_known_builds_no_engine(bundle: Bundle) -> None:
     odd = dataclasses.replace(bundle, manifest=dataclasses.replace(bundle.manifest, precision="fp64"))
     with pytest.raises(BundleError, match="precision 'fp64' is not known here"):
-        runtime._request(odd, SimpleNamespace())
+        runtime._make_request(odd, SimpleNamespace())
 
 
 @pytest.mark.parametrize(
@@ -119,16 +119,16 @@ def test_the_engine_in_the_bundle_is_taken_where_it_fits(
     taken: bytes,
 ) -> None:
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: capability)
-    monkeypatch.setattr(runtime.engines, "built", lambda trt, request, progress: SimpleNamespace(data=b"built"))
+    monkeypatch.setattr(runtime.engines, "get_engine", lambda trt, request, progress: SimpleNamespace(data=b"built"))
     build = {**BUILT, "engine": {**BUILT["engine"], "file": "model.onnx"}}
     bundle = make_bundle(tmp_path / "with", model=b"shipped", target="tensorrt", build=build)
     trt: Any = SimpleNamespace(__name__="tensorrt_rtx", __version__=version)
-    assert runtime._engine(bundle, trt, runtime._request(bundle, trt)) == taken
+    assert runtime._get_engine(bundle, trt, runtime._make_request(bundle, trt)) == taken
     outside = dataclasses.replace(
         bundle,
         manifest=dataclasses.replace(bundle.manifest, build={"engine": {**BUILT["engine"], "file": "../secret"}}),
     )
-    assert runtime._engine(outside, trt, runtime._request(outside, trt)) == b"built"
+    assert runtime._get_engine(outside, trt, runtime._make_request(outside, trt)) == b"built"
 
 
 class Engine:

@@ -8,7 +8,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.errors import BundleError
-from evm_deploy.verification.integer_report import model_report
+from evm_deploy.verification.integer_report import report_model_integers
 
 RNG = np.random.default_rng(0)
 
@@ -62,25 +62,25 @@ CONV, PRODUCT = 16 * 4 * 4 * (4 * 3 * 3), 16 * 5  # multiply-adds: 4 x 4 pixels 
 
 
 def test_a_float_graph_has_nothing_on_integers(tmp_path: Path) -> None:
-    report = model_report(graph(tmp_path / "m.onnx", integers=False), IMAGE, library=False)
+    report = report_model_integers(graph(tmp_path / "m.onnx", integers=False), IMAGE, library=False)
     assert (report.multiply_adds, report.weights, report.conversions) == (0, 0, 0)
     assert sum(product.multiply_adds for product in report.products) == CONV + PRODUCT
     assert sum(product.weights for product in report.products) == 16 * 4 * 9 + 16 * 5
 
 
 def test_shares_are_of_multiply_adds_and_of_weights(tmp_path: Path) -> None:
-    report = model_report(graph(tmp_path / "m.onnx", integers=True), IMAGE, library=False)
+    report = report_model_integers(graph(tmp_path / "m.onnx", integers=True), IMAGE, library=False)
     assert report.multiply_adds == pytest.approx(CONV / (CONV + PRODUCT))
     assert report.weights == pytest.approx(576 / (576 + 80))
     assert report.conversions == 2
     assert len(report.floats) == 1
-    assert "1 conversions" not in report.line()
-    assert "99.1%" in report.line()
+    assert "1 conversions" not in report.describe()
+    assert "99.1%" in report.describe()
 
 
 def test_a_model_that_does_not_run_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "m.onnx").write_bytes(b"not a model")
     with pytest.raises(BundleError, match="onnxruntime cannot load the model"):
-        model_report(tmp_path / "m.onnx", IMAGE, library=False)
+        report_model_integers(tmp_path / "m.onnx", IMAGE, library=False)
     with pytest.raises(BundleError, match="onnxruntime cannot run"):
-        model_report(graph(tmp_path / "n.onnx", integers=False), IMAGE[:, :3], library=False)
+        report_model_integers(graph(tmp_path / "n.onnx", integers=False), IMAGE[:, :3], library=False)

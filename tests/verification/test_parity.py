@@ -106,5 +106,5 @@ def test_the_summary_shows_the_worst_of_each_output() -> None:
     expected = {"a": [array(1, 2)], "b": [array(1, 3)], "c": [array(1, 2)]}
     outputs = CLASSIFICATION.describe_outputs([(1, 2)])
     rows = compare_runners([Fixed(array(1, 2))], images, expected, outputs, 1e-4, task=CLASSIFICATION)
-    (found,) = ParityReport("test", 1e-4, rows).summary()
+    (found,) = ParityReport("test", 1e-4, rows).summarise()
     assert (found.input, found.max_abs, found.top1, found.passed) == ("3 inputs", 1.0, 1.0, False)

@@ -20,7 +20,7 @@ STORED = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_
 
 
 @dataclass(frozen=True)
-class Layer:
+class CoreMLLayer:
     """A product with constant weights. Names are those of values in the program."""
 
     kind: str
@@ -59,20 +59,20 @@ class Shares:
     floats: tuple[str, ...]  # the layers that are not on integers
 
 
-def layers(function: Function) -> list[Layer]:
+def find_layers(function: Function) -> list[CoreMLLayer]:
     """Every layer, in the order of the program; a matrix product of two computed values is none."""
     makers = {value.name: operation for operation in function.operations for value in operation.outputs}
-    found: dict[str, Layer] = {}
+    found: dict[str, CoreMLLayer] = {}
     for operation in function.operations:
-        layer = _layer(operation, makers, found)
+        layer = _read_layer(operation, makers, found)
         if layer is not None:
             found[layer.output] = layer
     return list(found.values())
 
 
-def shares(function: Function) -> Shares:
+def measure_shares(function: Function) -> Shares:
     """What the program has on integers."""
-    found = layers(function)
+    found = find_layers(function)
     work = sum(layer.multiply_adds for layer in found)
     sizes = {layer.weight: math.prod(layer.weight_shape) for layer in found}  # weights may be shared
     stored = {layer.weight for layer in found if layer.integer_weight}
@@ -86,45 +86,47 @@ def shares(function: Function) -> Shares:
     )
 
 
-def _layer(operation: Operation, makers: Mapping[str, Operation], before: Mapping[str, Layer]) -> Layer | None:
+def _read_layer(
+    operation: Operation, makers: Mapping[str, Operation], before: Mapping[str, CoreMLLayer]
+) -> CoreMLLayer | None:
     if operation.kind not in WEIGHTS:
         return None
     parameter, _, in_axis = WEIGHTS[operation.kind]
-    x, weight = _name(operation, "x"), _name(operation, parameter)
+    x, weight = _find_argument(operation, "x"), _find_argument(operation, parameter)
     maker = makers.get(weight)
     if maker is None or not maker.is_constant or (x in makers and makers[x].is_constant):
         return None
-    shape, out = _shape(makers, weight), _shape(makers, operation.outputs[0].name)
+    shape, out = _find_shape(makers, weight), _find_shape(makers, operation.outputs[0].name)
     depth = math.prod(shape[1:]) if operation.kind == "conv" else shape[in_axis]
-    source = _source(x, makers, MOVES)
-    return Layer(
+    source = _find_source(x, makers, MOVES)
+    return CoreMLLayer(
         operation.kind,
         operation.outputs[0].name,
         x,
-        _source(x, makers),
+        _find_source(x, makers),
         weight,
-        _name(operation, "bias") or None,
+        _find_argument(operation, "bias") or None,
         shape,
-        _number(operation, "groups", makers),
+        _read_number(operation, "groups", makers),
         math.prod(out) * depth,
         operation.kind == "matmul" and source in before and before[source].kind == "matmul",
-        _from_integers(x, makers),
-        _stored_in_integers(maker),
+        _comes_from_integers(x, makers),
+        _is_stored_in_integers(maker),
     )
 
 
-def _name(operation: Operation, parameter: str) -> str:
+def _find_argument(operation: Operation, parameter: str) -> str:
     """What is bound to the parameter; nothing for a constant on the spot, or where it is left out."""
     bound = operation.arguments.get(parameter, ())
     return bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
 
 
-def _shape(makers: Mapping[str, Operation], name: str) -> tuple[int, ...]:
+def _find_shape(makers: Mapping[str, Operation], name: str) -> tuple[int, ...]:
     types = (value.type for value in makers[name].outputs if value.name == name)
     return tuple(side or 1 for kind in types if kind is not None for side in kind.shape)
 
 
-def _number(operation: Operation, parameter: str, makers: Mapping[str, Operation]) -> int:
+def _read_number(operation: Operation, parameter: str, makers: Mapping[str, Operation]) -> int:
     """The constant whole number; 1 where it is left out."""
     bound: Iterable[Any] = operation.arguments.get(parameter, ())
     for argument in bound:
@@ -134,23 +136,23 @@ def _number(operation: Operation, parameter: str, makers: Mapping[str, Operation
     return 1
 
 
-def _source(name: str, makers: Mapping[str, Operation], through: frozenset[str] = LAYOUT) -> str:
+def _find_source(name: str, makers: Mapping[str, Operation], through: frozenset[str] = LAYOUT) -> str:
     """What the value is made of, by layout alone."""
     while name in makers and makers[name].kind in through:
-        name = _name(makers[name], "x")
+        name = _find_argument(makers[name], "x")
     return name
 
 
-def _from_integers(name: str, makers: Mapping[str, Operation]) -> bool:
+def _comes_from_integers(name: str, makers: Mapping[str, Operation]) -> bool:
     """Whether it was an integer before, up to changes of layout."""
-    maker = makers.get(_source(name, makers))
+    maker = makers.get(_find_source(name, makers))
     if maker is None or maker.kind != "dequantize":
         return False
-    before = makers.get(_source(_name(maker, "input"), makers))
+    before = makers.get(_find_source(_find_argument(maker, "input"), makers))
     return before is not None and before.kind == "quantize"
 
 
-def _stored_in_integers(maker: Operation) -> bool:
+def _is_stored_in_integers(maker: Operation) -> bool:
     for argument in maker.arguments.get(STORED.get(maker.kind, ""), ()):
         if isinstance(argument, Literal):
             found = read_tensor_type(argument.message.type.tensorType, maker.place).dtype

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.calib.coreml.layers import LAYOUT, WEIGHTS, Layer
+from evm_deploy.calib.coreml.layers import LAYOUT, WEIGHTS, CoreMLLayer
 from evm_deploy.calib.ranges import Range
 from evm_deploy.errors import CheckFailed
 from evm_deploy.optional import coremltools
@@ -18,7 +18,7 @@ LEVELS = {"int8": 127, "uint8": 255}
 
 
 @dataclass(frozen=True)
-class Conversion:
+class ValueScale:
     """A value becomes round(value / scale), as Core ML's own tools have it: int8 around 0, or uint8 from 0 up where
     the value is never negative.
     """
@@ -27,7 +27,7 @@ class Conversion:
     dtype: str
 
     @classmethod
-    def of(cls, found: Range) -> "Conversion":
+    def for_range(cls, found: Range) -> "ValueScale":
         """That which spans the range."""
         dtype = "uint8" if found.low >= 0 else "int8"
         largest = max(abs(found.low), abs(found.high))
@@ -43,17 +43,17 @@ class Weights:
     bias: npt.NDArray[np.floating[Any]] | None = None
 
 
-def quantise(layer: Layer, weights: npt.NDArray[np.float32], dtype: Any, version: int) -> Weights:
+def quantise_weights(layer: CoreMLLayer, weights: npt.NDArray[np.float32], dtype: Any, version: int) -> Weights:
     """A scale of type `dtype` for each output channel; of grouped projections (K, D, M) one for all K before iOS 18."""
     axes = {WEIGHTS[layer.kind][1] % weights.ndim} | ({0} if layer.kind == "matmul" and version >= IOS18 else set())
     others = tuple(axis for axis in range(weights.ndim) if axis not in axes)
     largest = np.abs(weights).max(others, keepdims=True)
-    scales = rounded_up(largest / np.float32(127), np.dtype(dtype))
+    scales = round_up(largest / np.float32(127), np.dtype(dtype))
     integers = np.clip(np.round(weights / scales.astype(np.float32)), -127, 127).astype(np.int8)
     return Weights(integers, scales)
 
 
-def rewrite(package: Path, values: Mapping[str, Conversion], weights: Mapping[str, Weights]) -> Any:
+def write_integers(package: Path, values: Mapping[str, ValueScale], weights: Mapping[str, Weights]) -> Any:
     """The coremltools model of the package with integers in it.
 
     values: by name, what the layers take, as it is before changes of layout; weights: by the name of the layer's
@@ -68,17 +68,17 @@ def rewrite(package: Path, values: Mapping[str, Conversion], weights: Mapping[st
         def apply(self, prog: Any) -> None:
             (function,) = prog.functions.values()
             with function:
-                _Writer(function, values, weights).run()
+                _ProgramWriter(function, values, weights).run()
 
     model = ct.models.MLModel(str(package), skip_model_load=True)
     version = model.get_spec().specificationVersion
     return ct.models.utils._apply_graph_pass(model, WriteIntegers(), spec_version=version, skip_model_load=True)
 
 
-class _Writer:
+class _ProgramWriter:
     """Changes one function in place."""
 
-    def __init__(self, function: Any, values: Mapping[str, Conversion], weights: Mapping[str, Weights]) -> None:
+    def __init__(self, function: Any, values: Mapping[str, ValueScale], weights: Mapping[str, Weights]) -> None:
         self.mb, self.function = coremltools().converters.mil.Builder, function
         self.values, self.weights = values, weights
         self._integers: dict[str, Any] = {}  # each once, in whatever layout, and however many layers take it
@@ -91,14 +91,14 @@ class _Writer:
             raise CheckFailed(f"coremltools does not find the layer {missing[0]} again.", "report this.")
         for name, operation in operations.items():
             if name in self.weights:
-                self._replace(operation, self.weights[name])
+                self._replace_layer(operation, self.weights[name])
 
-    def _replace(self, operation: Any, weights: Weights) -> None:
+    def _replace_layer(self, operation: Any, weights: Weights) -> None:
         """The same layer on a converted input and stored weights."""
         parameter = WEIGHTS[operation.op_type][0]
         with self.mb.set_before_op(operation):
             given = dict(operation.inputs)
-            given["x"] = self._converted(given["x"])
+            given["x"] = self._convert(given["x"])
             if weights.bias is not None:
                 given["bias"] = weights.bias
             new = getattr(self.mb, operation.op_type)(**given, name=operation.name)
@@ -112,30 +112,32 @@ class _Writer:
         )
         self.function.remove_ops([operation])
 
-    def _converted(self, value: Any) -> Any:
+    def _convert(self, value: Any) -> Any:
         """The value by way of integers; they change its layout, being the smaller."""
         if value.name not in self._floats:
-            integer, scale = self._integer(value)
+            integer, scale = self._find_integer(value)
             self._floats[value.name] = self.mb.dequantize(input=integer, scale=scale, name=f"{value.name}_dequantized")
         return self._floats[value.name]
 
-    def _integer(self, value: Any) -> Any:
+    def _find_integer(self, value: Any) -> Any:
         """The value in integers, and their scale."""
         if value.name not in self._integers:
-            self._integers[value.name] = self._quantise(value) if value.name in self.values else self._moved(value)
+            self._integers[value.name] = (
+                self._quantise(value) if value.name in self.values else self._change_layout(value)
+            )
         return self._integers[value.name]
 
     def _quantise(self, value: Any) -> Any:
         wanted = self.values[value.name]
-        scale = rounded_up(np.float32(wanted.scale).reshape(1), _dtype(value))[0]
+        scale = round_up(np.float32(wanted.scale).reshape(1), _find_dtype(value))[0]
         name = f"{value.name}_quantized"
         return self.mb.quantize(input=value, scale=scale, output_dtype=wanted.dtype, name=name), scale
 
-    def _moved(self, value: Any) -> Any:
+    def _change_layout(self, value: Any) -> Any:
         """What changes the layout of a value, on its integers."""
         if value.op is None or value.op.op_type not in LAYOUT:
             raise CheckFailed(f"coremltools does not find how {value.name} is made.", "report this.")
-        integer, scale = self._integer(value.op.inputs["x"])
+        integer, scale = self._find_integer(value.op.inputs["x"])
         given = {name: bound for name, bound in value.op.inputs.items() if name != "x"}
         return getattr(self.mb, value.op.op_type)(x=integer, **given, name=f"{value.name}_quantized"), scale
 
@@ -143,10 +145,10 @@ class _Writer:
         """The weights as a constant of 8 bits; equal ones once."""
         key = (name, weights.scales.tobytes())
         if key not in self._stored:
-            self._stored[key] = self._constant(f"{name}_quantized", weights, before)
+            self._stored[key] = self._add_constant(f"{name}_quantized", weights, before)
         return self._stored[key]
 
-    def _constant(self, name: str, weights: Weights, before: Any) -> Any:
+    def _add_constant(self, name: str, weights: Weights, before: Any) -> Any:
         scales = weights.scales
         if self.function.opset_version.value >= IOS18:
             return self.mb.constexpr_blockwise_shift_scale(
@@ -163,13 +165,13 @@ class _Writer:
         )
 
 
-def _dtype(value: Any) -> np.dtype[Any]:
+def _find_dtype(value: Any) -> np.dtype[Any]:
     """The type of a value of coremltools."""
     found: np.dtype[Any] = np.dtype(coremltools().converters.mil.mil.types.nptype_from_builtin(value.dtype))
     return found
 
 
-def rounded_up(exact: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[np.floating[Any]]:
+def round_up(exact: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[np.floating[Any]]:
     """Scales as the type can hold them, not below: nothing is clipped. Never 0, never infinite."""
     info = np.finfo(dtype)
     least = np.maximum(exact, float(info.smallest_subnormal))

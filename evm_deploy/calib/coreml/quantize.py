@@ -16,13 +16,13 @@ import numpy.typing as npt
 from torch import Tensor
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.calib.collect import collect
-from evm_deploy.calib.coreml.layers import CHANNELS, Layer, Shares, layers, shares
-from evm_deploy.calib.coreml.program import Conversion, Weights, quantise, rewrite
+from evm_deploy.calib.collect import collect_statistics
+from evm_deploy.calib.coreml.layers import CHANNELS, CoreMLLayer, Shares, find_layers, measure_shares
+from evm_deploy.calib.coreml.program import ValueScale, Weights, quantise_weights, write_integers
 from evm_deploy.calib.onnx.layers import LEAST_WEIGHTS, LEAST_WORK
 from evm_deploy.calib.plots import plot_ranges
-from evm_deploy.calib.quantize_options import QuantizeOptions, check_excluded, some_left
-from evm_deploy.calib.ranges import Range, choose
+from evm_deploy.calib.quantize_options import QuantizeOptions, check_excluded, check_some_left
+from evm_deploy.calib.ranges import Range, choose_range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, InputError, OptionError
@@ -46,22 +46,22 @@ def quantize(
     written.
     """
     model = read_model(bundle.model_path)
-    function = _checked(model, bundle)
-    candidates = worthwhile(layers(function))
-    chosen = _without(candidates, options.exclude)
-    tap = Tap(model, {layer.input for layer in chosen})
-    statistics = _collect(bundle, tap, chosen, samples, options, progress)
-    ranges = {name: _range(found, options) for name, found in statistics.items()}
+    function = _check_program(model, bundle)
+    candidates = select_worthwhile(find_layers(function))
+    chosen = _exclude(candidates, options.exclude)
+    tap = ProgramTap(model, {layer.input for layer in chosen})
+    statistics = _collect_statistics(bundle, tap, chosen, samples, options, progress)
+    ranges = {name: _choose_range(found, options) for name, found in statistics.items()}
     if options.plots is not None:
         plot_ranges(statistics, ranges, Path(options.plots), options.method)
 
     progress("writing integers")
-    values = {layer.root: Conversion.of(ranges[layer.input]) for layer in chosen}
+    values = {layer.root: ValueScale.for_range(ranges[layer.input]) for layer in chosen}
     means = {name: found.channel_mean for name, found in statistics.items()} if options.bias_correction else {}
-    weights = _weights(model, chosen, means)
+    weights = _quantise_layers(model, chosen, means)
     with quiet():
-        rewrite(bundle.model_path, values, weights).save(str(path))
-    found = prove(path, {layer.name for layer in chosen})
+        write_integers(bundle.model_path, values, weights).save(str(path))
+    found = prove_integers(path, {layer.name for layer in chosen})
     written = read_model(path).functions[0].operations
     facts = {
         "method": options.method,
@@ -80,15 +80,15 @@ def quantize(
 
 def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
     """What of the saved package is on integers; `quantize` has held it against what was chosen."""
-    found = shares(read_model(bundle.model_path).functions[0])
+    found = measure_shares(read_model(bundle.model_path).functions[0])
     said = f"{found.multiply_adds:.1%} of the multiply-adds and {found.weights:.1%} of the weights of convolutions and"
     notes = [f"{said} matrix products on integers, {found.conversions} conversions"]
     return {"notes": [*notes, "the scales of channels are as they were: on Core ML they are not equalised"]}
 
 
-def prove(package: Path, names: Collection[str]) -> Shares:
+def prove_integers(package: Path, names: Collection[str]) -> Shares:
     """How much of the saved package is on integers. Raises CheckFailed unless all the layers called `names` are."""
-    found = shares(read_model(package).functions[0])
+    found = measure_shares(read_model(package).functions[0])
     if wrong := sorted(set(names) & set(found.floats)):
         raise CheckFailed(
             f"{len(wrong)} of {len(names)} layers are not on integers in the Core ML program, the first is {wrong[0]}.",
@@ -97,18 +97,19 @@ def prove(package: Path, names: Collection[str]) -> Shares:
     return found
 
 
-def worthwhile(found: Iterable[Layer]) -> list[Layer]:
+def select_worthwhile(found: Iterable[CoreMLLayer]) -> list[CoreMLLayer]:
     """The layers that do enough of the network's work, or hold enough of its weights, to be worth the conversions."""
     found = list(found)
-    work, size = sum(layer.multiply_adds for layer in found), sum(map(_size, found))
+    work, size = sum(layer.multiply_adds for layer in found), sum(map(_count_weights, found))
     return [
         layer
         for layer in found
-        if not layer.makes_delta and (layer.multiply_adds >= LEAST_WORK * work or _size(layer) >= LEAST_WEIGHTS * size)
+        if not layer.makes_delta
+        and (layer.multiply_adds >= LEAST_WORK * work or _count_weights(layer) >= LEAST_WEIGHTS * size)
     ]
 
 
-class Tap:
+class ProgramTap:
     """Evaluates a program op by op: input -> the watched values by name. Raises BundleError where it cannot."""
 
     def __init__(self, model: MilModel, watched: Collection[str]) -> None:
@@ -127,7 +128,7 @@ class Tap:
         return {name: found[name].float().numpy() for name in self._watched}
 
 
-def _checked(model: MilModel, bundle: Bundle) -> Function:
+def _check_program(model: MilModel, bundle: Bundle) -> Function:
     if model.version < IOS17:
         raise OptionError(
             f"{bundle.path} is for systems before iOS 17 and macOS 14, which have no integer activations.",
@@ -143,34 +144,39 @@ def _checked(model: MilModel, bundle: Bundle) -> Function:
     return function
 
 
-def _without(candidates: list[Layer], excluded: tuple[str, ...]) -> list[Layer]:
+def _exclude(candidates: list[CoreMLLayer], excluded: tuple[str, ...]) -> list[CoreMLLayer]:
     """The layers that are not excluded by name, or by the name of their block; dots may be underscores."""
     names = [layer.name for layer in candidates]
     blocks = {name[: match.start()] for name in names for match in re.finditer("_", name)}
     wanted = {re.sub(r"\W", "_", name): name for name in excluded}
     check_excluded(wanted, {*names, *blocks})
-    return some_left(
+    return check_some_left(
         [each for each in candidates if not any(f"{each.name}_".startswith(f"{name}_") for name in wanted)]
     )
 
 
-def _collect(
-    bundle: Bundle, tap: Tap, chosen: Iterable[Layer], samples: Samples, options: QuantizeOptions, progress: Progress
+def _collect_statistics(
+    bundle: Bundle,
+    tap: ProgramTap,
+    chosen: Iterable[CoreMLLayer],
+    samples: Samples,
+    options: QuantizeOptions,
+    progress: Progress,
 ) -> dict[str, TensorStatistics]:
     axes = {layer.input: CHANNELS[layer.kind] for layer in chosen}
     files = sorted((name, digest) for name, digest in bundle.manifest.files.items() if ".mlpackage/" in name)
     key = hashlib.sha256(repr([files, sorted(axes.items())]).encode()).hexdigest()
     cache = None if options.cache is None else Path(options.cache) / "ranges.npz"
-    return collect(tap, axes, samples, cache=cache, key=key, progress=progress)
+    return collect_statistics(tap, axes, samples, cache=cache, key=key, progress=progress)
 
 
-def _range(found: TensorStatistics, options: QuantizeOptions) -> Range:
+def _choose_range(found: TensorStatistics, options: QuantizeOptions) -> Range:
     """From 0 up for what is never negative, symmetric for the rest."""
-    return choose(found, options.method, symmetric=found.low < 0, percentile=options.percentile)
+    return choose_range(found, options.method, symmetric=found.low < 0, percentile=options.percentile)
 
 
-def _weights(
-    model: MilModel, chosen: Iterable[Layer], means: Mapping[str, npt.NDArray[np.float64]]
+def _quantise_layers(
+    model: MilModel, chosen: Iterable[CoreMLLayer], means: Mapping[str, npt.NDArray[np.float64]]
 ) -> dict[str, Weights]:
     """The integers of each layer by its output, in the type that the program computes in."""
     constants = make_plan(model.functions[0], Blobs(model.folder)).constants
@@ -179,17 +185,19 @@ def _weights(
         weight = constants[layer.weight]
         assert isinstance(weight, Tensor)
         floats, dtype = weight.float().numpy(), weight.numpy().dtype
-        stored = quantise(layer, floats, dtype, model.version)
+        stored = quantise_weights(layer, floats, dtype, model.version)
         bias = constants.get(layer.bias or "")
         if isinstance(bias, Tensor) and layer.input in means:
             error = stored.integers * stored.scales.astype(np.float64) - floats
-            moved = bias.double().numpy() - _shift(layer, error, means[layer.input])
+            moved = bias.double().numpy() - _compute_shift(layer, error, means[layer.input])
             stored = dataclasses.replace(stored, bias=moved.astype(dtype))
         found[layer.output] = stored
     return found
 
 
-def _shift(layer: Layer, error: npt.NDArray[np.float64], means: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+def _compute_shift(
+    layer: CoreMLLayer, error: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
     """How much an error of the weights (O, I, ...) moves the mean of each output channel, away from the border.
 
     means: of each channel of the input. (Nagel et al., arXiv 1906.04721, section 4.2.)
@@ -199,5 +207,5 @@ def _shift(layer: Layer, error: npt.NDArray[np.float64], means: npt.NDArray[np.f
     return np.asarray(np.einsum("goi,gi->go", by_group, means.reshape(layer.groups, -1)).reshape(-1))
 
 
-def _size(layer: Layer) -> int:
+def _count_weights(layer: CoreMLLayer) -> int:
     return int(np.prod(layer.weight_shape))

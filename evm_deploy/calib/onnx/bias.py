@@ -7,7 +7,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import Layer, array
+from evm_deploy.calib.onnx.layers import Layer, read_constant
 from evm_deploy.calib.onnx.scheme import quantise_weights
 
 Floats = npt.NDArray[np.float64]
@@ -18,7 +18,7 @@ def correct_bias(layer: Layer, means: Floats) -> None:
     use, bias = layer.bias_use, layer.bias
     if use is None or bias is None:
         return
-    numbers = (array(bias).astype(np.float64) - shift(layer, means)).astype(np.float32)
+    numbers = (read_constant(bias).astype(np.float64) - compute_shift(layer, means)).astype(np.float32)
     new = ir.Value(name=f"{bias.name}.corrected.{layer.node.name}", shape=bias.shape, type=bias.type)
     new.const_value = ir.tensor(numbers, name=new.name)
     assert layer.node.graph is not None
@@ -27,7 +27,7 @@ def correct_bias(layer: Layer, means: Floats) -> None:
     node.replace_input_with(index, new)
 
 
-def shift(layer: Layer, means: Floats) -> Floats:
+def compute_shift(layer: Layer, means: Floats) -> Floats:
     """How much the rounded weights move the mean of each output channel, away from the image's border: (O,)."""
     weights, axis = layer.weights, layer.kind.out_axis
     integers, scales = quantise_weights(weights, axis)

@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import Layer, array
-from evm_deploy.calib.onnx.placement import after_relu
+from evm_deploy.calib.onnx.layers import Layer, read_constant
+from evm_deploy.calib.onnx.placement import follow_relu
 from evm_deploy.operators import find_operator
 
 Floats = npt.NDArray[np.float64]
@@ -49,10 +49,10 @@ class Group:
     @property
     def measured(self) -> ir.Value:
         """The value whose statistics count: what becomes integers."""
-        return after_relu(self.value)
+        return follow_relu(self.value)
 
 
-def groups(found: list[Layer]) -> list[Group]:
+def find_groups(found: list[Layer]) -> list[Group]:
     """Every value between a norm, or a layer, and layers that can take back what is divided out."""
     by_node = {layer.node: layer for layer in found}
     made: dict[ir.Value, Group] = {}
@@ -60,13 +60,13 @@ def groups(found: list[Layer]) -> list[Group]:
         value: ir.Value | None = layer.input
         while value is not None and value not in made:
             maker = value.producer()
-            if maker is not None and (_is_norm(maker) or _divides(maker, by_node)):
-                takers = _takers(value, by_node)
+            if maker is not None and (_is_norm(maker) or _can_divide(maker, by_node)):
+                takers = _find_takers(value, by_node)
                 if takers:
                     axis = 1 if maker.op_type == "Conv" else -1
                     made[value] = Group(value, maker, tuple(dict.fromkeys(takers)), axis)
                 break
-            value = maker.inputs[0] if maker is not None and _passes(maker) else None
+            value = maker.inputs[0] if maker is not None and _lets_scale_pass(maker) else None
     return list(made.values())
 
 
@@ -80,18 +80,18 @@ def equalise(group: Group, statistics: ChannelStatistics, chosen: set[str]) -> f
     if not takers or not reach.max() > 0:
         return 0.0
     square = statistics.channel_mean_square
-    errors = {0.0: _error(takers, reach, square, np.ones_like(reach))}
-    scales = {strength: _scales(takers, reach, strength) for strength in STRENGTHS}
-    errors |= {strength: _error(takers, reach, square, scale) for strength, scale in scales.items()}
+    errors = {0.0: _estimate_error(takers, reach, square, np.ones_like(reach))}
+    scales = {strength: _compute_scales(takers, reach, strength) for strength in STRENGTHS}
+    errors |= {strength: _estimate_error(takers, reach, square, scale) for strength, scale in scales.items()}
     best = min(errors, key=lambda strength: errors[strength])
     if best > 0:
         _rescale(group, scales[best])
     return best
 
 
-def _scales(takers: list[Layer], reach: Floats, strength: float) -> Floats:
+def _compute_scales(takers: list[Layer], reach: Floats, strength: float) -> Floats:
     """SmoothQuant's: reach^a / weight^(1 - a), of geometric mean 1."""
-    weight = np.max([_reach_of_inputs(layer) for layer in takers if not layer.depthwise] or [np.ones_like(reach)], 0)
+    weight = np.max([_measure_reach(layer) for layer in takers if not layer.depthwise] or [np.ones_like(reach)], 0)
     floor_reach, floor_weight = reach.max() / MOST, max(weight.max() / MOST, 1e-30)
     scale = np.maximum(reach, floor_reach) ** strength / np.maximum(weight, floor_weight) ** (1 - strength)
     scale = scale / np.exp(np.log(scale).mean())
@@ -99,12 +99,12 @@ def _scales(takers: list[Layer], reach: Floats, strength: float) -> Floats:
     return clipped
 
 
-def _error(takers: list[Layer], reach: Floats, square: Floats, scale: Floats) -> float:
+def _estimate_error(takers: list[Layer], reach: Floats, square: Floats, scale: Floats) -> float:
     """The expected squared error of the layers' outputs by rounding, each relative to its output."""
     step = (reach / scale).max() / 255
     total = 0.0
     for layer in takers:
-        weights = _by_inputs(layer)  # (outputs, C, taps)
+        weights = _arrange_by_input(layer)  # (outputs, C, taps)
         power = (weights**2).sum((0, 2))  # of each input channel
         signal = float((power * square).sum())
         rounding = step**2 / 12 * float((power * scale**2).sum())
@@ -115,7 +115,7 @@ def _error(takers: list[Layer], reach: Floats, square: Floats, scale: Floats) ->
     return total
 
 
-def _by_inputs(layer: Layer) -> Floats:
+def _arrange_by_input(layer: Layer) -> Floats:
     """The weights as (outputs, input channels, taps); of a depthwise layer one output a channel."""
     weights: Floats = layer.weights.astype(np.float64)
     if layer.depthwise:
@@ -127,9 +127,9 @@ def _by_inputs(layer: Layer) -> Floats:
     return flat
 
 
-def _reach_of_inputs(layer: Layer) -> Floats:
+def _measure_reach(layer: Layer) -> Floats:
     """The largest |weight| of each input channel."""
-    found: Floats = np.abs(_by_inputs(layer)).max((0, 2))
+    found: Floats = np.abs(_arrange_by_input(layer)).max((0, 2))
     return found
 
 
@@ -137,7 +137,7 @@ def _rescale(group: Group, scale: Floats) -> None:
     """Divides where the value is made, and multiplies where it is taken."""
     node = group.maker
     if _is_norm(node):
-        for index in _affine_inputs(node):
+        for index in _find_affine_inputs(node):
             _multiply(node, index, 1 / scale)
     elif node.op_type == "Conv":
         _multiply(node, 1, (1 / scale)[:, None, None, None])
@@ -156,7 +156,7 @@ def _multiply(node: ir.Node, index: int, factor: Floats) -> None:
     old = node.inputs[index]
     assert old is not None
     assert node.graph is not None
-    numbers = (array(old).astype(np.float64) * factor).astype(np.float32)
+    numbers = (read_constant(old).astype(np.float64) * factor).astype(np.float32)
     if len(list(old.uses())) == 1:
         old.const_value = ir.tensor(numbers, name=old.name)
         return
@@ -167,10 +167,10 @@ def _multiply(node: ir.Node, index: int, factor: Floats) -> None:
 
 
 def _is_norm(node: ir.Node) -> bool:
-    return bool(_affine_inputs(node))
+    return bool(_find_affine_inputs(node))
 
 
-def _affine_inputs(node: ir.Node) -> tuple[int, ...]:
+def _find_affine_inputs(node: ir.Node) -> tuple[int, ...]:
     """The places of the scale and bias of a norm over the last axis."""
     operator = find_operator(node)
     if operator is not None:
@@ -179,30 +179,30 @@ def _affine_inputs(node: ir.Node) -> tuple[int, ...]:
     return (1, 2) if node.op_type == "LayerNormalization" and last else ()
 
 
-def _divides(node: ir.Node, by_node: Mapping[ir.Node, Layer]) -> bool:
+def _can_divide(node: ir.Node, by_node: Mapping[ir.Node, Layer]) -> bool:
     """Whether the node is a layer whose output channels can be divided."""
     return node in by_node and node.op_type in ("Conv", "MatMul")
 
 
-def _passes(node: ir.Node) -> bool:
+def _lets_scale_pass(node: ir.Node) -> bool:
     return node.domain == "" and node.op_type in (*PASSING, "Mul")
 
 
-def _takers(value: ir.Value, by_node: Mapping[ir.Node, Layer]) -> list[Layer]:
+def _find_takers(value: ir.Value, by_node: Mapping[ir.Node, Layer]) -> list[Layer]:
     """The layers that take the value, whatever passes its scales on between; empty where anything else does."""
     found: list[Layer] = []
     for node, index in value.uses():
-        if node in by_node and index == 0 and node.domain == "" and _plain(by_node[node]):
+        if node in by_node and index == 0 and node.domain == "" and _is_plain(by_node[node]):
             found.append(by_node[node])
             continue
-        beyond = _takers(node.outputs[0], by_node) if _passes(node) else []
+        beyond = _find_takers(node.outputs[0], by_node) if _lets_scale_pass(node) else []
         if not beyond:
             return []
         found += beyond
     return [] if value.is_graph_output() else found
 
 
-def _plain(layer: Layer) -> bool:
+def _is_plain(layer: Layer) -> bool:
     """Not grouped, or a filter for each channel."""
     group = layer.node.attributes.get_int("group", 1)
     return group == 1 or (layer.depthwise and layer.weights.shape[:2] == (group, 1))

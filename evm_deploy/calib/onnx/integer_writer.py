@@ -6,10 +6,10 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import Layer, array
+from evm_deploy.calib.onnx.layers import Layer, read_constant
 from evm_deploy.calib.onnx.lookups import write_lookups
-from evm_deploy.calib.onnx.placement import Conversion, conversions
-from evm_deploy.calib.onnx.rewrites import constant, replace
+from evm_deploy.calib.onnx.placement import Conversion, find_conversions
+from evm_deploy.calib.onnx.rewrites import add_constant, replace_node
 from evm_deploy.calib.onnx.scheme import Scheme, quantise_weights
 from evm_deploy.calib.ranges import Range
 from evm_deploy.operators import DOMAIN
@@ -22,41 +22,41 @@ def write_integers(
 ) -> dict[str, Parameters]:
     """Turns the chosen layers to integers, in place. Returns the scale and zero point of each converted value."""
     graph, chosen = model.graph, list(chosen)
-    writer = _Writer(graph, scheme)
+    writer = _GraphWriter(graph, scheme)
     parameters = {}
-    for conversion in conversions(chosen, scheme):
+    for conversion in find_conversions(chosen, scheme):
         name = str(conversion.value.name)
-        parameters[name] = scheme.parameters(ranges[name])
+        parameters[name] = scheme.compute_parameters(ranges[name])
         writer.convert(conversion, parameters[name])
     for layer in chosen:
         if layer.operator is not None:
-            parameters[str(layer.input.name)] = scheme.parameters(ranges[str(layer.input.name)])
-            writer.scan(layer, parameters[str(layer.input.name)])
+            parameters[str(layer.input.name)] = scheme.compute_parameters(ranges[str(layer.input.name)])
+            writer.write_scan(layer, parameters[str(layer.input.name)])
         else:
-            writer.weigh(layer)
+            writer.write_weights(layer)
     if scheme.lookups:
         write_lookups(graph)
     graph.sort()
     return parameters
 
 
-def converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
+def list_converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
     """The names of the values whose ranges `write_integers` asks for."""
     chosen = list(chosen)
-    names = [str(conversion.value.name) for conversion in conversions(chosen, scheme)]
-    scans = [str(layer.input.name) for layer in chosen if layer.operator is not None and scheme.has(layer)]
+    names = [str(conversion.value.name) for conversion in find_conversions(chosen, scheme)]
+    scans = [str(layer.input.name) for layer in chosen if layer.operator is not None and scheme.supports(layer)]
     return list(dict.fromkeys(names + scans))
 
 
-class _Writer:
+class _GraphWriter:
     """Adds nodes and constants to one graph; equal ones once."""
 
     def __init__(self, graph: ir.Graph, scheme: Scheme) -> None:
         self.graph, self.scheme = graph, scheme
 
-    def constant(self, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
+    def add_constant(self, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
         there = self.graph.initializers.get(name)
-        return constant(self.graph, name, numbers) if there is None else there
+        return add_constant(self.graph, name, numbers) if there is None else there
 
     def convert(self, conversion: Conversion, parameters: Parameters) -> None:
         """value -> QuantizeLinear -> DequantizeLinear -> its uses that take integers."""
@@ -64,7 +64,7 @@ class _Writer:
         if self._is_pixels(value):
             self._take_pixels(value)
             return
-        given = [self.constant(f"{value.name}.{part}", number) for part, number in _named(parameters)]
+        given = [self.add_constant(f"{value.name}.{part}", number) for part, number in _name_parameters(parameters)]
         integer = ir.node("QuantizeLinear", [value, *given], name=f"{value.name}.quantize")
         float_ = ir.node("DequantizeLinear", [integer.outputs[0], *given], name=f"{value.name}.dequantize")
         integer.outputs[0].name, float_.outputs[0].name = f"{value.name}.quantized", f"{value.name}.dequantized"
@@ -87,42 +87,42 @@ class _Writer:
         """Pixels are integers already, and exact: a scale of 1 in the place of the cast."""
         cast = value.producer()
         assert cast is not None
-        given = [self.constant("pixel.scale", np.float32(1)), self.constant("pixel.zero_point", np.uint8(0))]
-        replace(
+        given = [self.add_constant("pixel.scale", np.float32(1)), self.add_constant("pixel.zero_point", np.uint8(0))]
+        replace_node(
             self.graph, cast, ir.node("DequantizeLinear", [cast.inputs[0], *given], name=f"{value.name}.dequantize")
         )
 
-    def weigh(self, layer: Layer) -> None:
+    def write_weights(self, layer: Layer) -> None:
         """The weight, and the bias, as integers with a scale for each output channel."""
         node, axis = layer.node, layer.kind.out_axis
         use, bias = layer.bias_use, layer.bias if self.scheme.integer_bias else None
-        scale_in = _scale_of(layer.input)
+        scale_in = _find_scale(layer.input)
         # a channel with next to no weights would need a bias beyond int32
-        least = np.abs(array(bias)) / (np.float32(2**30) * scale_in) if bias is not None else np.float32(0)
+        least = np.abs(read_constant(bias)) / (np.float32(2**30) * scale_in) if bias is not None else np.float32(0)
         integers, scales = quantise_weights(layer.weights, axis, least)
         node.replace_input_with(1, self._dequantise(layer.weight, integers, scales, axis, node))
         if use is not None and bias is not None:
             unit = (scales * scale_in).astype(np.float32)
-            numbers = np.round(array(bias) / unit).astype(np.int32)
+            numbers = np.round(read_constant(bias) / unit).astype(np.int32)
             use[0].replace_input_with(use[1], self._dequantise(bias, numbers, unit, 0, use[0]))
 
-    def scan(self, layer: Layer, parameters: Parameters) -> None:
+    def write_scan(self, layer: Layer, parameters: Parameters) -> None:
         """The scan with its first projection on integers: input, scale, zero point, integer weight and its scales."""
         node, name = layer.node, str(layer.weight.name)
         weight = layer.operator.weight if layer.operator is not None else None
         assert weight is not None
         assert weight.quantised is not None
         integers, scales = quantise_weights(layer.weights, weight.scale_axes)
-        given = [self.constant(f"{layer.input.name}.{part}", n) for part, n in _named(parameters)]
+        given = [self.add_constant(f"{layer.input.name}.{part}", n) for part, n in _name_parameters(parameters)]
         inputs = [
             layer.input,
             *given,
-            self.constant(f"{name}.quantized", integers),
-            self.constant(f"{name}.scale", scales),
+            self.add_constant(f"{name}.quantized", integers),
+            self.add_constant(f"{name}.scale", scales),
             *node.inputs[2:],
         ]
         made = ir.node(weight.quantised.name, inputs, node.attributes, domain=DOMAIN, name=node.name)
-        replace(self.graph, node, made)
+        replace_node(self.graph, node, made)
 
     def _dequantise(
         self,
@@ -135,9 +135,9 @@ class _Writer:
         """A constant as integers, and as floats again for `node`."""
         name = str(value.name) if len(list(value.uses())) == 1 else f"{value.name}.of.{node.name}"
         given = [
-            self.constant(f"{name}.quantized", integers),
-            self.constant(f"{name}.scale", scales),
-            self.constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
+            self.add_constant(f"{name}.quantized", integers),
+            self.add_constant(f"{name}.scale", scales),
+            self.add_constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
         ]
         made = ir.node("DequantizeLinear", given, {"axis": axis}, name=f"{name}.dequantize")
         made.outputs[0].name = f"{name}.dequantized"
@@ -145,11 +145,11 @@ class _Writer:
         return made.outputs[0]
 
 
-def _named(parameters: Parameters) -> list[tuple[str, np.generic]]:
+def _name_parameters(parameters: Parameters) -> list[tuple[str, np.generic]]:
     return [("scale", parameters[0]), ("zero_point", parameters[1])]
 
 
-def _scale_of(value: ir.Value) -> float:
+def _find_scale(value: ir.Value) -> float:
     """The scale of the integers that the value was made of."""
     node = value.producer()
     while node is not None and node.op_type != "DequantizeLinear":
@@ -159,4 +159,4 @@ def _scale_of(value: ir.Value) -> float:
     assert node is not None
     scale = node.inputs[1]
     assert scale is not None
-    return float(array(scale))
+    return float(read_constant(scale))

@@ -16,7 +16,7 @@ LEAST_WORK, LEAST_WEIGHTS = 1e-3, 5e-3
 
 
 @dataclass(frozen=True)
-class Kind:
+class LayerKind:
     """Where an operator has its input's channels, and its weight's output and input channels (None: depthwise)."""
 
     channel_axis: int
@@ -25,11 +25,11 @@ class Kind:
 
 
 KINDS = {
-    ("", "Conv"): Kind(1, 0, 1),
-    ("", "MatMul"): Kind(-1, 1, 0),
-    ("", "Gemm"): Kind(-1, 0, 1),  # as the exporter writes it, with transB
+    ("", "Conv"): LayerKind(1, 0, 1),
+    ("", "MatMul"): LayerKind(-1, 1, 0),
+    ("", "Gemm"): LayerKind(-1, 0, 1),  # as the exporter writes it, with transB
 } | {
-    (DOMAIN, operator.name): Kind(-1, operator.weight.out_axis, operator.weight.in_axis)
+    (DOMAIN, operator.name): LayerKind(-1, operator.weight.out_axis, operator.weight.in_axis)
     for operator in OPERATORS.values()
     if operator.weight is not None and operator.weight.quantised is not None
 }
@@ -42,7 +42,7 @@ class Layer:
     name: str  # as people and `--exclude` call it
     block: str  # of the network: layers.0.blocks.1
     node: ir.Node
-    kind: Kind
+    kind: LayerKind
 
     @property
     def input(self) -> ir.Value:
@@ -59,7 +59,7 @@ class Layer:
     @property
     def weights(self) -> npt.NDArray[np.float32]:
         """The weight, in the layout of the operator."""
-        return array(self.weight)
+        return read_constant(self.weight)
 
     @property
     def operator(self) -> Operator | None:
@@ -100,20 +100,20 @@ class Layer:
         return math.prod(out) * math.prod(weight) // weight[self.kind.out_axis]
 
 
-def array(value: ir.Value) -> npt.NDArray[np.float32]:
+def read_constant(value: ir.Value) -> npt.NDArray[np.float32]:
     """The numbers of a constant."""
     assert value.const_value is not None
     return np.asarray(value.const_value.numpy(), np.float32)
 
 
-def layers(model: ir.Model) -> list[Layer]:
+def find_layers(model: ir.Model) -> list[Layer]:
     """Every layer of the graph, in the order of its nodes."""
-    blocks = _blocks(model.graph)
+    blocks = _find_blocks(model.graph)
     found = []
     for node in model.graph:
         kind = KINDS.get((node.domain, node.op_type))
         weight = node.inputs[1] if kind and len(node.inputs) > 1 else None
-        if kind is None or weight is None or weight.const_value is None or not _standard(node):
+        if kind is None or weight is None or weight.const_value is None or not _is_standard(node):
             continue
         block, name = blocks[node], str(weight.name)
         if name.startswith(NETWORK):
@@ -124,7 +124,7 @@ def layers(model: ir.Model) -> list[Layer]:
     return found
 
 
-def worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
+def select_worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
     """Those that do enough of the network's work, or hold enough of its weights, to be worth the conversions.
 
     A depthwise layer stands between others: without it their integers would end there.
@@ -139,7 +139,7 @@ def worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]]) -> lis
     ]
 
 
-def _standard(node: ir.Node) -> bool:
+def _is_standard(node: ir.Node) -> bool:
     return node.op_type != "Gemm" or (
         node.attributes.get_int("transB", 0) == 1
         and node.attributes.get_int("transA", 0) == 0
@@ -147,7 +147,7 @@ def _standard(node: ir.Node) -> bool:
     )
 
 
-def _blocks(graph: ir.Graph) -> dict[ir.Node, str]:
+def _find_blocks(graph: ir.Graph) -> dict[ir.Node, str]:
     """The block of the network of each node: that whose output comes next."""
     names: dict[ir.Node, str] = {}
     block: str | None = None

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.rewrites import TO_NHWC, constant, replace
+from evm_deploy.calib.onnx.rewrites import TO_NHWC, add_constant, replace_node
 from evm_deploy.operators import DOMAIN, is_scan, lookup
 
 Numbers = npt.NDArray[np.float64]
@@ -43,7 +43,7 @@ def gelu_tanh(x: Numbers) -> Numbers:
 GELUS: dict[str, Function] = {"none": gelu, "tanh": gelu_tanh}
 
 
-def table(function: Function, given: Parameters, wanted: Parameters | None) -> npt.NDArray[np.generic]:
+def make_table(function: Function, given: Parameters, wanted: Parameters | None) -> npt.NDArray[np.generic]:
     """`function` of each uint8 of the parameters `given`, (256,): as float32, or as uint8 of those `wanted`."""
     scale, zero = given
     numbers = (np.arange(256) - int(zero)).astype(np.float32) * scale
@@ -61,7 +61,7 @@ def write_lookups(graph: ir.Graph) -> None:
     What comes of them has to be integers again, or the input of a scan.
     """
     for node in list(graph):
-        chain = _chain_from(node)
+        chain = _find_chain(node)
         if chain is not None:
             _replace_chain(graph, chain)
 
@@ -77,10 +77,15 @@ class _Chain:
     quantize: ir.Node | None
 
 
-def _chain_from(node: ir.Node) -> _Chain | None:
+def _find_chain(node: ir.Node) -> _Chain | None:
     integers = node.inputs[0] if node.op_type == "DequantizeLinear" else None
-    given = _parameters(node)
-    if integers is None or given is None or not _of_convolution(integers) or _only_user(integers) is not node:
+    given = _read_parameters(node)
+    if (
+        integers is None
+        or given is None
+        or not _comes_from_convolution(integers)
+        or _find_only_user(integers) is not node
+    ):
         return None
     nodes = [node]
     _pass_transpose(nodes)
@@ -91,9 +96,9 @@ def _chain_from(node: ir.Node) -> _Chain | None:
     if tuple(result.uses()) and all(is_scan(user) and index == 0 for user, index in result.uses()):
         wanted, quantize = None, None
     else:
-        quantize = _only_user(result)
-        wanted = None if quantize is None or quantize.op_type != "QuantizeLinear" else _parameters(quantize)
-        dequantize = None if quantize is None else _only_user(quantize.outputs[0])
+        quantize = _find_only_user(result)
+        wanted = None if quantize is None or quantize.op_type != "QuantizeLinear" else _read_parameters(quantize)
+        dequantize = None if quantize is None else _find_only_user(quantize.outputs[0])
         if wanted is None or quantize is None or dequantize is None or dequantize.op_type != "DequantizeLinear":
             return None
         nodes += [quantize, dequantize]
@@ -105,7 +110,7 @@ def _chain_from(node: ir.Node) -> _Chain | None:
 
 def _pass_transpose(nodes: list[ir.Node]) -> None:
     """Appends the change to channels last that alone takes what the last of the nodes gives, if there is one."""
-    user = _only_user(nodes[-1].outputs[0])
+    user = _find_only_user(nodes[-1].outputs[0])
     if user is not None and user.op_type == "Transpose" and list(user.attributes["perm"].as_ints()) == TO_NHWC:
         nodes.append(user)
 
@@ -113,14 +118,14 @@ def _pass_transpose(nodes: list[ir.Node]) -> None:
 def _pass_function(nodes: list[ir.Node]) -> Function | None:
     """Appends the nodes of SiLU or Gelu that alone take what the last of the nodes gives; returns which it is."""
     value = nodes[-1].outputs[0]
-    alone = _only_user(value)
+    alone = _find_only_user(value)
     if alone is not None and alone.domain == "" and alone.op_type == "Gelu":
         nodes.append(alone)
         return GELUS.get(alone.attributes.get_string("approximate", "none"))
     users = {user.op_type: user for user, _ in value.uses()}
     if value.is_graph_output() or len(tuple(value.uses())) != 2 or users.keys() != {"Sigmoid", "Mul"}:
         return None
-    if _only_user(users["Sigmoid"].outputs[0]) is not users["Mul"]:
+    if _find_only_user(users["Sigmoid"].outputs[0]) is not users["Mul"]:
         return None
     nodes += [users["Sigmoid"], users["Mul"]]
     return silu
@@ -129,7 +134,7 @@ def _pass_function(nodes: list[ir.Node]) -> Function | None:
 def _replace_chain(graph: ir.Graph, chain: _Chain) -> None:
     integers, end = chain.nodes[0].inputs[0], chain.nodes[-1]
     assert integers is not None
-    entries = constant(graph, f"{integers.name}.table", table(chain.function, chain.given, chain.wanted))
+    entries = add_constant(graph, f"{integers.name}.table", make_table(chain.function, chain.given, chain.wanted))
     transpose = next(node for node in chain.nodes if node.op_type == "Transpose")
     rows = ir.node("Transpose", [integers], transpose.attributes, name=transpose.name)
     rows.outputs[0].name = f"{integers.name}.rows"
@@ -139,11 +144,11 @@ def _replace_chain(graph: ir.Graph, chain: _Chain) -> None:
         made.outputs[0].name = f"{integers.name}.found"
         graph.insert_before(end, [made])
         made = ir.node("DequantizeLinear", [made.outputs[0], *chain.quantize.inputs[1:]], name=f"{made.name}.floats")
-    replace(graph, end, made)
+    replace_node(graph, end, made)
     graph.remove(reversed(chain.nodes[:-1]), safe=True)
 
 
-def _parameters(node: ir.Node) -> Parameters | None:
+def _read_parameters(node: ir.Node) -> Parameters | None:
     """The scale and zero point of a conversion, where they are constants, one for all, and of uint8."""
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.inputs) != 3:
         return None
@@ -153,13 +158,13 @@ def _parameters(node: ir.Node) -> Parameters | None:
     return np.float32(scale.numpy().item()), np.uint8(zero.numpy().item())
 
 
-def _of_convolution(integers: ir.Value) -> bool:
+def _comes_from_convolution(integers: ir.Value) -> bool:
     quantize = integers.producer()
     value = quantize.inputs[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else None
     convolution = None if value is None else value.producer()
     return convolution is not None and convolution.op_type == "Conv"
 
 
-def _only_user(value: ir.Value) -> ir.Node | None:
+def _find_only_user(value: ir.Value) -> ir.Node | None:
     uses = tuple(value.uses())
     return uses[0][0] if len(uses) == 1 and not value.is_graph_output() else None

@@ -13,17 +13,17 @@ from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 from onnxscript import ir
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.calib.collect import collect
+from evm_deploy.calib.collect import collect_statistics
 from evm_deploy.calib.onnx.bias import correct_bias
-from evm_deploy.calib.onnx.equalise import equalise, groups
-from evm_deploy.calib.onnx.integer_writer import converted_values, write_integers
-from evm_deploy.calib.onnx.layers import Layer, layers, worthwhile
-from evm_deploy.calib.onnx.rewrites import pixels, pools, products
+from evm_deploy.calib.onnx.equalise import equalise, find_groups
+from evm_deploy.calib.onnx.integer_writer import list_converted_values, write_integers
+from evm_deploy.calib.onnx.layers import Layer, find_layers, select_worthwhile
+from evm_deploy.calib.onnx.rewrites import rewrite_pixels, rewrite_pools, rewrite_products
 from evm_deploy.calib.onnx.scheme import Scheme
 from evm_deploy.calib.onnx.taps import Tap
 from evm_deploy.calib.plots import plot_ranges
-from evm_deploy.calib.quantize_options import QuantizeOptions, check_excluded, some_left
-from evm_deploy.calib.ranges import Range, choose
+from evm_deploy.calib.quantize_options import QuantizeOptions, check_excluded, check_some_left
+from evm_deploy.calib.ranges import Range, choose_range
 from evm_deploy.calib.statistics import TensorStatistics
 from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
@@ -54,11 +54,11 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     proto = _float_graph(bundle)
     model = ir.from_proto(proto)
     taken = rewrite(model, bundle, scheme)
-    found = layers(model)
+    found = find_layers(model)
     image = np.zeros_like(bundle.sample().input)
     outputs = Tap(finished(model), [str(layer.node.outputs[0].name) for layer in found])(image)
     shapes = {name: value.shape for name, value in outputs.items()}
-    candidates = worthwhile(found, shapes)
+    candidates = select_worthwhile(found, shapes)
     chosen = _without(candidates, options.exclude)
 
     strengths: dict[str, float] = {}
@@ -69,13 +69,13 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
         strengths = _equalise(model, found, {layer.name for layer in chosen}, samples, options, progress)
     _check_same(model, proto, bundle)
 
-    axes = dict.fromkeys(converted_values(candidates, scheme), -1)
+    axes = dict.fromkeys(list_converted_values(candidates, scheme), -1)
     axes |= {str(layer.input.name): layer.kind.channel_axis for layer in found if layer in candidates}
     axes[proto.graph.input[0].name] = bundle.manifest.inputs[0].layout.index("C")
     statistics = _collect(model, axes, samples, options, "ranges", progress)
     _check_varied(statistics[proto.graph.input[0].name])
     ranges = {
-        name: choose(seen, options.method, symmetric=scheme.symmetric, percentile=options.percentile)
+        name: choose_range(seen, options.method, symmetric=scheme.symmetric, percentile=options.percentile)
         for name, seen in statistics.items()
     }
     if taken is not None:
@@ -97,7 +97,7 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
 def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """A graph with integers in the chosen layers; `measured` stays as it is."""
     model = measured.model.clone()
-    found = [layer for layer in layers(model) if layer.name in set(chosen) and scheme.has(layer)]
+    found = [layer for layer in find_layers(model) if layer.name in set(chosen) and scheme.supports(layer)]
     for layer in found:
         name = str(layer.input.name)
         if name in measured.means:
@@ -119,10 +119,10 @@ def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tupl
 
 def rewrite(model: ir.Model, bundle: Bundle, scheme: Scheme) -> str | None:
     """The same function in what suits integers, in place. Returns the name of the value that holds pixels, if any."""
-    pools(model.graph)
-    taken = pixels(model.graph, bundle.manifest.preprocessing, scheme.pixel_zero)
+    rewrite_pools(model.graph)
+    taken = rewrite_pixels(model.graph, bundle.manifest.preprocessing, scheme.pixel_zero)
     if scheme.integer_outputs:
-        products(model.graph)
+        rewrite_products(model.graph)
     return taken
 
 
@@ -165,7 +165,7 @@ def _without(candidates: list[Layer], excluded: tuple[str, ...]) -> list[Layer]:
     """The layers that are not excluded, by their names or by those of their blocks."""
     known = {layer.name for layer in candidates} | {layer.block for layer in candidates}
     check_excluded({name: name for name in excluded}, known)
-    return some_left([layer for layer in candidates if not {layer.name, layer.block} & set(excluded)])
+    return check_some_left([layer for layer in candidates if not {layer.name, layer.block} & set(excluded)])
 
 
 def _equalise(
@@ -177,7 +177,7 @@ def _equalise(
     progress: Progress,
 ) -> dict[str, float]:
     """Rescales every group of the graph, in place. Returns how far each went, by the value's name."""
-    every = groups(found)
+    every = find_groups(found)
     axes = {str(group.measured.name): group.channel_axis for group in every}
     few = samples.shard(0, max(1, len(samples) // FIRST_PASS))
     statistics = _collect(model, axes, few, options, "channels", progress)
@@ -209,7 +209,7 @@ def _collect(
     proto = finished(model)
     key = hashlib.sha256(proto.SerializeToString(deterministic=True) + repr(sorted(axes.items())).encode()).hexdigest()
     cache = None if options.cache is None else Path(options.cache) / f"{stage}.npz"
-    return collect(Tap(proto, axes), axes, samples, cache=cache, key=key, progress=progress)
+    return collect_statistics(Tap(proto, axes), axes, samples, cache=cache, key=key, progress=progress)
 
 
 def finished(model: ir.Model) -> onnx.ModelProto:

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from evm_deploy.calib.onnx.search import Mix, Search
-from evm_deploy.calib.plots import FIGURES, save
-from evm_deploy.optional import library
+from evm_deploy.calib.plots import FIGURES, save_figure
+from evm_deploy.optional import import_library
 
 FLOAT = Mix((), 0.0, 0.0, 1.0)
 
 
-def front(mixes: Sequence[Mix]) -> list[Mix]:
+def find_front(mixes: Sequence[Mix]) -> list[Mix]:
     """Those of which no other one is both faster and loses less, fastest first."""
     found: list[Mix] = []
     for mix in sorted(mixes, key=lambda mix: (mix.ratio, mix.drop)):
@@ -21,7 +21,7 @@ def front(mixes: Sequence[Mix]) -> list[Mix]:
 
 def plot_search(search: Search, folder: Path) -> Path:
     """Writes `search.png` into `folder`. Raises MissingToolError (matplotlib), OutputError."""
-    figure = library(FIGURES).Figure(figsize=(9, 5), layout="constrained")
+    figure = import_library(FIGURES).Figure(figsize=(9, 5), layout="constrained")
     axes = figure.add_subplot()
     for mixes, color, label in (
         (search.alone, "tab:gray", "one part alone"),
@@ -30,7 +30,7 @@ def plot_search(search: Search, folder: Path) -> Path:
         ((search.best,), "tab:green", "taken"),
     ):
         axes.scatter([mix.ratio for mix in mixes], [mix.drop for mix in mixes], s=24, color=color, label=label)
-    line = front((*search.alone, *search.mixes, FLOAT))
+    line = find_front((*search.alone, *search.mixes, FLOAT))
     axes.step([mix.ratio for mix in line], [mix.drop for mix in line], where="post", linewidth=0.8, color="tab:blue")
     axes.axhline(search.max_drop, color="tab:red", linewidth=0.8, linestyle="dashed", label="most that may be lost")
     for mix in search.alone:
@@ -40,5 +40,5 @@ def plot_search(search: Search, folder: Path) -> Path:
     axes.set_title(f"{search.images} images")
     axes.legend(fontsize=7)
     path = folder / "search.png"
-    save(figure, path)
+    save_figure(figure, path)
     return path

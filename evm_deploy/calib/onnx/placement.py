@@ -25,11 +25,11 @@ class Conversion:
     uses: tuple[Use, ...]
 
 
-def conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
+def find_conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
     """Which values become integers, for whom; in an order that the graph alone decides."""
     chosen = list(chosen)
     convolutions = [layer.node for layer in chosen if scheme.integer_outputs and layer.node.op_type == "Conv"]
-    outputs = dict.fromkeys(after_relu(node.outputs[0]) for node in convolutions)
+    outputs = dict.fromkeys(follow_relu(node.outputs[0]) for node in convolutions)
     wanted = dict.fromkeys((layer.node, 0) for layer in chosen if layer.node.domain == "")
     _extend(wanted, outputs, scheme)
 
@@ -57,7 +57,7 @@ def _extend(wanted: dict[Use, None], outputs: Collection[ir.Value], scheme: Sche
         assert value is not None
         *_, root = walk_back(value, LAYOUT)
         maker = root.producer()
-        if root in outputs or maker is None or not _on_integers(maker, outputs, scheme):
+        if root in outputs or maker is None or not _runs_on_integers(maker, outputs, scheme):
             continue
         for use in ((maker, i) for i in range(len(maker.inputs))):
             if use not in wanted:
@@ -65,7 +65,7 @@ def _extend(wanted: dict[Use, None], outputs: Collection[ir.Value], scheme: Sche
                 queue.append(use)
 
 
-def _on_integers(node: ir.Node, outputs: Collection[ir.Value], scheme: Scheme) -> bool:
+def _runs_on_integers(node: ir.Node, outputs: Collection[ir.Value], scheme: Scheme) -> bool:
     """Whether the node has no weights, the runtime has it on integers, and all that it takes are integers."""
     if node.domain != "" or node.op_type not in scheme.elementwise:
         return False
@@ -73,7 +73,7 @@ def _on_integers(node: ir.Node, outputs: Collection[ir.Value], scheme: Scheme) -
         assert value is not None
         *_, root = walk_back(value, LAYOUT)
         maker = root.producer()
-        if root not in outputs and (maker is None or not _on_integers(maker, outputs, scheme)):
+        if root not in outputs and (maker is None or not _runs_on_integers(maker, outputs, scheme)):
             return False
     return True
 
@@ -86,7 +86,7 @@ def _takes_integers(use: Use, wanted: Collection[Use]) -> bool:
     return use in wanted
 
 
-def after_relu(value: ir.Value) -> ir.Value:
+def follow_relu(value: ir.Value) -> ir.Value:
     """The value that the runtime fuses into the one that makes it: itself, or its Relu."""
     uses = tuple(value.uses())
     alone = len(uses) == 1 and uses[0][0].op_type == "Relu"

@@ -11,7 +11,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx.measure import Measured, measure, written
 from evm_deploy.calib.onnx.pareto import plot_search
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, Scheme
-from evm_deploy.calib.onnx.search import parts_of, search
+from evm_deploy.calib.onnx.search import group_layers, search
 from evm_deploy.calib.onnx.speed import compare_speed
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Samples
@@ -19,7 +19,7 @@ from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tasks import SearchScore, find_task
-from evm_deploy.verification.integer_report import integer_report
+from evm_deploy.verification.integer_report import report_integers
 
 Progress = Callable[[str], None]
 
@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 def quantize(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Writes the quantised graph at `path`. Returns, under "calibration", what `quantized_graph` has to say."""
+    """Writes the quantised graph at `path`. Returns, under "calibration", what `quantize_graph` has to say."""
     task = find_task(bundle.manifest.task)
     score = task.search_score
     if options.search and isinstance(score, str):
@@ -35,7 +35,7 @@ def quantize(
     measured = measure(bundle, samples, options, ONNXRUNTIME, progress)
     chosen, found = measured.chosen, dict[str, Any]()
     if options.search and not isinstance(score, str):
-        chosen, found = _searched(measured, samples, options, score, progress)
+        chosen, found = _search_layers(measured, samples, options, score, progress)
     progress("writing integers")
     proto, facts = written(measured, chosen, ONNXRUNTIME)
     path.write_bytes(proto.SerializeToString())
@@ -47,7 +47,7 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
 
     Raises CheckFailed when a layer that was to be on integers is not.
     """
-    reports = [integer_report(bundle, library=library) for library in {False, native.available()}]
+    reports = [report_integers(bundle, library=library) for library in {False, native.available()}]
     wanted = len((bundle.manifest.calibration or {}).get("layers", ()))
     for report in reports:
         found = sum(product.integer for product in report.products)
@@ -60,11 +60,11 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
     with OnnxRunner(source.model_path, library=native.available(), threads=1) as float_:
         with OnnxRunner(bundle.model_path, library=native.available(), threads=1) as integer:
             speed = compare_speed(float_, integer, image)
-    notes = [report.line() for report in reports] + [speed.line()]
+    notes = [report.describe() for report in reports] + [speed.describe()]
     return {"integers": [report.to_dict() for report in reports], "speed": asdict(speed), "notes": notes}
 
 
-def quantized_graph(
+def quantize_graph(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: Scheme, progress: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """The graph with integers, and what was done: method, layers, equalisation, ranges.
@@ -77,11 +77,11 @@ def quantized_graph(
     return written(measured, measured.chosen, scheme)
 
 
-def _searched(
+def _search_layers(
     measured: Measured, samples: Samples, options: QuantizeOptions, score: SearchScore, progress: Progress
 ) -> tuple[list[str], dict[str, Any]]:
     """The layers of the best mix, and the record of the search."""
-    parts = parts_of((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
+    parts = group_layers((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
     found = search(
         parts,
         lambda names: written(measured, names, ONNXRUNTIME)[0].SerializeToString(),
@@ -95,5 +95,5 @@ def _searched(
         plot_search(found, Path(options.plots))
     return [name for part in found.best.parts for name in parts[part]], {
         "search": found.to_dict(),
-        "notes": [*measured.facts["notes"], *found.notes()],
+        "notes": [*measured.facts["notes"], *found.make_notes()],
     }

@@ -6,22 +6,22 @@ import numpy as np
 import numpy.typing as npt
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import array
+from evm_deploy.calib.onnx.layers import read_constant
 from evm_deploy.manifest import Preprocessing
 
 TO_NHWC = [0, 2, 3, 1]
 
 
-def pools(graph: ir.Graph) -> None:
+def rewrite_pools(graph: ir.Graph) -> None:
     """The mean over the pixels of an NCHW map as the operator that runtimes have on integers."""
     for node in list(graph):
         given = node.inputs[1] if node.op_type == "ReduceMean" and len(node.inputs) > 1 else None
         axes = given.const_value.numpy().tolist() if given is not None and given.const_value is not None else None
         if axes == [2, 3] and node.attributes.get_int("keepdims", 1) == 1:
-            replace(graph, node, ir.node("GlobalAveragePool", node.inputs[:1], name=node.name))
+            replace_node(graph, node, ir.node("GlobalAveragePool", node.inputs[:1], name=node.name))
 
 
-def pixels(graph: ir.Graph, preprocessing: Preprocessing, zero: int) -> str | None:
+def rewrite_pixels(graph: ir.Graph, preprocessing: Preprocessing, zero: int) -> str | None:
     """Takes the normalisation of a float image back, so that its integers are the pixels themselves, less `zero`.
 
     What normalised pixels lose by being rounded to another grid is as large as the faintest that can be seen in them.
@@ -34,20 +34,20 @@ def pixels(graph: ir.Graph, preprocessing: Preprocessing, zero: int) -> str | No
         return None
     conv = uses[0][0]
     mean, std = (255 * np.array(values, np.float64) for values in (preprocessing.mean, preprocessing.std))
-    weight, bias = (np.float64(array(value)) for value in conv.inputs[1:3] if value is not None)
+    weight, bias = (np.float64(read_constant(value)) for value in conv.inputs[1:3] if value is not None)
     weight = weight / std[:, None, None]  # (O, 3, kh, kw)
     bias = bias - (weight * (mean - zero)[:, None, None]).sum((1, 2, 3))
     for index, numbers in ((1, weight), (2, bias)):
         _set_constant(conv, index, numbers)
-    scaled = _after_input(graph, "Mul", image, std, "image.std")
-    shifted = _after_input(graph, "Add", scaled.outputs[0], mean - zero, "image.mean")
+    scaled = _make_channel_operation(graph, "Mul", image, std, "image.std")
+    shifted = _make_channel_operation(graph, "Add", scaled.outputs[0], mean - zero, "image.mean")
     shifted.outputs[0].name = "pixels"
     graph.insert_before(graph[0], [scaled, shifted])
     conv.replace_input_with(0, shifted.outputs[0])
     return "pixels"
 
 
-def products(graph: ir.Graph) -> None:
+def rewrite_products(graph: ir.Graph) -> None:
     """A convolution of separate patches, whose result goes on as NHWC, as a matrix product: that gives floats.
 
     onnxruntime's convolutions on integers give integers, and their range has to hold every token; the norms that
@@ -65,10 +65,10 @@ def products(graph: ir.Graph) -> None:
         kernel = list(node.attributes["kernel_shape"].as_ints())
         if kernel != [1, 1] and any(side is None or side % k for side, k in zip(shape[2:], kernel, strict=True)):
             continue
-        _as_product(graph, node, transpose, shape, kernel)
+        _write_product(graph, node, transpose, shape, kernel)
 
 
-def replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
+def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     """`new` in the place of `old`, its output under the same name."""
     before, after = old.outputs[0], new.outputs[0]
     after.name, after.shape, after.type = before.name, before.shape, before.type
@@ -77,7 +77,7 @@ def replace(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
     graph.remove(old, safe=True)
 
 
-def constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
+def add_constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
     """The numbers as a constant of the graph."""
     tensor = ir.tensor(np.asarray(numbers, order="C"), name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
@@ -104,7 +104,7 @@ def _is_plain_convolution(node: ir.Node) -> bool:
     )
 
 
-def _as_product(
+def _write_product(
     graph: ir.Graph, conv: ir.Node, transpose: ir.Node, shape: Sequence[int | None], kernel: Sequence[int]
 ) -> None:
     weight, bias = conv.inputs[1:3]
@@ -119,27 +119,27 @@ def _as_product(
         assert shape[2] is not None
         assert shape[3] is not None
         h, w = shape[2] // kh, shape[3] // kw
-        patches = constant(graph, f"{conv.name}.patches", np.array([-1, channels, h, kh, w, kw]))
-        rows = constant(graph, f"{conv.name}.rows", np.array([-1, h, w, channels * kh * kw if channels else -1]))
+        patches = add_constant(graph, f"{conv.name}.patches", np.array([-1, channels, h, kh, w, kw]))
+        rows = add_constant(graph, f"{conv.name}.rows", np.array([-1, h, w, channels * kh * kw if channels else -1]))
         made.append(ir.node("Reshape", [value, patches], name=f"{conv.name}.cut"))
         made.append(ir.node("Transpose", made[-1].outputs, {"perm": [0, 2, 4, 1, 3, 5]}, name=f"{conv.name}.gather"))
         made.append(ir.node("Reshape", [made[-1].outputs[0], rows], name=f"{conv.name}.flat"))
-    numbers = array(weight)
-    _drop(graph, weight)
-    matrix = constant(graph, str(weight.name), numbers.reshape(len(numbers), -1).T)  # (I * kh * kw, O)
+    numbers = read_constant(weight)
+    _remove_constant(graph, weight)
+    matrix = add_constant(graph, str(weight.name), numbers.reshape(len(numbers), -1).T)  # (I * kh * kw, O)
     made.append(ir.node("MatMul", [made[-1].outputs[0], matrix], name=conv.name))
     made.append(ir.node("Add", [made[-1].outputs[0], bias], name=f"{conv.name}.add"))
     for i, node in enumerate(made[:-1]):
         node.outputs[0].name = f"{conv.name}.{i}"
     graph.insert_before(conv, made[:-1])
-    replace(graph, transpose, made[-1])
+    replace_node(graph, transpose, made[-1])
     graph.remove(conv, safe=True)
 
 
-def _after_input(
+def _make_channel_operation(
     graph: ir.Graph, operator: str, value: ir.Value, numbers: npt.NDArray[np.float64], name: str
 ) -> ir.Node:
-    channels = constant(graph, name, numbers.astype(np.float32).reshape(1, -1, 1, 1))
+    channels = add_constant(graph, name, numbers.astype(np.float32).reshape(1, -1, 1, 1))
     node = ir.node(operator, [value, channels], name=f"{name}.{operator.lower()}")
     output = node.outputs[0]
     output.name, output.shape, output.type = f"{name}.value", value.shape, value.type
@@ -152,5 +152,5 @@ def _set_constant(node: ir.Node, index: int, numbers: npt.NDArray[np.float64]) -
     value.const_value = ir.tensor(numbers.astype(np.float32), name=value.name)
 
 
-def _drop(graph: ir.Graph, value: ir.Value) -> None:
+def _remove_constant(graph: ir.Graph, value: ir.Value) -> None:
     del graph.initializers[str(value.name)]

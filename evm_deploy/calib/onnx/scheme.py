@@ -22,7 +22,7 @@ class Scheme:
     integer_scan: bool  # the scan's first projection on integers, as an operator of ours
     lookups: bool  # activations of what is integers anyway as tables, an operator of ours
 
-    def has(self, layer: Layer) -> bool:
+    def supports(self, layer: Layer) -> bool:
         """Whether the runtime has such a layer on integers."""
         return self.integer_scan or layer.operator is None
 
@@ -31,7 +31,7 @@ class Scheme:
         """What is taken from a pixel so that it is one of these integers."""
         return -int(np.iinfo(self.activations).min)
 
-    def parameters(self, found: Range) -> tuple[np.float32, np.integer]:
+    def compute_parameters(self, found: Range) -> tuple[np.float32, np.integer]:
         """Scale and zero point for what spans `found`."""
         info = np.iinfo(self.activations)
         if self.symmetric:

@@ -50,7 +50,7 @@ class Search:
         """For JSON."""
         return asdict(self)
 
-    def notes(self) -> list[str]:
+    def make_notes(self) -> list[str]:
         """What a person should read of it."""
         what = f"of {self.score}" if self.labelled else "of agreement with the float model"
         best = self.best
@@ -63,7 +63,7 @@ class Search:
         return lines
 
 
-def parts_of(layers: Iterable[Layer], by: str) -> dict[str, list[str]]:
+def group_layers(layers: Iterable[Layer], by: str) -> dict[str, list[str]]:
     """The names of the layers of each part, in order: a part is a block of the network, or a layer."""
     parts: dict[str, list[str]] = {}
     for layer in layers:
@@ -95,7 +95,7 @@ def search(
     progress("measuring mixes")
     left = list(parts)
     mixes = [gauge.measure(left)]
-    for mix in sorted(alone, key=_regret, reverse=True)[:-1]:
+    for mix in sorted(alone, key=_compute_regret, reverse=True)[:-1]:
         if mixes[-1].drop <= max_drop:
             break
         left = [part for part in left if part not in mix.parts]
@@ -114,7 +114,7 @@ def search(
     return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.expected), labelled, score.name)
 
 
-def _regret(mix: Mix) -> float:
+def _compute_regret(mix: Mix) -> float:
     """How much a part loses for what it wins; one that wins nothing comes before all others."""
     return mix.divergence / max(1 - mix.ratio, 1e-3)
 
@@ -127,19 +127,19 @@ class _Gauge:
     ) -> None:
         self._parts, self._write, self._samples, self._score, self._cache = parts, write, samples, score, cache
         float_graph = write([])
-        self._float = _open(float_graph)
-        self.expected, labels, self._image = _run(self._float, samples, score)
+        self._float = _open_runner(float_graph)
+        self.expected, labels, self._image = _run_samples(self._float, samples, score)
         self.labels = None if (labels < 0).any() else labels
         everything = write([name for names in parts.values() for name in names])
         known = self.expected.tobytes() + (b"" if self.labels is None else self.labels.tobytes())
         self._key = hashlib.sha256(float_graph + everything + known).hexdigest()
-        self._known = _read(cache, self._key)
+        self._known = _read_cache(cache, self._key)
 
     def measure(self, parts: Sequence[str]) -> Mix:
         name = "\n".join(parts)
         if name not in self._known:
-            runner = _open(self._write([layer for part in parts for layer in self._parts[part]]))
-            found, _, _ = _run(runner, self._samples, self._score)
+            runner = _open_runner(self._write([layer for part in parts for layer in self._parts[part]]))
+            found, _, _ = _run_samples(runner, self._samples, self._score)
             speed = compare_speed(self._float, runner, self._image)
             runner.close()
             drop = self._score.measure_drop(self.expected, found, self.labels)
@@ -149,11 +149,11 @@ class _Gauge:
         return Mix(tuple(parts), *self._known[name])
 
 
-def _open(graph: bytes) -> OnnxRunner:
+def _open_runner(graph: bytes) -> OnnxRunner:
     return OnnxRunner(graph, library=native.available(), threads=1)
 
 
-def _run(
+def _run_samples(
     runner: OnnxRunner, samples: Samples, score: SearchScore
 ) -> tuple[Kept, npt.NDArray[np.int64], npt.NDArray[Any]]:
     """What the score compares (n, ...) and the labels (n,) of every sample, -1 where there is none; and one input."""
@@ -167,7 +167,7 @@ def _run(
     return np.stack(kept), np.array(labels, np.int64), image
 
 
-def _read(cache: Path | None, key: str) -> dict[str, list[float]]:
+def _read_cache(cache: Path | None, key: str) -> dict[str, list[float]]:
     """What an earlier search measured of the same mixes."""
     try:
         found = json.loads(read_file(cache, CACHE_BYTES, OSError)) if cache is not None else {}

@@ -22,7 +22,7 @@ class Speed:
     integer_ms: float
     ratio: float
 
-    def line(self) -> str:
+    def describe(self) -> str:
         """For people; it says so where integers do not pay."""
         times = f"{self.integer_ms:.1f} and {self.float_ms:.1f} ms, 1 thread"
         said = f"int8 takes {self.ratio:.2f} of the float latency here ({times})"

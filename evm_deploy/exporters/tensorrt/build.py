@@ -7,15 +7,15 @@ from typing import Any
 
 from evm_deploy.errors import EvmDeployError, InputError
 from evm_deploy.exporters.tensorrt import integer_products, layers, libraries, plugins, precision
-from evm_deploy.exporters.tensorrt.interrupt import interruptible, monitor
-from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.interrupt import make_monitor, run_interruptibly
+from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
 INSPECTOR, REPORT = "engine inspector", "builder's report of the engine"
 
 
 @dataclass(frozen=True)
-class Request:
+class EngineRequest:
     """An engine to build. `scans` is the number of the graph's nodes that scan."""
 
     graph: bytes  # ONNX
@@ -31,70 +31,74 @@ class Engine:
     """An engine, its layers, how they were found out, and the log of the build."""
 
     data: bytes
-    layers: tuple[Layer, ...]
+    layers: tuple[EngineLayer, ...]
     inspected: str
     log: str
 
 
-def build(trt: Any, request: Request, failed_log: Path | None = None) -> Engine:
+def build_engine(trt: Any, request: EngineRequest, failed_log: Path | None = None) -> Engine:
     """Builds the engine, twice checked: the network before it is built, and the engine's own layers after.
 
     Raises InputError when the library cannot parse the graph or build it (the log is then left at `failed_log`), and
     CheckFailed when a layer is not of the precision asked for. May be interrupted.
     """
-    logger = collector(trt)
+    logger = make_logger(trt)
     try:
-        return interruptible(lambda stop: _build(trt, logger, request, stop))
+        return run_interruptibly(lambda stop: _build(trt, logger, request, stop))
     except EvmDeployError as error:
-        raise _with_log(error, failed_log, logger.text()) from error
+        raise _add_log(error, failed_log, logger.text()) from error
 
 
-def _build(trt: Any, logger: Any, request: Request, stop: threading.Event) -> Engine:
-    with plugins.registered(trt, request) as graph:
-        builder, network = parse(trt, logger, graph)
-        parsed = layers.of_network(network)
+def _build(trt: Any, logger: Any, request: EngineRequest, stop: threading.Event) -> Engine:
+    with plugins.register_plugins(trt, request) as graph:
+        builder, network = parse_graph(trt, logger, graph)
+        parsed = layers.read_network(network)
         asked = request.precision
-        products = integer_products.asked(request.graph) if asked in precision.INTEGERS else ()
-        precision.hold_complete(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
-        config = _config(trt, builder, request)
-        config.progress_monitor = stops = monitor(trt, stop)
+        products = integer_products.find_integer_products(request.graph) if asked in precision.INTEGERS else ()
+        precision.check_network(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
+        config = _make_config(trt, builder, request)
+        config.progress_monitor = stops = make_monitor(trt, stop)
         data = builder.build_serialized_network(network, config)
         del stops  # the library only borrows it
         if data is None:
-            raise _refusal(trt, "cannot build the engine", logger.errors())
+            raise _make_refusal(trt, "cannot build the engine", logger.errors())
         found, inspected = _inspect(trt, logger, bytes(data))
         where = f"the engine (by the {inspected})"
-        precision.hold(found, asked, where=where)
+        precision.check_precision(found, asked, where=where)
         if products:
-            precision.hold_integers(found, products, where=where)
+            precision.check_integers(found, products, where=where)
     return Engine(bytes(data), found, inspected, logger.text())
 
 
-def parse(trt: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
+def parse_graph(trt: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
     """A builder and the network of a graph, strongly typed. Raises InputError, which names the node it fails at."""
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
     if not parser.parse(graph):
-        raise _refusal(trt, "cannot read the graph", [_worded(parser.get_error(i)) for i in range(parser.num_errors)])
+        raise _make_refusal(
+            trt, "cannot read the graph", [_describe_error(parser.get_error(i)) for i in range(parser.num_errors)]
+        )
     if not network.num_outputs:
-        raise _refusal(trt, "cannot read the graph", ["it has no outputs"])
+        raise _make_refusal(trt, "cannot read the graph", ["it has no outputs"])
     return builder, network
 
 
-def _worded(error: Any) -> str:
+def _describe_error(error: Any) -> str:
     """What the parser says, and of which node."""
     reason = (error.desc().splitlines() or ["no reason is given"])[0].rstrip(". ")
     named = error.node_name() or (f"number {error.node()}" if error.node() >= 0 else "")
     return f"{reason}, at the node {named} ({error.node_operator()})" if named else reason
 
 
-def _refusal(trt: Any, what: str, reasons: list[str]) -> InputError:
+def _make_refusal(trt: Any, what: str, reasons: list[str]) -> InputError:
     reason = (reasons or ["no reason is given"])[0].splitlines()[0].rstrip(". ")
-    return InputError(f"{libraries.name_of(trt)} {what}: {reason}.", "use another version of TensorRT, or report this.")
+    return InputError(
+        f"{libraries.name_library(trt)} {what}: {reason}.", "use another version of TensorRT, or report this."
+    )
 
 
-def _with_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployError:
+def _add_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployError:
     """The error, saying where the whole log is; as it was where there is none, or it cannot be kept."""
     if path is None or not text:
         return error
@@ -106,7 +110,7 @@ def _with_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployE
     return type(error)(error.cause, f"{error.fix.rstrip('.')}; the whole log is in {path}.")
 
 
-def _config(trt: Any, builder: Any, request: Request) -> Any:
+def _make_config(trt: Any, builder: Any, request: EngineRequest) -> Any:
     config = builder.create_builder_config()
     config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what makes the layers' types known
     config.clear_flag(trt.BuilderFlag.TF32)
@@ -117,20 +121,22 @@ def _config(trt: Any, builder: Any, request: Request) -> Any:
     if hasattr(config, "set_compute_capability"):
         config.num_compute_capabilities = len(request.capabilities)
         for i, name in enumerate(request.capabilities):
-            config.set_compute_capability(trt.ComputeCapability.__members__[libraries.shorthand(name).upper()], i)
+            config.set_compute_capability(
+                trt.ComputeCapability.__members__[libraries.shorten_capability(name).upper()], i
+            )
     return config
 
 
-def _inspect(trt: Any, logger: Any, data: bytes) -> tuple[tuple[Layer, ...], str]:
+def _inspect(trt: Any, logger: Any, data: bytes) -> tuple[tuple[EngineLayer, ...], str]:
     """By the inspector where a GPU can load the engine, else by what the builder logged of it."""
-    if libraries.gpu():
+    if libraries.has_gpu():
         engine = trt.Runtime(logger).deserialize_cuda_engine(data)
         if engine is not None:  # None: it is for another GPU
-            return layers.of_engine(engine, trt), INSPECTOR
-    return layers.of_report(logger.report()), REPORT
+            return layers.read_engine(engine, trt), INSPECTOR
+    return layers.read_report(logger.report()), REPORT
 
 
-def collector(trt: Any) -> Any:
+def make_logger(trt: Any) -> Any:
     """A logger of the library that keeps what it is told."""
 
     class Collector(trt.ILogger):  # type: ignore[misc]

@@ -9,8 +9,8 @@ from typing import Any
 from evm_deploy.caches import find_cache_folder
 from evm_deploy.cuda.compile import SOURCE
 from evm_deploy.exporters.tensorrt import libraries
-from evm_deploy.exporters.tensorrt.build import Engine, Request
-from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.build import Engine, EngineRequest
+from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.files import read_file, replace_file, sha256_file
 
 KEPT = 8  # of tens of megabytes each; the oldest make room
@@ -18,21 +18,21 @@ SCHEMA = 1
 LARGEST = 1 << 32  # bytes of an engine that is read
 
 
-def path_of(trt: Any, request: Request) -> Path:
+def find_engine_path(trt: Any, request: EngineRequest) -> Path:
     """Where the engine of a request is kept, by all that it is made from, the library's version and the GPU as well."""
     device, kernels = "", ""
-    if libraries.gpu():
+    if libraries.has_gpu():
         import torch
 
         device = torch.cuda.get_device_name()
     if request.plugin:
         kernels = sha256_file(SOURCE)
     facts = dataclasses.asdict(request) | {"graph": hashlib.sha256(request.graph).hexdigest()}
-    key = json.dumps([SCHEMA, libraries.name_of(trt), device, kernels, facts], sort_keys=True)
+    key = json.dumps([SCHEMA, libraries.name_library(trt), device, kernels, facts], sort_keys=True)
     return find_cache_folder() / "engines" / f"{hashlib.sha256(key.encode()).hexdigest()}.engine"
 
 
-def load(path: Path) -> Engine | None:
+def load_engine(path: Path) -> Engine | None:
     """The engine kept at `path`; None where there is none, or where the file is not what was written."""
     try:
         digest, rest = read_file(path, LARGEST, OSError).split(b"\n", 1)
@@ -41,14 +41,14 @@ def load(path: Path) -> Engine | None:
         head, data = rest.split(b"\n", 1)
         facts = json.loads(head)
         layers = tuple(
-            Layer(name, kind, *(tuple(names) for names in others)) for name, kind, *others in facts["layers"]
+            EngineLayer(name, kind, *(tuple(names) for names in others)) for name, kind, *others in facts["layers"]
         )
         return Engine(data, layers, str(facts["inspected"]), str(facts["log"]))
     except (OSError, ValueError, LookupError, TypeError, RecursionError):  # a JSONDecodeError is a ValueError
         return None
 
 
-def store(path: Path, engine: Engine) -> str | None:
+def store_engine(path: Path, engine: Engine) -> str | None:
     """Keeps the engine at `path`, whole or not at all. Returns why it could not, if so."""
     layers = [dataclasses.astuple(layer) for layer in engine.layers]
     head = json.dumps({"layers": layers, "inspected": engine.inspected, "log": engine.log})

@@ -10,11 +10,11 @@ import onnx
 from evm_deploy.exporters import onnx as graph
 from evm_deploy.exporters.deployed import Source
 from evm_deploy.exporters.tensorrt import engines, integer_products, libraries, script
-from evm_deploy.exporters.tensorrt.build import Engine, Request
-from evm_deploy.exporters.tensorrt.layers import summary
-from evm_deploy.exporters.tensorrt.plugins.operators import mark
+from evm_deploy.exporters.tensorrt.build import Engine, EngineRequest
+from evm_deploy.exporters.tensorrt.layers import count_layers
+from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
 from evm_deploy.exporters.tensorrt.precision import INTEGERS
-from evm_deploy.exporters.tensorrt.shapes import profile
+from evm_deploy.exporters.tensorrt.shapes import choose_shapes
 from evm_deploy.manifest import Manifest
 
 ENGINES, LOG = "engines", "build.log"
@@ -22,22 +22,22 @@ Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Wishes:
+class EngineOptions:
     """What an engine is to be. Without compute capabilities: for all that the library offers, if there is one."""
 
     precision: str
     compute_capabilities: tuple[str, ...] = ()
     plugin: bool = False
 
-    def library(self) -> libraries.Found:
+    def find_library(self) -> libraries.LibrarySearch:
         """What builds it here. Raises MissingToolError where an engine was asked for and nothing does, OptionError
         for a compute capability that the library does not build for.
         """
-        found = libraries.find()
+        found = libraries.find_library()
         if self.compute_capabilities or self.plugin:
-            found.needed("an engine")
+            found.require("an engine")
         if found.library is not None:
-            libraries.chosen(self.compute_capabilities, found.library)
+            libraries.choose_capabilities(self.compute_capabilities, found.library)
         return found
 
 
@@ -47,14 +47,14 @@ def write(source: Source, path: Path, progress: Progress) -> dict[str, Any]:
     Returns and raises what `write_graph` does.
     """
     options, manifest = source.options, source.manifest
-    wishes = Wishes(options.precision, options.compute_capabilities, options.plugin)
-    wishes.library()  # what cannot be built is known before anything is traced
+    wishes = EngineOptions(options.precision, options.compute_capabilities, options.plugin)
+    wishes.find_library()  # what cannot be built is known before anything is traced
     proto = graph.export(source.network, manifest, options)
     return write_graph(proto, manifest, wishes, path, progress)
 
 
 def write_graph(
-    proto: onnx.ModelProto, manifest: Manifest, wishes: Wishes, path: Path, progress: Progress
+    proto: onnx.ModelProto, manifest: Manifest, wishes: EngineOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
     """The same of a graph that is there already, whose input is that of the manifest. Marks the graph's scans.
 
@@ -62,25 +62,25 @@ def write_graph(
     Raises OptionError for a compute capability that the library does not build for, MissingToolError where an engine
     was asked for and there is no library, InputError when it refuses the graph, CheckFailed for another precision.
     """
-    found, scans, shapes = wishes.library(), mark(proto), profile(manifest)
+    found, scans, shapes = wishes.find_library(), mark_scans(proto), choose_shapes(manifest)
     data = proto.SerializeToString()
     path.write_bytes(data)
     script.write_script(path.with_name(script.SCRIPT), path.name, shapes)
     facts = {
         "script": script.SCRIPT,
-        "trtexec": script.trtexec_line(path.name, shapes),
+        "trtexec": script.make_trtexec_line(path.name, shapes),
         "shapes": {"min": shapes.least, "opt": shapes.best, "max": shapes.most},
         "plugin": wishes.plugin,
         "scans": scans,
     }
     if wishes.precision in INTEGERS:
-        facts["integer_products"] = len(integer_products.asked(data))
+        facts["integer_products"] = len(integer_products.find_integer_products(data))
     if found.library is None:
         return facts | {"engine": None, "not_built": "; ".join(found.reasons)}
 
-    capabilities = libraries.chosen(wishes.compute_capabilities, found.library)
-    request = Request(data, wishes.precision, shapes, capabilities, scans, wishes.plugin)
-    engine = engines.built(found.library, request, progress)
+    capabilities = libraries.choose_capabilities(wishes.compute_capabilities, found.library)
+    request = EngineRequest(data, wishes.precision, shapes, capabilities, scans, wishes.plugin)
+    engine = engines.get_engine(found.library, request, progress)
     return facts | {"engine": _write_engine(engine, found.library, capabilities, path)}
 
 
@@ -88,13 +88,13 @@ def _write_engine(engine: Engine, library: Any, capabilities: tuple[str, ...], p
     """Writes the engine and its log into their folder beside the graph. Returns what is known of it."""
     folder = path.with_name(ENGINES)
     folder.mkdir()
-    name = "_".join([library.__name__, *map(libraries.shorthand, capabilities)]) + ".engine"
+    name = "_".join([library.__name__, *map(libraries.shorten_capability, capabilities)]) + ".engine"
     (folder / name).write_bytes(engine.data)
     (folder / LOG).write_text(engine.log, encoding="utf-8")
     return {
         "file": f"{ENGINES}/{name}",
-        "library": libraries.name_of(library),
+        "library": libraries.name_library(library),
         "compute_capabilities": list(capabilities),
         "inspected_by": engine.inspected,
-        "layers": summary(engine.layers),
+        "layers": count_layers(engine.layers),
     }

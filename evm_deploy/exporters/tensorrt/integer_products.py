@@ -9,7 +9,7 @@ PRODUCTS = ("Conv", "Gemm", "MatMul")
 LAYOUT = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
-def asked(graph: bytes) -> frozenset[str]:
+def find_integer_products(graph: bytes) -> frozenset[str]:
     """The names of the nodes that multiply two dequantised values; one without a name as libraries call it.
 
     A product of which one side alone is dequantised is computed in float, whatever a library's report says it takes.
@@ -20,7 +20,7 @@ def asked(graph: bytes) -> frozenset[str]:
     found = frozenset(
         node.name or f"node_of_{node.output[0]}"
         for node in proto.graph.node
-        if node.op_type in PRODUCTS and all(_dequantised(name, makers) for name in node.input[:2])
+        if node.op_type in PRODUCTS and all(_is_dequantised(name, makers) for name in node.input[:2])
     )
     if not found:
         raise CheckFailed(
@@ -30,7 +30,7 @@ def asked(graph: bytes) -> frozenset[str]:
     return found
 
 
-def _dequantised(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
+def _is_dequantised(name: str, makers: dict[str, onnx.NodeProto]) -> bool:
     node = makers.get(name)
     while node is not None and node.op_type in LAYOUT:
         node = makers.get(node.input[0])

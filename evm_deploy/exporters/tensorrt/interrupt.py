@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 T = TypeVar("T")
 
 
-def interruptible(work: Callable[[threading.Event], T]) -> T:
+def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
     """The result of `work`, which runs in a thread that no signal reaches.
 
     When the caller is interrupted, the event is set, and the interruption raised as soon as the work has given up.
@@ -36,7 +36,7 @@ def interruptible(work: Callable[[threading.Event], T]) -> T:
         thread.shutdown()
 
 
-def monitor(trt: Any, stop: threading.Event) -> Any:
+def make_monitor(trt: Any, stop: threading.Event) -> Any:
     """A progress monitor of the library that ends a build when `stop` is set."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]

@@ -19,7 +19,7 @@ TYPES = {  # as the library, its inspector and its report of a build call them
 
 
 @dataclass(frozen=True)
-class Layer:
+class EngineLayer:
     """One layer. `nodes` names the ONNX nodes that it came from, each with the functions that called it."""
 
     name: str
@@ -29,32 +29,37 @@ class Layer:
     nodes: tuple[str, ...]
 
 
-def of_network(network: Any) -> tuple[Layer, ...]:
+def read_network(network: Any) -> tuple[EngineLayer, ...]:
     """The layers of a parsed network, before the builder fuses them."""
     found = []
     for layer in (network.get_layer(i) for i in range(network.num_layers)):
         inputs = (layer.get_input(i) for i in range(layer.num_inputs))
         outputs = (layer.get_output(i) for i in range(layer.num_outputs))
-        types = [tuple(_type(tensor.dtype.name) for tensor in side if tensor is not None) for side in (inputs, outputs)]
-        found.append(Layer(layer.name, layer.type.name, types[0], types[1], _nodes(layer.metadata)))
+        types = [
+            tuple(_normalise_type(tensor.dtype.name) for tensor in side if tensor is not None)
+            for side in (inputs, outputs)
+        ]
+        found.append(EngineLayer(layer.name, layer.type.name, types[0], types[1], _find_nodes(layer.metadata)))
     return tuple(found)
 
 
-def of_engine(engine: Any, trt: Any) -> tuple[Layer, ...]:
+def read_engine(engine: Any, trt: Any) -> tuple[EngineLayer, ...]:
     """The layers of an engine, by its inspector. It takes a GPU to have the engine."""
-    return of_inspection(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
+    return read_inspection(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
-def of_inspection(text: str) -> tuple[Layer, ...]:
+def read_inspection(text: str) -> tuple[EngineLayer, ...]:
     """The layers in the JSON of an EngineInspector, of an engine built with detailed profiling."""
     found = []
     for row in json.loads(text)["Layers"]:
-        sides = [tuple(_typed(tensor) for tensor in row.get(side, ())) for side in ("Inputs", "Outputs")]
-        found.append(Layer(row["Name"], row["LayerType"], sides[0], sides[1], _nodes(row.get("Metadata", ""))))
+        sides = [tuple(_read_type(tensor) for tensor in row.get(side, ())) for side in ("Inputs", "Outputs")]
+        found.append(
+            EngineLayer(row["Name"], row["LayerType"], sides[0], sides[1], _find_nodes(row.get("Metadata", "")))
+        )
     return tuple(found)
 
 
-def of_report(lines: Iterable[str]) -> tuple[Layer, ...]:
+def read_report(lines: Iterable[str]) -> tuple[EngineLayer, ...]:
     """The same from the lines that a builder logs of an engine, which needs no GPU."""
     pattern = re.compile(
         r"Name: (.*?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: .*?Outputs: \[(.*)\], TacticName"
@@ -62,33 +67,33 @@ def of_report(lines: Iterable[str]) -> tuple[Layer, ...]:
     found = []
     for line in lines:
         if match := pattern.match(line):
-            sides = [tuple(map(_type, re.findall(r"Datatype: (\w+)", match[side]))) for side in (3, 4)]
-            found.append(Layer(match[1], match[2], sides[0], sides[1], _nodes(line)))
+            sides = [tuple(map(_normalise_type, re.findall(r"Datatype: (\w+)", match[side]))) for side in (3, 4)]
+            found.append(EngineLayer(match[1], match[2], sides[0], sides[1], _find_nodes(line)))
     return tuple(found)
 
 
-def summary(layers: Iterable[Layer]) -> dict[str, int]:
+def count_layers(layers: Iterable[EngineLayer]) -> dict[str, int]:
     """How many layers there are of each kind and type: `CONVOLUTION float16`; on integers, `gemm int8->float32`."""
-    return dict(sorted(Counter(map(_described, layers)).items()))
+    return dict(sorted(Counter(map(_describe, layers)).items()))
 
 
-def _described(layer: Layer) -> str:
+def _describe(layer: EngineLayer) -> str:
     """What it is and gives; what it takes as well, where it takes int8: most products give float then."""
     types = ["/".join(sorted(set(side))) for side in (layer.inputs, layer.outputs)]
     given = "->".join(types) if "int8" in layer.inputs else types[1]
     return f"{layer.kind} {given}".strip()
 
 
-def _typed(tensor: dict[str, Any]) -> str:
+def _read_type(tensor: dict[str, Any]) -> str:
     """The type in `Datatype: Half`, or in the older `Format/Datatype: Row major linear FP16 format`."""
     words = str(tensor.get("Datatype") or tensor.get("Format/Datatype", "")).split()
     known = [TYPES[word.lower()] for word in words if word.lower() in TYPES]
     return known[0] if known else " ".join(words).lower()
 
 
-def _type(name: str) -> str:
+def _normalise_type(name: str) -> str:
     return TYPES.get(name.lower(), name.lower())
 
 
-def _nodes(metadata: str) -> tuple[str, ...]:
+def _find_nodes(metadata: str) -> tuple[str, ...]:
     return tuple(re.findall(r"\[ONNX Layer: ([^\]]*)\]", metadata or ""))

@@ -28,51 +28,51 @@ WITHOUT_FLOAT32_PRODUCTS = ("7.5",)
 
 
 @dataclass(frozen=True)
-class Found:
+class LibrarySearch:
     """The library that builds here, or None, and why each one before it in the table does not."""
 
     library: Any
     reasons: tuple[str, ...]
 
-    def needed(self, purpose: str) -> Any:
+    def require(self, purpose: str) -> Any:
         """The library. Raises MissingToolError, which says what it is needed for, when there is none."""
         if self.library is None:
-            packages = " or ".join(f"pip install {row.package}" for row in LIBRARIES if gpu() or not row.needs_gpu)
+            packages = " or ".join(f"pip install {row.package}" for row in LIBRARIES if has_gpu() or not row.needs_gpu)
             raise MissingToolError(f"{purpose} needs TensorRT: {'; '.join(self.reasons)}.", packages)
         return self.library
 
 
-def find() -> Found:
+def find_library() -> LibrarySearch:
     """The first library of the table that builds engines on this machine."""
     reasons = []
     for row in LIBRARIES:
-        if row.needs_gpu and not gpu():
+        if row.needs_gpu and not has_gpu():
             reasons.append(f"{row.module} needs a GPU, and there is none")
             continue
         try:
             library = importlib.import_module(row.module)
             library.Builder  # noqa: B018  # an empty folder of that name can be imported too
-            return Found(library, tuple(reasons))
+            return LibrarySearch(library, tuple(reasons))
         except ModuleNotFoundError:
             reasons.append(f"{row.module} is not installed")
         except Exception as error:  # a library made for another system or driver raises what it likes
             reasons.append(f"{row.module} cannot be loaded ({first_line(error)})")
-    return Found(None, tuple(reasons))
+    return LibrarySearch(None, tuple(reasons))
 
 
-def gpu() -> bool:
+def has_gpu() -> bool:
     """Whether there is a GPU that CUDA can use."""
     import torch
 
     return torch.cuda.is_available()
 
 
-def name_of(trt: Any) -> str:
+def name_library(trt: Any) -> str:
     """The library and its version, such as `tensorrt_rtx 1.7.1.116`."""
     return f"{trt.__name__} {trt.__version__}"
 
 
-def offered(trt: Any) -> tuple[str, ...]:
+def list_capabilities(trt: Any) -> tuple[str, ...]:
     """The compute capabilities that the library builds our networks for; that of the GPU here where it needs one."""
     if not hasattr(trt, "ComputeCapability"):
         import torch
@@ -83,34 +83,34 @@ def offered(trt: Any) -> tuple[str, ...]:
     return tuple(capability for capability in found if capability not in WITHOUT_FLOAT32_PRODUCTS)
 
 
-def chosen(asked: Sequence[str], trt: Any) -> tuple[str, ...]:
+def choose_capabilities(asked: Sequence[str], trt: Any) -> tuple[str, ...]:
     """The capabilities asked for, `8.6`, `86` or `sm_86`, in the order of the library's offer; all of it for none.
 
     Raises OptionError, with the nearest, for one that the library does not build for.
     """
-    offer = offered(trt)
-    names = {_plain(text) or _refused(text, offer, trt) for text in asked}
+    offer = list_capabilities(trt)
+    names = {_parse_capability(text) or _refuse(text, offer, trt) for text in asked}
     for name in sorted(names - set(offer)):
-        _refused(name, offer, trt)
+        _refuse(name, offer, trt)
     return tuple(name for name in offer if name in names or not asked)
 
 
-def shorthand(capability: str) -> str:
+def shorten_capability(capability: str) -> str:
     """`sm86` for `8.6`."""
     return "sm" + capability.replace(".", "")
 
 
-def _plain(text: str) -> str | None:
+def _parse_capability(text: str) -> str | None:
     match = re.fullmatch(r"(?:sm_?)?(\d{1,2})\.?(\d)", text.strip().lower())
     return f"{match[1]}.{match[2]}" if match else None
 
 
-def _refused(text: str, offer: Sequence[str], trt: Any) -> str:
+def _refuse(text: str, offer: Sequence[str], trt: Any) -> str:
     try:
         nearest = min(offer, key=lambda name: abs(float(name) - float(text)))
     except ValueError:  # not a number
         nearest = difflib.get_close_matches(re.sub(r"^sm_?", "", text.lower()), offer, 1, cutoff=0)[0]
     raise OptionError(
-        f"{name_of(trt)} does not build for the compute capability {text!r}, only for {', '.join(offer)}.",
+        f"{name_library(trt)} does not build for the compute capability {text!r}, only for {', '.join(offer)}.",
         f"did you mean {nearest}? An engine for another GPU, such as a Jetson's, is built there by build_engine.sh.",
     )

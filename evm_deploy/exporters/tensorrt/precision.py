@@ -4,7 +4,7 @@ from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 
 from evm_deploy.errors import CheckFailed
-from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import SCAN
 
@@ -29,37 +29,37 @@ RECURRENCES = tuple(f"({name})" for name, operator in OPERATORS.items() if opera
 CASTS = ("node_of_cast", "node_of_y")  # y, the result of an operator, is cast to the type of its input
 
 
-def _product(layer: Layer) -> bool:
-    return layer.kind in PRODUCTS and not _scan(layer)
+def _is_product(layer: EngineLayer) -> bool:
+    return layer.kind in PRODUCTS and not _is_scan(layer)
 
 
-def _recurrence(layer: Layer) -> bool:
+def _is_recurrence(layer: EngineLayer) -> bool:
     """Wholly inside of the recurrence, and no cast: those are what lets it be float32 among float16."""
-    inside = all(_names(node, RECURRENCES) and not node.startswith(CASTS) for node in layer.nodes)
+    inside = all(_is_inside(node, RECURRENCES) and not node.startswith(CASTS) for node in layer.nodes)
     return inside and bool(layer.nodes) and layer.kind != "CAST"
 
 
-def _scan_product(layer: Layer) -> bool:
-    return layer.kind in PRODUCTS and _scan(layer)
+def _is_scan_product(layer: EngineLayer) -> bool:
+    return layer.kind in PRODUCTS and _is_scan(layer)
 
 
-def _scan(layer: Layer) -> bool:
-    return any(_names(node, SCANS) for node in layer.nodes)
+def _is_scan(layer: EngineLayer) -> bool:
+    return any(_is_inside(node, SCANS) for node in layer.nodes)
 
 
-def _names(node: str, functions: Iterable[str]) -> bool:
+def _is_inside(node: str, functions: Iterable[str]) -> bool:
     return any(function in node for function in functions)
 
 
-def _any(layer: Layer) -> bool:
+def _is_any(layer: EngineLayer) -> bool:
     return True
 
 
-def _takes(layer: Layer) -> tuple[str, ...]:
+def _get_inputs(layer: EngineLayer) -> tuple[str, ...]:
     return layer.inputs
 
 
-def _touches(layer: Layer) -> tuple[str, ...]:
+def _get_types(layer: EngineLayer) -> tuple[str, ...]:
     return (*layer.inputs, *layer.outputs)
 
 
@@ -71,8 +71,8 @@ class Rule:
     """
 
     what: str
-    of: Callable[[Layer], bool]
-    side: Callable[[Layer], tuple[str, ...]]
+    of: Callable[[EngineLayer], bool]
+    side: Callable[[EngineLayer], tuple[str, ...]]
     type: str
     needed: bool = False
 
@@ -80,17 +80,17 @@ class Rule:
 # A fused layer may give another type than it computes in, where a cast was fused into it: products are held by what
 # they take. The projections inside of ES2D are float32 in every precision, like the recurrence.
 RULES = {
-    "fp32": (Rule("every layer", _any, _touches, "float32"),),
+    "fp32": (Rule("every layer", _is_any, _get_types, "float32"),),
     "fp16": (
-        Rule("every convolution and matrix product", _product, _takes, "float16", needed=True),
-        Rule("every matrix product of the scan", _scan_product, _takes, "float32"),
-        Rule("the recurrence", _recurrence, _touches, "float32"),
+        Rule("every convolution and matrix product", _is_product, _get_inputs, "float16", needed=True),
+        Rule("every matrix product of the scan", _is_scan_product, _get_inputs, "float32"),
+        Rule("the recurrence", _is_recurrence, _get_types, "float32"),
     ),
-    "int8": (Rule("every layer that is not on integers", _any, _touches, "float32"),),
+    "int8": (Rule("every layer that is not on integers", _is_any, _get_types, "float32"),),
 }
 
 
-def hold(layers: Iterable[Layer], precision: str, *, where: str) -> None:
+def check_precision(layers: Iterable[EngineLayer], precision: str, *, where: str) -> None:
     """Raises CheckFailed, which names the first offender, when a layer is not of the precision asked for.
 
     Also when no layer is of it: then nothing is known of their types.
@@ -100,48 +100,50 @@ def hold(layers: Iterable[Layer], precision: str, *, where: str) -> None:
         for layer in filter(rule.of, layers):
             others = [kind for kind in rule.side(layer) if "float" in kind and kind != rule.type]
             if others:
-                raise _failed(f"{rule.what} must be {rule.type}, but {layer.name} ({layer.kind}) is {others[0]}", where)
-    if not any(RULES[precision][0].type in _touches(layer) for layer in layers):
-        raise _failed(f"no layer is {RULES[precision][0].type}", where)
+                raise _make_failure(
+                    f"{rule.what} must be {rule.type}, but {layer.name} ({layer.kind}) is {others[0]}", where
+                )
+    if not any(RULES[precision][0].type in _get_types(layer) for layer in layers):
+        raise _make_failure(f"no layer is {RULES[precision][0].type}", where)
 
 
-def hold_complete(layers: Iterable[Layer], precision: str, *, scans: int, plugin: bool, where: str) -> None:
+def check_network(layers: Iterable[EngineLayer], precision: str, *, scans: int, plugin: bool, where: str) -> None:
     """The same of a parsed network, in which nothing is fused yet: all that the rules are about must be in it.
 
     scans: the nodes of the graph that scan, each of which must be found, as a plugin or by the layers it became.
     """
     layers = tuple(layers)
-    hold(layers, precision, where=where)
+    check_precision(layers, precision, where=where)
     for rule in RULES[precision]:
         if rule.needed and not any(map(rule.of, layers)):
-            raise _failed(f"there is no layer to hold: {rule.what} must be {rule.type}", where)
+            raise _make_failure(f"there is no layer to hold: {rule.what} must be {rule.type}", where)
     if plugin:
         found = sum(layer.kind in PLUGINS for layer in layers)
     else:
         found = len({node.split(" | ")[-1] for layer in layers for node in layer.nodes if node.endswith(SCANS)})
     if found != scans:
-        raise _failed(f"{found} of {scans} scans were found", where)
+        raise _make_failure(f"{found} of {scans} scans were found", where)
 
 
-def hold_integers(layers: Iterable[Layer], products: Collection[str], *, where: str) -> None:
+def check_integers(layers: Iterable[EngineLayer], products: Collection[str], *, where: str) -> None:
     """Raises CheckFailed unless each of the ONNX nodes `products` is a product on int8 in the engine, and no scan is.
 
     The network before it says nothing of this: there, products take what was dequantised.
     """
     layers = tuple(layers)
     for layer in layers:
-        if (_recurrence(layer) or _scan_product(layer)) and "int8" in _touches(layer):
-            raise _failed(f"the scan must be float32, but {layer.name} ({layer.kind}) is int8", where)
+        if (_is_recurrence(layer) or _is_scan_product(layer)) and "int8" in _get_types(layer):
+            raise _make_failure(f"the scan must be float32, but {layer.name} ({layer.kind}) is int8", where)
     on_integers = {
         node for layer in layers if layer.kind in INTEGER_PRODUCTS and "int8" in layer.inputs for node in layer.nodes
     }
     if missing := sorted(set(products) - on_integers):
         kinds = sorted({layer.kind for layer in layers if missing[0] in layer.nodes})
         became = f" ({', '.join(kinds)})" if kinds else ""
-        raise _failed(
+        raise _make_failure(
             f"{len(missing)} of {len(products)} products are not on int8, the first is {missing[0]}{became}", where
         )
 
 
-def _failed(what: str, where: str) -> CheckFailed:
+def _make_failure(what: str, where: str) -> CheckFailed:
     return CheckFailed(f"{where} is not of the precision asked for: {what}.", "report it with `evm-deploy doctor`.")

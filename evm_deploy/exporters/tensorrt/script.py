@@ -44,14 +44,14 @@ mv -- "$partial" "$engine"
 """
 
 
-def trtexec_line(model: str, profile: Profile) -> str:
+def make_trtexec_line(model: str, profile: Profile) -> str:
     """The command, for a shell in the bundle's folder."""
-    return shlex.join(["trtexec", f"--onnx={model}", "--saveEngine=model.engine", *OPTIONS, *profile.arguments()])
+    return shlex.join(["trtexec", f"--onnx={model}", "--saveEngine=model.engine", *OPTIONS, *profile.to_arguments()])
 
 
 def write_script(path: Path, model: str, profile: Profile) -> None:
     """Writes the script at `path`, executable, for the file `model` beside it."""
-    options = shlex.join([*OPTIONS, *profile.arguments()])
+    options = shlex.join([*OPTIONS, *profile.to_arguments()])
     text = _TEMPLATE.format(model=shlex.quote(model), options=options, places=shlex.join(PLACES))
     path.write_text(text, encoding="utf-8", newline="\n")
     path.chmod(0o755)

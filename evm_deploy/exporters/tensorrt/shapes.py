@@ -18,7 +18,7 @@ class Profile:
     best: tuple[int, ...]
     most: tuple[int, ...]
 
-    def arguments(self) -> tuple[str, ...]:
+    def to_arguments(self) -> tuple[str, ...]:
         """The options of trtexec for it; none for a single shape, which the graph says."""
         if self.least == self.most:
             return ()
@@ -26,7 +26,7 @@ class Profile:
         return tuple(f"--{name}Shapes={self.input}:{'x'.join(map(str, shape))}" for name, shape in sides)
 
 
-def profile(manifest: Manifest) -> Profile:
+def choose_shapes(manifest: Manifest) -> Profile:
     """The shapes of the bundle's input: of an open batch 1 to 16 images."""
     spec = manifest.inputs[0]
     sides = [(n, n, n) if isinstance(n, int) else BATCHES for n in spec.shape]

@@ -17,8 +17,8 @@ from safetensors.torch import save_file
 from evm_deploy import ExportOptions, export
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib.coreml import quantize as coreml
-from evm_deploy.calib.coreml.layers import Layer, layers, shares
-from evm_deploy.calib.coreml.program import Conversion, Weights, quantise, rewrite
+from evm_deploy.calib.coreml.layers import CoreMLLayer, find_layers, measure_shares
+from evm_deploy.calib.coreml.program import ValueScale, Weights, quantise_weights, write_integers
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.calib.ranges import Range
 from evm_deploy.data.samples import Samples, read_samples
@@ -75,10 +75,10 @@ def test_nearly_all_products_are_on_integers_and_the_scores_stay(
 ) -> None:
     package, facts = quantised
     proof = facts["calibration"]["proof"]
-    assert proof == dataclasses.asdict(shares(function_of(package)))
+    assert proof == dataclasses.asdict(measure_shares(function_of(package)))
     assert proof["multiply_adds"] > 0.95
     assert proof["weights"] > 0.95
-    assert shares(function_of(bundle.model_path)).on_integers == 0
+    assert measure_shares(function_of(bundle.model_path)).on_integers == 0
     for sample in samples(bundle):
         (exact,), (found,) = (run(path, sample.input).values() for path in (bundle.model_path, package))
         assert torch.cosine_similarity(exact.float(), found.float()).item() > 0.995
@@ -88,7 +88,7 @@ def test_nearly_all_products_are_on_integers_and_the_scores_stay(
 def test_the_scan_stays_float(bundle: Bundle, quantised: tuple[Path, dict[str, Any]]) -> None:
     function = function_of(quantised[0])
     makers = {value.name: operation for operation in function.operations for value in operation.outputs}
-    found = layers(function)
+    found = find_layers(function)
     delta = [layer for layer in found if layer.makes_delta]
     assert len(delta) == 2  # a scan each
     assert not any(layer.integer_input or layer.integer_weight for layer in delta)
@@ -105,7 +105,7 @@ def test_the_scan_stays_float(bundle: Bundle, quantised: tuple[Path, dict[str, A
 def test_a_value_is_converted_once_for_all_layers_that_take_it(
     bundle: Bundle, quantised: tuple[Path, dict[str, Any]]
 ) -> None:
-    chosen = [layer for layer in layers(function_of(bundle.model_path)) if layer.name in names(quantised)]
+    chosen = [layer for layer in find_layers(function_of(bundle.model_path)) if layer.name in names(quantised)]
     roots, inputs = {layer.root for layer in chosen}, {layer.input for layer in chosen}
     assert len(roots) < len(inputs) < len(chosen)  # in one layout, and in several
     kinds = Counter(operation.kind for operation in function_of(quantised[0]).operations)
@@ -131,42 +131,42 @@ def test_what_is_never_negative_uses_all_256_levels(quantised: tuple[Path, dict[
 
 
 def test_a_float_layer_fails_the_proof(bundle: Bundle, quantised: tuple[Path, dict[str, Any]]) -> None:
-    assert coreml.prove(quantised[0], names(quantised)).on_integers >= len(names(quantised))
+    assert coreml.prove_integers(quantised[0], names(quantised)).on_integers >= len(names(quantised))
     count = len(names(quantised))
     with pytest.raises(CheckFailed, match=rf"{count} of {count} layers are not on integers.*classifier_head"):
-        coreml.prove(bundle.model_path, names(quantised) | {"classifier_head"} - {"patch_embed_0"})
+        coreml.prove_integers(bundle.model_path, names(quantised) | {"classifier_head"} - {"patch_embed_0"})
     with pytest.raises(CheckFailed, match=r"1 of 1 layers .* layers_0_blocks_0_op_dt_proj"):
-        coreml.prove(quantised[0], {"layers_0_blocks_0_op_dt_proj"})
+        coreml.prove_integers(quantised[0], {"layers_0_blocks_0_op_dt_proj"})
 
 
 def test_what_is_excluded_stays_float(bundle: Bundle) -> None:
-    found = coreml.worthwhile(layers(function_of(bundle.model_path)))
-    kept = coreml._without(found, ("layers.0.blocks.0", "patch_embed_0"))
+    found = coreml.select_worthwhile(find_layers(function_of(bundle.model_path)))
+    kept = coreml._exclude(found, ("layers.0.blocks.0", "patch_embed_0"))
     left = {layer.name for layer in found} - {layer.name for layer in kept}
     assert "patch_embed_0" in left
     assert "layers_0_blocks_0_op_in_x" in left
     assert all(name.startswith(("patch_embed_0", "layers_0_blocks_0_")) for name in left)
-    assert coreml._without(found, ()) == found
+    assert coreml._exclude(found, ()) == found
     with pytest.raises(OptionError, match="every layer is excluded"):
-        coreml._without(found[:3], ("layers", "patch_embed_0"))
+        coreml._exclude(found[:3], ("layers", "patch_embed_0"))
     with pytest.raises(OptionError, match=r"no layer or block 'patch_embed.1'.*did you mean 'patch_embed_0'"):
-        coreml._without(found, ("patch_embed.1",))
+        coreml._exclude(found, ("patch_embed.1",))
 
 
 def test_a_package_for_older_systems_is_refused(bundle: Bundle) -> None:
     model = dataclasses.replace(read_model(bundle.model_path), version=7)
     with pytest.raises(OptionError, match=r"before iOS 17 .*--deployment-target iOS17"):
-        coreml._checked(model, bundle)
+        coreml._check_program(model, bundle)
 
 
 def test_compressed_weights_and_several_sizes_are_refused(
     bundle: Bundle, quantised: tuple[Path, dict[str, Any]]
 ) -> None:
     with pytest.raises(InputError, match="compressed already"):
-        coreml._checked(read_model(quantised[0]), bundle)
+        coreml._check_program(read_model(quantised[0]), bundle)
     model = read_model(bundle.model_path)
     with pytest.raises(InputError, match="several image sizes"):
-        coreml._checked(dataclasses.replace(model, functions=model.functions * 2), bundle)
+        coreml._check_program(dataclasses.replace(model, functions=model.functions * 2), bundle)
 
 
 # ---- layers by themselves
@@ -207,16 +207,16 @@ KINDS = {"iOS17": "constexpr_affine_dequantize", "iOS18": "constexpr_blockwise_s
 def test_layers_compute_on_the_rounded_numbers(tmp_path: Path, target: str) -> None:
     package = saved(tmp_path / "float.mlpackage", target)
     model = read_model(package)
-    found = {layer.output: layer for layer in layers(model.functions[0])}
+    found = {layer.output: layer for layer in find_layers(model.functions[0])}
     assert list(found) == ["depthwise", "linear", "grouped"]
     assert [layer.multiply_adds for layer in found.values()] == [4 * 16 * 9, 36 * 5 * 4, 36 * 2 * 5]
     assert {layer.root for layer in found.values()} == {"twice", "linear"}
-    weights = coreml._weights(model, found.values(), {})
-    values = {"twice": Conversion(0.05, "int8"), "linear": Conversion(0.07, "int8")}
+    weights = coreml._quantise_layers(model, found.values(), {})
+    values = {"twice": ValueScale(0.05, "int8"), "linear": ValueScale(0.07, "int8")}
     with quiet():
-        rewrite(package, values, weights).save(str(tmp_path / "int.mlpackage"))
+        write_integers(package, values, weights).save(str(tmp_path / "int.mlpackage"))
     function = function_of(tmp_path / "int.mlpackage")
-    assert all(layer.on_integers for layer in layers(function))
+    assert all(layer.on_integers for layer in find_layers(function))
     kinds = Counter(operation.kind for operation in function.operations)
     assert (kinds["quantize"], kinds["dequantize"], kinds[KINDS[target]]) == (2, 3, 3)
 
@@ -232,8 +232,8 @@ def test_layers_compute_on_the_rounded_numbers(tmp_path: Path, target: str) -> N
     torch.testing.assert_close(outputs["grouped"], g, rtol=0, atol=MIL_FP32)
 
 
-def layer(kind: str, shape: tuple[int, ...], groups: int = 1) -> Layer:
-    return Layer(kind, "y", "x", "x", "w", "b", shape, groups, 1, False, False, False)
+def layer(kind: str, shape: tuple[int, ...], groups: int = 1) -> CoreMLLayer:
+    return CoreMLLayer(kind, "y", "x", "x", "w", "b", shape, groups, 1, False, False, False)
 
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 4), st.integers(1, 3), st.integers(1, 3), st.integers(0, 2**32))
@@ -248,7 +248,7 @@ def test_weights_are_off_by_half_a_step_at_most(
     weights[0] = 0
     weights[-1] *= 1e-3  # in float16 the scale is below the normal numbers
     for kind, numbers in (("conv", weights), ("linear", weights[..., 0, 0]), ("matmul", weights[..., 0])):
-        found = quantise(layer(kind, numbers.shape), numbers, dtype, version)
+        found = quantise_weights(layer(kind, numbers.shape), numbers, dtype, version)
         assert found.integers.dtype == np.int8
         assert found.scales.dtype == dtype
         assert np.abs(found.integers.astype(int)).max(initial=0) <= 127
@@ -270,18 +270,18 @@ def test_the_shift_of_means_is_what_a_flat_image_shows(form: tuple[int, int, int
     error, means = rng.standard_normal((outputs, inputs, 3, 3)), rng.standard_normal(inputs * groups)
     flat = torch.from_numpy(means).reshape(1, -1, 1, 1).expand(1, -1, 3, 3)
     expected = torch.conv2d(flat, torch.from_numpy(error), groups=groups).flatten().numpy()
-    found = coreml._shift(layer("conv", error.shape, groups), error, means)
+    found = coreml._compute_shift(layer("conv", error.shape, groups), error, means)
     np.testing.assert_allclose(found, expected, atol=1e-12)
 
 
 def test_conversions_span_their_range() -> None:
-    assert Conversion.of(Range(-127.0, 1.0)) == Conversion(1.0, "int8")
-    assert Conversion.of(Range(0.0, 255.0)) == Conversion(1.0, "uint8")
-    assert Conversion.of(Range(0.0, 0.0)).scale > 0
+    assert ValueScale.for_range(Range(-127.0, 1.0)) == ValueScale(1.0, "int8")
+    assert ValueScale.for_range(Range(0.0, 255.0)) == ValueScale(1.0, "uint8")
+    assert ValueScale.for_range(Range(0.0, 0.0)).scale > 0
 
 
 def test_a_layer_that_is_not_there_is_an_error(tmp_path: Path) -> None:
     package = saved(tmp_path / "float.mlpackage", "iOS17")
     nothing = Weights(np.zeros((5, 4), np.int8), np.ones((5, 1), np.float32))
     with quiet(), pytest.raises(CheckFailed, match="does not find the layer other"):
-        rewrite(package, {}, {"other": nothing})
+        write_integers(package, {}, {"other": nothing})

@@ -10,7 +10,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import ir
 
 from evm_deploy.calib.onnx.bias import correct_bias
-from evm_deploy.calib.onnx.layers import Layer, array, layers
+from evm_deploy.calib.onnx.layers import Layer, find_layers, read_constant
 from evm_deploy.calib.onnx.scheme import quantise_weights
 
 
@@ -27,7 +27,7 @@ def layer_of(weights: np.ndarray, bias: np.ndarray, operator: str, **attributes:
         [helper.make_tensor_value_info(nodes[-1].output[0], TensorProto.FLOAT, None)],
         [numpy_helper.from_array(weights, "w"), numpy_helper.from_array(bias, "b")],
     )
-    (layer,) = layers(ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])))
+    (layer,) = find_layers(ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)])))
     return layer
 
 
@@ -47,7 +47,7 @@ def test_the_corrected_layer_has_the_mean_of_the_float_one(kind: str) -> None:
 
     correct_bias(layer, means)
     assert layer.bias is not None
-    corrected = array(layer.bias)
+    corrected = read_constant(layer.bias)
 
     def apply(w: np.ndarray, b: np.ndarray) -> np.ndarray:
         """On a constant input of these means, without padding: what the layer gives on average."""

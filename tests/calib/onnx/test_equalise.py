@@ -15,10 +15,10 @@ from onnxscript import ir
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx import equalise as equalisation
-from evm_deploy.calib.onnx.equalise import equalise, groups
-from evm_deploy.calib.onnx.layers import layers
+from evm_deploy.calib.onnx.equalise import equalise, find_groups
+from evm_deploy.calib.onnx.layers import find_layers
 from evm_deploy.calib.onnx.measure import finished
-from evm_deploy.calib.onnx.rewrites import pools
+from evm_deploy.calib.onnx.rewrites import rewrite_pools
 from evm_deploy.calib.onnx.taps import Tap
 from evm_deploy.tolerances import PARITY
 
@@ -27,7 +27,7 @@ Networks = Callable[..., Path]
 
 def loaded(path: Path) -> ir.Model:
     model = ir.from_proto(onnx.load(path / "model.onnx"))
-    pools(model.graph)
+    rewrite_pools(model.graph)
     return model
 
 
@@ -37,8 +37,8 @@ def test_the_network_stays_the_same_function(networks: Networks, seed: int, spre
     """Whatever the scales are, for every group at once."""
     path, rng = networks(), np.random.default_rng(seed)
     model = loaded(path)
-    for group in groups(layers(model)):
-        channels = len(equalisation._by_inputs(group.takers[0])[0])
+    for group in find_groups(find_layers(model)):
+        channels = len(equalisation._arrange_by_input(group.takers[0])[0])
         equalisation._rescale(group, np.exp(spread * rng.standard_normal(channels)))
     image = Bundle.open(path).sample().input
     expected = Tap(onnx.load(path / "model.onnx"), ["logits"])(image)["logits"]
@@ -49,10 +49,10 @@ def test_the_network_stays_the_same_function(networks: Networks, seed: int, spre
 def test_every_kind_of_group_is_found(networks: Networks) -> None:
     found = {
         group.maker.op_type: [taker.node.op_type for taker in group.takers]
-        for group in groups(layers(loaded(networks())))
+        for group in find_groups(find_layers(loaded(networks())))
     }
     assert found.keys() == {"LayerNormalization", "GatedNorm", "MatMul", "Conv"}
-    norm = next(g for g in groups(layers(loaded(networks()))) if len(g.takers) == 3)
+    norm = next(g for g in find_groups(find_layers(loaded(networks()))) if len(g.takers) == 3)
     assert [taker.node.op_type for taker in norm.takers] == ["MatMul", "MatMul", "Conv"]  # x, z, and the conv branch
 
 
@@ -81,7 +81,7 @@ def test_only_what_is_homogeneous_lets_a_scale_pass(between: str) -> None:
         a=ONES,
         b=ONES,
     )
-    assert len(groups(layers(model))) == (1 if between == "Relu" else 0)
+    assert len(find_groups(find_layers(model))) == (1 if between == "Relu" else 0)
 
 
 @pytest.mark.parametrize("other", ["Add", "Identity"])
@@ -94,7 +94,7 @@ def test_a_value_that_anything_else_takes_is_left_alone(other: str) -> None:
         a=ONES,
         b=ONES,
     )
-    assert groups(layers(model)) == []
+    assert find_groups(find_layers(model)) == []
 
 
 def statistics(reach: list[float]) -> Any:
@@ -104,9 +104,9 @@ def statistics(reach: list[float]) -> Any:
 
 def test_a_loud_channel_becomes_as_quiet_as_the_others() -> None:
     model = small_graph(FIRST, helper.make_node("Conv", ["v", "b"], ["y"], name="second"), a=ONES, b=ONES)
-    (group,) = groups(layers(model))
-    assert equalise(group, statistics([100.0, 1.0]), {layer.name for layer in layers(model)}) > 0
-    first, second = (np.abs(layer.weights) for layer in layers(model))
+    (group,) = find_groups(find_layers(model))
+    assert equalise(group, statistics([100.0, 1.0]), {layer.name for layer in find_layers(model)}) > 0
+    first, second = (np.abs(layer.weights) for layer in find_layers(model))
     assert first[0].max() < first[1].max()  # the loud channel is divided
     assert second[:, 0].max() > second[:, 1].max()  # and taken back
 
@@ -115,7 +115,7 @@ def test_a_loud_channel_becomes_as_quiet_as_the_others() -> None:
 def test_where_nothing_is_won_nothing_is_changed(reach: list[float], chosen: set[str]) -> None:
     """Even channels, a value that is always zero, and layers that stay float."""
     model = small_graph(FIRST, helper.make_node("Conv", ["v", "b"], ["y"], name="second"), a=ONES, b=ONES)
-    (group,) = groups(layers(model))
-    names = {layer.name for layer in layers(model)} if chosen else set()
+    (group,) = find_groups(find_layers(model))
+    names = {layer.name for layer in find_layers(model)} if chosen else set()
     assert equalise(group, statistics(reach), names) == 0
-    assert all((layer.weights == 1).all() for layer in layers(model))
+    assert all((layer.weights == 1).all() for layer in find_layers(model))

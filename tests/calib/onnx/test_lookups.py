@@ -20,16 +20,16 @@ from onnxscript import ir
 from evm_deploy import QuantizeOptions
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx.integer_writer import write_integers
-from evm_deploy.calib.onnx.layers import layers
-from evm_deploy.calib.onnx.lookups import gelu, gelu_tanh, silu, table
+from evm_deploy.calib.onnx.layers import find_layers
+from evm_deploy.calib.onnx.lookups import gelu, gelu_tanh, make_table, silu
 from evm_deploy.calib.onnx.measure import Measured, finished, measure, written
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, TENSORRT, Scheme
 from evm_deploy.calib.ranges import Range
 from evm_deploy.data.samples import read_samples
 from evm_deploy.operators import DOMAIN
-from evm_deploy.runtimes.onnxruntime import OnnxRunner, profiled
+from evm_deploy.runtimes.onnxruntime import OnnxRunner, profile_graph
 from evm_deploy.scan import native
-from evm_deploy.verification.integer_report import model_report
+from evm_deploy.verification.integer_report import report_model_integers
 
 Node = onnx.NodeProto
 WITHOUT = dataclasses.replace(ONNXRUNTIME, lookups=False)
@@ -66,11 +66,11 @@ def test_a_table_is_what_the_runtime_makes_of_every_integer(
     function: str, low: float, high: float, share: float
 ) -> None:
     """`share`: the range of the result, of what is there; less than 1 clips."""
-    given_ = ONNXRUNTIME.parameters(Range(low, high))
-    floats = table(FUNCTIONS[function], given_, None)
+    given_ = ONNXRUNTIME.compute_parameters(Range(low, high))
+    floats = make_table(FUNCTIONS[function], given_, None)
     span = Range(min(0.0, share * float(floats.min())), max(1e-12, share * float(floats.max())))
-    wanted = ONNXRUNTIME.parameters(span)
-    integers = table(FUNCTIONS[function], given_, wanted)
+    wanted = ONNXRUNTIME.compute_parameters(span)
+    integers = make_table(FUNCTIONS[function], given_, wanted)
     feed = {"x": np.arange(256, dtype=np.uint8), "s": given_[0], "z": given_[1], "t": wanted[0], "w": wanted[1]}
     y, q = runtime_s_own(function).run(None, {name: np.asarray(value) for name, value in feed.items()})
     assert floats.dtype == np.float32
@@ -123,7 +123,7 @@ class Everything(dict[str, Range]):
 
 
 def quantised(model: ir.Model, scheme: Scheme = ONNXRUNTIME, without: tuple[str, ...] = ()) -> onnx.ModelProto:
-    chosen = [layer for layer in layers(model) if str(layer.node.name) not in without]
+    chosen = [layer for layer in find_layers(model) if str(layer.node.name) not in without]
     write_integers(model, chosen, Everything(), scheme)
     return finished(model)
 
@@ -177,12 +177,12 @@ def test_each_gelu_has_its_own_table(
     """Told apart by steps finer than a network's."""
     model = model_of([*GELU_PRODUCT[:1], node("Gelu", "c", "e", approximate=approximate), *GELU_PRODUCT[2:]])
     fine = Range(-0.2, 0.01)
-    write_integers(model, layers(model), Everything(e=fine), ONNXRUNTIME)
+    write_integers(model, find_layers(model), Everything(e=fine), ONNXRUNTIME)
     entries = model.graph.initializers["c.quantized.table"].const_value
     assert entries is not None
-    given_, wanted = ONNXRUNTIME.parameters(Range(-4.0, 4.0)), ONNXRUNTIME.parameters(fine)
-    assert np.array_equal(entries.numpy(), table(function, given_, wanted))
-    assert not np.array_equal(table(gelu, given_, wanted), table(gelu_tanh, given_, wanted))
+    given_, wanted = ONNXRUNTIME.compute_parameters(Range(-4.0, 4.0)), ONNXRUNTIME.compute_parameters(fine)
+    assert np.array_equal(entries.numpy(), make_table(function, given_, wanted))
+    assert not np.array_equal(make_table(gelu, given_, wanted), make_table(gelu_tanh, given_, wanted))
 
 
 NOT_FOUND: dict[str, tuple[Iterable[Node], tuple[str, ...]]] = {
@@ -269,8 +269,8 @@ def test_depthwise_convolutions_of_a_network(measured: Measured, networks: Calla
                 path = Path(folder, name)
                 path.mkdir()
                 onnx.save(proto, path / "model.onnx")
-                graphs.append(onnx.load(profiled(path / "model.onnx", image, path, library=library)[0]))
-                reports.append(model_report(path / "model.onnx", image, library=library))
+                graphs.append(onnx.load(profile_graph(path / "model.onnx", image, path, library=library)[0]))
+                reports.append(report_model_integers(path / "model.onnx", image, library=library))
                 with OnnxRunner(path / "model.onnx", library=library) as runner:
                     scores.append(runner.run(image)[0])
         assert count(graphs[0])["Transpose"] <= count(graphs[1])["Transpose"]

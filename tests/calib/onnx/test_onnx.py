@@ -24,7 +24,7 @@ from evm_deploy.images import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import INT8_COSINE
-from evm_deploy.verification.integer_report import integer_report, model_report
+from evm_deploy.verification.integer_report import report_integers, report_model_integers
 
 Networks = Callable[..., Path]
 Photographs = list[npt.NDArray[np.uint8]]
@@ -69,8 +69,8 @@ def test_the_golden_pair_is_a_sample_and_what_the_float_network_makes_of_it(
 
 def test_what_really_runs_on_integers(quantized: Callable[..., Bundle], networks: Networks) -> None:
     for library in {False, native.available()}:
-        float_ = integer_report(Bundle.open(networks()), library=library)
-        report = integer_report(quantized(), library=library)
+        float_ = report_integers(Bundle.open(networks()), library=library)
+        report = report_integers(quantized(), library=library)
         assert float_.multiply_adds == float_.weights == float_.conversions == 0
         assert report.multiply_adds > 0.95
         assert report.weights > 0.95
@@ -90,8 +90,8 @@ def test_fewer_than_half_of_the_conversions_that_the_runtime_s_own_tool_leaves(
     float_, model = Bundle.open(networks()), tmp_path / "plain.onnx"
     kinds = {"activation_type": plain.QuantType.QUInt8, "weight_type": plain.QuantType.QInt8}
     plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, **kinds)
-    theirs = model_report(model, float_.sample().input, library=False)
-    assert integer_report(quantized(), library=False).conversions < theirs.conversions / 2
+    theirs = report_model_integers(model, float_.sample().input, library=False)
+    assert report_integers(quantized(), library=False).conversions < theirs.conversions / 2
 
 
 def test_the_recurrence_stays_float(quantized: Callable[..., Bundle]) -> None:
@@ -160,8 +160,8 @@ def test_a_block_that_is_excluded_stays_float(quantized: Callable[..., Bundle]) 
     bundle = quantized(QuantizeOptions(exclude=("layers.3.1",)))
     assert bundle.manifest.calibration
     assert all(name.startswith("layers.3.1.") for name in bundle.manifest.calibration["float_layers"])
-    assert integer_report(bundle, library=False).weights < integer_report(quantized(), library=False).weights
-    float_ = {p.node for p in integer_report(bundle, library=False).products if not p.integer and p.weights > 1000}
+    assert report_integers(bundle, library=False).weights < report_integers(quantized(), library=False).weights
+    float_ = {p.node for p in report_integers(bundle, library=False).products if not p.integer and p.weights > 1000}
     assert len(float_) >= 4
 
 
@@ -233,7 +233,7 @@ def test_a_full_temporary_disk_is_not_the_model_s_fault(
     bundle = quantized()
     monkeypatch.setattr(tempfile, "tempdir", str(small_disk))
     with pytest.raises(OutputError, match="temporary folder"):
-        integer_report(bundle, library=False)
+        report_integers(bundle, library=False)
     assert [path.name for path in small_disk.iterdir()] == ["full"]
 
 

@@ -9,8 +9,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from onnxscript import ir
 
-from evm_deploy.calib.onnx.layers import layers
-from evm_deploy.calib.onnx.placement import conversions
+from evm_deploy.calib.onnx.layers import find_layers
+from evm_deploy.calib.onnx.placement import find_conversions
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, TENSORRT, Scheme
 
 Node = onnx.NodeProto
@@ -35,8 +35,8 @@ def node(operator: str, inputs: str, output: str, **attributes: object) -> Node:
 
 def converted(model: ir.Model, scheme: Scheme, without: tuple[str, ...] = ()) -> dict[str, int]:
     """The values that become integers, and how many uses take them."""
-    chosen = [layer for layer in layers(model) if str(layer.node.name) not in without]
-    return {str(each.value.name): len(each.uses) for each in conversions(chosen, scheme)}
+    chosen = [layer for layer in find_layers(model) if str(layer.node.name) not in without]
+    return {str(each.value.name): len(each.uses) for each in find_conversions(chosen, scheme)}
 
 
 def test_a_convolution_hands_its_integers_on() -> None:

@@ -12,7 +12,7 @@ from onnxscript import ir
 
 from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.calib.onnx.measure import finished
-from evm_deploy.calib.onnx.rewrites import pixels, pools, products
+from evm_deploy.calib.onnx.rewrites import rewrite_pixels, rewrite_pools, rewrite_products
 from evm_deploy.calib.onnx.taps import Tap
 from evm_deploy.images import preprocess
 from evm_deploy.tolerances import PARITY
@@ -51,9 +51,9 @@ def test_a_network_stays_the_same_function(networks: Networks) -> None:
     model = ir.from_proto(onnx.load(bundle.model_path))
     image = bundle.sample().input
     expected = run(model, image)
-    pools(model.graph)
-    assert pixels(model.graph, bundle.manifest.preprocessing, 0) == "pixels"
-    products(model.graph)
+    rewrite_pools(model.graph)
+    assert rewrite_pixels(model.graph, bundle.manifest.preprocessing, 0) == "pixels"
+    rewrite_products(model.graph)
     assert np.abs(run(model, image) - expected).max() <= PARITY["fp32"] * max(1, np.abs(expected).max())
     kinds = operators(model)
     assert kinds.count("GlobalAveragePool") == 2
@@ -65,7 +65,7 @@ def test_patches_become_rows_of_a_product(kernel: int) -> None:
     model = convolution(kernel_shape=[kernel, kernel], strides=[kernel, kernel])
     image = np.random.default_rng(1).standard_normal((1, 3, 8, 8), np.float32)
     expected = run(model, image)
-    products(model.graph)
+    rewrite_products(model.graph)
     assert "MatMul" in operators(model)
     assert "Conv" not in operators(model)
     assert np.allclose(run(model, image), expected, atol=1e-5)
@@ -76,14 +76,14 @@ def test_patches_become_rows_of_a_product(kernel: int) -> None:
 )
 def test_what_is_no_cutting_into_patches_stays_a_convolution(attributes: dict[str, object]) -> None:
     model = convolution(**attributes)
-    products(model.graph)
-    assert pixels(model.graph, Preprocessing((32, 32)), 0) is None
+    rewrite_products(model.graph)
+    assert rewrite_pixels(model.graph, Preprocessing((32, 32)), 0) is None
     assert operators(model) == ["Conv", "Transpose"]
 
 
 def test_a_size_that_the_patches_do_not_fill_stays_a_convolution() -> None:
     model = convolution(size=10)
-    products(model.graph)
+    rewrite_products(model.graph)
     assert operators(model) == ["Conv", "Transpose"]
 
 
@@ -95,7 +95,7 @@ def test_pixels_of_a_prepared_image_are_whole_numbers(zero: int) -> None:
     image = np.asarray(preprocess(picture, preprocessing), np.float32)
     model = convolution(size=32)
     expected = run(model, image)
-    assert pixels(model.graph, preprocessing, zero) == "pixels"
+    assert rewrite_pixels(model.graph, preprocessing, zero) == "pixels"
     assert np.allclose(run(model, image), expected, atol=1e-4)
     found = Tap(finished(model), ["pixels"])(image)["pixels"]
     exact = np.asarray(preprocess(picture, dataclasses.replace(preprocessing, baked=True)), np.float32).transpose(
@@ -118,5 +118,5 @@ def test_only_means_over_the_pixels_of_a_map_become_pools() -> None:
             [numpy_helper.from_array(np.array(axes), "axes")],
         )
         model = ir.from_proto(helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)]))
-        pools(model.graph)
+        rewrite_pools(model.graph)
         assert operators(model) == [expected]

@@ -56,11 +56,11 @@ def test_a_least_scale_is_kept() -> None:
 @settings(deadline=None)
 @given(low=st.floats(-1e6, 0), high=st.floats(1e-6, 1e6))
 def test_zero_is_exact_and_the_ends_are_there(low: float, high: float) -> None:
-    scale, zero = ONNXRUNTIME.parameters(Range(low, high))
+    scale, zero = ONNXRUNTIME.compute_parameters(Range(low, high))
     assert zero.dtype == np.uint8
     assert (0 - int(zero)) * scale <= low + 0.51 * scale
     assert (255 - int(zero)) * scale >= high - 0.51 * scale
-    scale, zero = TENSORRT.parameters(Range(-high, high))
+    scale, zero = TENSORRT.compute_parameters(Range(-high, high))
     assert zero == 0
     assert zero.dtype == np.int8
     assert 127 * scale == pytest.approx(high, rel=1e-6)

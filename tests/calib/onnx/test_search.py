@@ -10,7 +10,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from evm_deploy.calib.onnx.pareto import front, plot_search
+from evm_deploy.calib.onnx.pareto import find_front, plot_search
 from evm_deploy.calib.onnx.search import Mix, search
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import CheckFailed, InputError, OutputError
@@ -76,7 +76,7 @@ def test_without_labels_agreement_counts() -> None:
     unlabelled = read_samples(colours(), Preprocessing((32, 32)))
     found = search(PARTS, write, unlabelled, 0.5, cache=None, progress=SAY, score=SCORE)
     assert not found.labelled
-    assert "of agreement with the float model" in found.notes()[0]
+    assert "of agreement with the float model" in found.make_notes()[0]
 
 
 def test_where_every_part_loses_there_is_no_mix(pictures: Samples) -> None:
@@ -129,7 +129,7 @@ def test_no_images_say_so(pictures: Samples) -> None:
 def test_the_front_is_what_nothing_beats() -> None:
     fast, slow = Mix(("a",), 2.0, 0, 0.5), Mix((), 0.0, 0, 1.0)
     between, beaten = Mix(("c",), 1.0, 0, 0.8), Mix(("b",), 3.0, 0, 0.7)
-    assert front([slow, beaten, between, fast]) == [fast, between, slow]
+    assert find_front([slow, beaten, between, fast]) == [fast, between, slow]
 
 
 def test_a_search_is_drawn(pictures: Samples, tmp_path: Path) -> None:
@@ -140,9 +140,9 @@ def test_a_search_is_drawn(pictures: Samples, tmp_path: Path) -> None:
 def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
     found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
     slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True, "top-1")
-    assert "ship the float bundle" in slow.notes()[-1]
+    assert "ship the float bundle" in slow.make_notes()[-1]
     fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True, "top-1")
-    assert len(fast.notes()) == 1
+    assert len(fast.make_notes()) == 1
 
 
 def test_probabilities_diverge_as_their_logits_do() -> None:

@@ -17,7 +17,7 @@ from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolE
 from evm_deploy.exporters.coreml import export as exporter
 from evm_deploy.models import EfficientVMamba, ModelConfig
 from evm_deploy.optional import coremltools
-from evm_deploy.runtimes.coreml import evaluator
+from evm_deploy.runtimes.coreml import open_evaluator
 from evm_deploy.scan import static
 from evm_deploy.tolerances import (
     COMPRESSION,
@@ -92,7 +92,7 @@ def test_goldens(
 ) -> None:
     options = ExportOptions(target="coreml", precision=precision, verify=False)
     bundle = export(checkpoint(name), tmp_path / "bundle", options).bundle
-    with evaluator(bundle) as runner:
+    with open_evaluator(bundle) as runner:
         found = torch.from_numpy(runner.run(golden.image(224, 224).numpy())[0])
     assert golden.error(f"{name}_logits_224x224", found) <= tolerance
     assert sum(operations(bundle.model_path).values()) <= (1500 if name == "base" else 1100)
@@ -105,7 +105,7 @@ def test_goldens_at_every_size_from_one_package(golden: Any, checkpoint: Callabl
         target="coreml", deployment_target="iOS18", image_size=(192, 256), more_sizes=((250, 230),), verify=False
     )
     bundle = export(checkpoint("micro"), tmp_path / "two", options).bundle
-    with evaluator(bundle) as runner:
+    with open_evaluator(bundle) as runner:
         for h, w in (options.image_size, *options.more_sizes):
             found = torch.from_numpy(runner.run(golden.image(h, w).numpy())[0])
             assert golden.error(f"micro_logits_{h}x{w}", found) <= GOLDEN_LOGITS
@@ -133,7 +133,7 @@ def test_every_size_is_verified(
 def test_golden_features_of_a_backbone(golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
     options = changed(SMALL, image_size=(250, 230))
     bundle = export(checkpoint("backbone_micro"), tmp_path / "bundle", options).bundle
-    with evaluator(bundle) as runner:
+    with open_evaluator(bundle) as runner:
         features = runner.run(golden.image(250, 230).numpy())
     for i, feature in enumerate(features):
         assert feature.shape == bundle.manifest.outputs[i].shape

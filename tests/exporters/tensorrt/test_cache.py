@@ -10,14 +10,14 @@ import pytest
 
 from evm_deploy import caches
 from evm_deploy.exporters.tensorrt import cache, engines
-from evm_deploy.exporters.tensorrt.build import Engine, Request
-from evm_deploy.exporters.tensorrt.layers import Layer
+from evm_deploy.exporters.tensorrt.build import Engine, EngineRequest
+from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
 TRT = SimpleNamespace(__name__="tensorrt_rtx", __version__="1.7")
 SHAPE = (1, 3, 64, 64)
-REQUEST = Request(b"graph", "fp16", Profile("image", SHAPE, SHAPE, SHAPE), ("8.6",), 2)
-ENGINE = Engine(b"code\nof an engine\n", (Layer("conv", "gemm", ("float16",), (), ("node",)),), "report", "log\n")
+REQUEST = EngineRequest(b"graph", "fp16", Profile("image", SHAPE, SHAPE, SHAPE), ("8.6",), 2)
+ENGINE = Engine(b"code\nof an engine\n", (EngineLayer("conv", "gemm", ("float16",), (), ("node",)),), "report", "log\n")
 
 
 class Builder:
@@ -26,14 +26,14 @@ class Builder:
     def __init__(self, monkeypatch: pytest.MonkeyPatch, folder: Path) -> None:
         self.count, self.said = 0, list[str]()
         monkeypatch.setenv(caches.VARIABLE, str(folder))
-        monkeypatch.setattr(engines, "build", self._build)
+        monkeypatch.setattr(engines, "build_engine", self._build)
 
-    def _build(self, trt: Any, request: Request, failed_log: Path) -> Engine:
+    def _build(self, trt: Any, request: EngineRequest, failed_log: Path) -> Engine:
         self.count += 1
         return ENGINE
 
-    def get(self, request: Request = REQUEST, trt: Any = TRT) -> Engine:
-        return engines.built(trt, request, self.said.append)
+    def get(self, request: EngineRequest = REQUEST, trt: Any = TRT) -> Engine:
+        return engines.get_engine(trt, request, self.said.append)
 
 
 @pytest.fixture
@@ -73,7 +73,7 @@ def test_another_version_is_another_engine(builder: Builder) -> None:
 @pytest.mark.parametrize("damage", ["flip", "cut", "empty", "no hash"])
 def test_a_damaged_engine_is_built_again(builder: Builder, damage: str) -> None:
     builder.get()
-    path = cache.path_of(TRT, REQUEST)
+    path = cache.find_engine_path(TRT, REQUEST)
     data = bytearray(path.read_bytes())
     data[-3] ^= 1
     path.write_bytes({"flip": data, "cut": data[:-9], "empty": b"", "no hash": b"\xff\n{}\n"}[damage])
@@ -87,7 +87,7 @@ def test_a_damaged_engine_is_built_again(builder: Builder, damage: str) -> None:
     "facts", ["{}", "[]", "5", "[" * 100_000, '{"layers": 5}', '{"layers": [["a"]]}', '{"layers": [], "log": ""}']
 )
 def test_an_engine_with_other_facts_is_built_again(builder: Builder, facts: str) -> None:
-    path = cache.path_of(TRT, REQUEST)
+    path = cache.find_engine_path(TRT, REQUEST)
     path.parent.mkdir(parents=True)
     rest = facts.encode() + b"\nan engine"
     path.write_bytes(hashlib.sha256(rest).hexdigest().encode() + b"\n" + rest)
@@ -98,7 +98,7 @@ def test_an_engine_with_other_facts_is_built_again(builder: Builder, facts: str)
 def test_only_the_newest_are_kept(builder: Builder) -> None:
     for i in range(cache.KEPT + 3):
         builder.get(dataclasses.replace(REQUEST, graph=bytes([i])))
-    files = list(cache.path_of(TRT, REQUEST).parent.iterdir())
+    files = list(cache.find_engine_path(TRT, REQUEST).parent.iterdir())
     assert len(files) == cache.KEPT
     assert {file.suffix for file in files} == {".engine"}  # nothing half-written
 

@@ -9,28 +9,28 @@ from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.exporters.tensorrt import build, integer_products
-from evm_deploy.exporters.tensorrt.layers import Layer, summary
-from evm_deploy.exporters.tensorrt.plugins.operators import mark
-from evm_deploy.exporters.tensorrt.precision import hold_integers
+from evm_deploy.exporters.tensorrt.layers import EngineLayer, count_layers
+from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
+from evm_deploy.exporters.tensorrt.precision import check_integers
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
-CONV = Layer("c", "correlation", ("int8",), ("float32",), ("conv", "conv_weight_dq"))
-PAIR = Layer("g", "gemm", ("int8",), ("float32",), ("linear", "linear_1"))
-SCAN = Layer("s", "gemm", ("float32", "float32"), ("float32",), ("node_of_matmul | scan (EfficientScan2D)",))
-STEP = Layer("r", "kgen", ("float32",), ("float32",), ("mul | run (SelectiveScan) | scan (EfficientScan2D)",))
-QUANTISER = Layer("q", "kgen", ("float32",), ("int8",), (*STEP.nodes, "x.quantize"))
+CONV = EngineLayer("c", "correlation", ("int8",), ("float32",), ("conv", "conv_weight_dq"))
+PAIR = EngineLayer("g", "gemm", ("int8",), ("float32",), ("linear", "linear_1"))
+SCAN = EngineLayer("s", "gemm", ("float32", "float32"), ("float32",), ("node_of_matmul | scan (EfficientScan2D)",))
+STEP = EngineLayer("r", "kgen", ("float32",), ("float32",), ("mul | run (SelectiveScan) | scan (EfficientScan2D)",))
+QUANTISER = EngineLayer("q", "kgen", ("float32",), ("int8",), (*STEP.nodes, "x.quantize"))
 ENGINE = (QUANTISER, CONV, PAIR, SCAN, STEP)
 PRODUCTS = {"conv", "linear", "linear_1"}
 INPUT = (1, 8, 8, 8)
 
 
-def changed(layer: Layer, *, kind: str | None = None, type: str | None = None) -> Layer:
-    return Layer(layer.name, kind or layer.kind, (type,) if type else layer.inputs, layer.outputs, layer.nodes)
+def changed(layer: EngineLayer, *, kind: str | None = None, type: str | None = None) -> EngineLayer:
+    return EngineLayer(layer.name, kind or layer.kind, (type,) if type else layer.inputs, layer.outputs, layer.nodes)
 
 
 def test_every_product_on_int8_and_no_scan_passes() -> None:
-    hold_integers(ENGINE, PRODUCTS, where="the engine")
-    hold_integers((changed(CONV, kind="CaskConvolution"), PAIR), PRODUCTS, where="the engine")
+    check_integers(ENGINE, PRODUCTS, where="the engine")
+    check_integers((changed(CONV, kind="CaskConvolution"), PAIR), PRODUCTS, where="the engine")
 
 
 @pytest.mark.parametrize(
@@ -44,13 +44,13 @@ def test_every_product_on_int8_and_no_scan_passes() -> None:
         ((*ENGINE[:4], changed(STEP, type="int8")), r"the scan must be float32, but r \(kgen\) is int8"),
     ],
 )
-def test_what_is_not_on_integers(engine: tuple[Layer, ...], complaint: str) -> None:
+def test_what_is_not_on_integers(engine: tuple[EngineLayer, ...], complaint: str) -> None:
     with pytest.raises(CheckFailed, match=complaint):
-        hold_integers(engine, PRODUCTS, where="the engine")
+        check_integers(engine, PRODUCTS, where="the engine")
 
 
 def test_integers_show_in_the_summary() -> None:
-    assert summary(ENGINE[:3]) == {"correlation int8->float32": 1, "gemm int8->float32": 1, "kgen int8": 1}
+    assert count_layers(ENGINE[:3]) == {"correlation int8->float32": 1, "gemm int8->float32": 1, "kgen int8": 1}
 
 
 class Graph:
@@ -104,13 +104,13 @@ def test_a_product_is_asked_for_by_both_of_its_sides() -> None:
     x = graph.add("Transpose", [graph.quantised("the_conv_out")], "turn", perm=[0, 2, 3, 1])
     graph.add("MatMul", [x, graph.weight("v", (8, 8), 1)], "the_product")
     graph.add("MatMul", ["the_product_out", graph.floats("u", 8, 8)], "in_float")
-    assert integer_products.asked(graph.serialised()) == {"the_conv", "the_product"}
+    assert integer_products.find_integer_products(graph.serialised()) == {"the_conv", "the_product"}
 
 
 def test_a_node_without_a_name_is_found_in_the_engine() -> None:
     graph = convolution()
     graph.nodes[-1].name = ""
-    assert integer_products.asked(graph.serialised()) == {"node_of_the_conv_out"}
+    assert integer_products.find_integer_products(graph.serialised()) == {"node_of_the_conv_out"}
     assert any("node_of_the_conv_out" in layer.nodes for layer in built(graph.serialised()).layers)
 
 
@@ -118,14 +118,16 @@ def test_a_node_without_a_name_is_found_in_the_engine() -> None:
 def test_one_side_alone_asks_for_nothing(side: str) -> None:
     graph = convolution(**{side: False}).serialised()
     with pytest.raises(CheckFailed, match="multiplies nothing on integers"):
-        integer_products.asked(graph)
+        integer_products.find_integer_products(graph)
     with pytest.raises(CheckFailed, match="multiplies nothing on integers"):
         built(graph)
 
 
 def built(graph: bytes) -> build.Engine:
     trt = pytest.importorskip("tensorrt_rtx")
-    return build.build(trt, build.Request(graph, "int8", Profile("image", INPUT, INPUT, INPUT), ("8.6",), 0))
+    return build.build_engine(
+        trt, build.EngineRequest(graph, "int8", Profile("image", INPUT, INPUT, INPUT), ("8.6",), 0)
+    )
 
 
 def test_products_by_output_channel_are_built_on_integers() -> None:
@@ -133,8 +135,8 @@ def test_products_by_output_channel_are_built_on_integers() -> None:
     graph.add("Relu", ["the_conv_out"], "relu")
     graph.add("MatMul", [graph.quantised("relu_out"), graph.weight("v", (8, 16), 1)], "the_product")
     engine = built(graph.serialised())
-    assert sum("int8->" in kind for kind in summary(engine.layers)) == 2
-    assert {"correlation int8->float32", "gemm int8->float32"} <= summary(engine.layers).keys()
+    assert sum("int8->" in kind for kind in count_layers(engine.layers)) == 2
+    assert {"correlation int8->float32", "gemm int8->float32"} <= count_layers(engine.layers).keys()
 
 
 def test_scales_along_the_summed_axis_fail_the_check() -> None:
@@ -153,6 +155,6 @@ def test_the_library_refuses_a_zero_point() -> None:
 def test_a_graph_is_marked_once() -> None:
     scan = helper.make_node("EfficientScan2D", ["image"], ["y"], domain="evm")
     proto = helper.make_model(helper.make_graph([scan], "g", [], []))
-    assert mark(proto) == mark(proto) == 1
+    assert mark_scans(proto) == mark_scans(proto) == 1
     names = [attribute.name for attribute in proto.graph.node[0].attribute]
     assert len(names) == len(set(names)) == 3

@@ -35,7 +35,7 @@ def graph(golden: Any, precision: str = "fp32") -> onnx.ModelProto:
 def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:
     plain = graph(golden)
     marked = onnx.load_from_string(plain.SerializeToString())
-    assert operators.mark(marked) == 2
+    assert operators.mark_scans(marked) == 2
     image = golden.image(64, 64).numpy()
     for library in [False, True] if native.available() else [False]:
         with OnnxRunner(plain.SerializeToString(), library=library) as a:
@@ -44,7 +44,7 @@ def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:
 
 
 def test_only_the_bodies_with_a_plugin_are_left_out(golden: Any) -> None:
-    rest = onnx.load_from_string(operators.without_bodies(graph(golden).SerializeToString()))
+    rest = onnx.load_from_string(operators.remove_bodies(graph(golden).SerializeToString()))
     assert {body.name for body in rest.functions} == {"GatedNorm", "MeanOfNorm"}
 
 
@@ -55,15 +55,15 @@ from evm_deploy.exporters.tensorrt.shapes import Profile
 shape = (1, 3, 64, 64)
 with open(sys.argv[1], "rb") as file:
     data = file.read()
-request = build.Request(data, sys.argv[2], Profile("image", shape, shape, shape), ("8.6",), 2, True)
-engine = build.build(trt, request)
+request = build.EngineRequest(data, sys.argv[2], Profile("image", shape, shape, shape), ("8.6",), 2, True)
+engine = build.build_engine(trt, request)
 kinds = [(layer.kind, layer.inputs, layer.outputs) for layer in engine.layers if layer.kind == "custom_layer"]
-logger = build.collector(trt)
-with plugins.registered(trt, request):  # with the bodies: a plugin wins over the function
-    network = build.parse(trt, logger, data)[1]
+logger = build.make_logger(trt)
+with plugins.register_plugins(trt, request):  # with the bodies: a plugin wins over the function
+    network = build.parse_graph(trt, logger, data)[1]
     found = [network.get_layer(i) for i in range(network.num_layers)]
     shapes = [tuple(layer.get_output(0).shape) for layer in found if layer.type.name == "PLUGIN_V3"]
-network = build.parse(trt, logger, data)[1]  # taken back: the function serves again
+network = build.parse_graph(trt, logger, data)[1]  # taken back: the function serves again
 functions = sum(network.get_layer(i).type.name == "PLUGIN_V3" for i in range(network.num_layers))
 print((kinds, shapes, functions))
 """
@@ -75,7 +75,7 @@ def test_python_plugins_build_into_an_engine(golden: Any, tmp_path: Path, precis
     libraries = pytest.importorskip("tensorrt_rtx_libs")
     (tmp_path / v3.RTX_LIBRARY).symlink_to(Path(libraries.__file__).parent / f"{v3.RTX_LIBRARY}.1")
     proto = graph(golden, precision)
-    operators.mark(proto)
+    operators.mark_scans(proto)
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     done = subprocess.run(
         [sys.executable, "-c", PARSE, str(tmp_path / "model.onnx"), precision],
@@ -93,14 +93,14 @@ def test_python_plugins_build_into_an_engine(golden: Any, tmp_path: Path, precis
 def test_rtx_that_cannot_find_itself_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     monkeypatch.setattr(v3, "RTX_LIBRARY", "libtensorrt_rtx_that_is_not.so")
-    with pytest.raises(MissingToolError, match="LD_LIBRARY_PATH"), v3.registered(trt):
+    with pytest.raises(MissingToolError, match="LD_LIBRARY_PATH"), v3.register_operators(trt):
         pass
 
 
 def test_what_the_kernels_take() -> None:
     """Rows of one type, states float32, all of them in the order that they are declared in."""
     trt = pytest.importorskip("tensorrt_rtx")
-    plugin = v3._plugin(trt, OPERATORS["EfficientScan2D"])(2)
+    plugin = v3._make_plugin(trt, OPERATORS["EfficientScan2D"])(2)
 
     def takes(place: int, rows: Any, kind: Any, format: Any = trt.TensorFormat.LINEAR) -> bool:
         tensors = [SimpleNamespace(desc=SimpleNamespace(type=rows, format=trt.TensorFormat.LINEAR)) for _ in range(7)]
@@ -199,7 +199,7 @@ def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     """The stand-in with our operators registered, on an Orin."""
     found = Module()
     monkeypatch.setattr(aot.driver, "gpu", lambda: Gpu("sm_87", 16))
-    aot._register(found, TRT)
+    aot._register_once(found, TRT)
     return found
 
 

@@ -8,27 +8,29 @@ from onnx import TensorProto, helper
 
 from evm_deploy.errors import CheckFailed, InputError, MissingToolError
 from evm_deploy.exporters.tensorrt import build, layers
-from evm_deploy.exporters.tensorrt.layers import Layer
-from evm_deploy.exporters.tensorrt.precision import hold, hold_complete
+from evm_deploy.exporters.tensorrt.layers import EngineLayer
+from evm_deploy.exporters.tensorrt.precision import check_network, check_precision
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
 CALL = "node_scan (EfficientScan2D)"
 INNER = f"node_selectivescan (SelectiveScan) | {CALL}"
-CONV = Layer("conv", "CONVOLUTION", ("float16",), ("float16",), ("node_conv",))
-PROJECTION = Layer("project", "MATRIX_MULTIPLY", ("float32", "float32"), ("float32",), (f"node_of_matmul | {CALL}",))
-CAST = Layer("cast", "CAST", ("float16",), ("float32",), (f"node_of_cast_0 | {INNER}",))
-STEP = Layer("step", "ELEMENTWISE", ("float32", "float32"), ("float32",), (f"node_of_mul | {INNER}",))
-SHAPE = Layer("shape", "SHAPE", ("float16",), ("int64",), ("node_shape",))
-PLUGIN = Layer("scan", "PLUGIN_V3", ("float16", "float32"), ("float16",), ("node_scan",))
+CONV = EngineLayer("conv", "CONVOLUTION", ("float16",), ("float16",), ("node_conv",))
+PROJECTION = EngineLayer(
+    "project", "MATRIX_MULTIPLY", ("float32", "float32"), ("float32",), (f"node_of_matmul | {CALL}",)
+)
+CAST = EngineLayer("cast", "CAST", ("float16",), ("float32",), (f"node_of_cast_0 | {INNER}",))
+STEP = EngineLayer("step", "ELEMENTWISE", ("float32", "float32"), ("float32",), (f"node_of_mul | {INNER}",))
+SHAPE = EngineLayer("shape", "SHAPE", ("float16",), ("int64",), ("node_shape",))
+PLUGIN = EngineLayer("scan", "PLUGIN_V3", ("float16", "float32"), ("float16",), ("node_scan",))
 HALF = (CONV, PROJECTION, CAST, STEP, SHAPE)
 
 
-def changed(layer: Layer, kind: str) -> Layer:
-    return Layer(layer.name, layer.kind, (kind, *layer.inputs[1:]), layer.outputs, layer.nodes)
+def changed(layer: EngineLayer, kind: str) -> EngineLayer:
+    return EngineLayer(layer.name, layer.kind, (kind, *layer.inputs[1:]), layer.outputs, layer.nodes)
 
 
-def check(found: tuple[Layer, ...], precision: str, scans: int = 1, plugin: bool = False) -> None:
-    hold_complete(found, precision, scans=scans, plugin=plugin, where="the network")
+def check(found: tuple[EngineLayer, ...], precision: str, scans: int = 1, plugin: bool = False) -> None:
+    check_network(found, precision, scans=scans, plugin=plugin, where="the network")
 
 
 def test_half_outside_and_single_inside_passes() -> None:
@@ -47,7 +49,7 @@ def test_half_outside_and_single_inside_passes() -> None:
         ((CONV, SHAPE), "0 of 1 scans were found"),
     ],
 )
-def test_what_is_not_fp16(found: tuple[Layer, ...], complaint: str) -> None:
+def test_what_is_not_fp16(found: tuple[EngineLayer, ...], complaint: str) -> None:
     with pytest.raises(CheckFailed, match=complaint) as error:
         check(found, "fp16")
     assert error.value.exit_code == 1
@@ -63,18 +65,20 @@ def test_what_is_not_fp32() -> None:
 
 
 def test_a_kernel_with_a_cast_in_it_may_take_float16() -> None:
-    cast = Layer("__myl_CastMul", "kgen", ("float16",), ("float32",), (*CAST.nodes, *STEP.nodes))
-    back = Layer("__myl_AddCast", "kgen", ("float32",), ("float16",), (*STEP.nodes, f"node_of_y | {INNER}"))
-    hold((CONV, cast, back), "fp16", where="the engine")
+    cast = EngineLayer("__myl_CastMul", "kgen", ("float16",), ("float32",), (*CAST.nodes, *STEP.nodes))
+    back = EngineLayer("__myl_AddCast", "kgen", ("float32",), ("float16",), (*STEP.nodes, f"node_of_y | {INNER}"))
+    check_precision((CONV, cast, back), "fp16", where="the engine")
     with pytest.raises(CheckFailed, match="the recurrence must be float32, but __myl_Mul"):
-        hold((CONV, Layer("__myl_Mul", "kgen", ("float16",), ("float32",), STEP.nodes)), "fp16", where="the engine")
+        check_precision(
+            (CONV, EngineLayer("__myl_Mul", "kgen", ("float16",), ("float32",), STEP.nodes)), "fp16", where="the engine"
+        )
 
 
 def test_an_engine_may_have_fused_all_products() -> None:
-    fused = Layer("all", "kgen", ("float16",), ("float16",), ("node_conv",))
-    hold((fused,), "fp16", where="the engine")
+    fused = EngineLayer("all", "kgen", ("float16",), ("float16",), ("node_conv",))
+    check_precision((fused,), "fp16", where="the engine")
     with pytest.raises(CheckFailed, match="no layer is float16"):  # built without the types of its layers
-        hold((Layer("all", "", (), (), ()),), "fp16", where="the engine")
+        check_precision((EngineLayer("all", "", (), (), ()),), "fp16", where="the engine")
 
 
 def test_plugins_are_counted() -> None:
@@ -98,18 +102,18 @@ INSPECTION = """{"Layers": [{"Name": "conv_1", "LayerType": "CaskConvolution",
 
 
 def test_a_report_is_read() -> None:
-    found = layers.of_report(["Layers:", REPORT, "Bindings:"])
+    found = layers.read_report(["Layers:", REPORT, "Bindings:"])
     nodes = ("node_conv", "node_of_mul | node_scan (EfficientScan2D)")
-    assert found == (Layer("conv_1", "correlation", ("float16",), ("float16", "float32"), nodes),)
-    assert layers.summary(found) == {"correlation float16/float32": 1}
+    assert found == (EngineLayer("conv_1", "correlation", ("float16",), ("float16", "float32"), nodes),)
+    assert layers.count_layers(found) == {"correlation float16/float32": 1}
 
 
 def test_an_inspection_is_read() -> None:
-    found = layers.of_inspection(INSPECTION)
-    assert found == (Layer("conv_1", "CaskConvolution", ("float16",), ("float16", "int32"), ("node_conv",)),)
+    found = layers.read_inspection(INSPECTION)
+    assert found == (EngineLayer("conv_1", "CaskConvolution", ("float16",), ("float16", "int32"), ("node_conv",)),)
 
 
-def request(nodes: list[onnx.NodeProto], kind: int, precision: str) -> build.Request:
+def request(nodes: list[onnx.NodeProto], kind: int, precision: str) -> build.EngineRequest:
     """A graph from x to y, both (1, 4, 8, 8), with a weight w (4, 4, 1, 1)."""
     weight = helper.make_tensor("w", kind, [4, 4, 1, 1], [0.5] * 16)
     ends = [helper.make_tensor_value_info(name, kind, [1, 4, 8, 8]) for name in "xy"]
@@ -119,7 +123,7 @@ def request(nodes: list[onnx.NodeProto], kind: int, precision: str) -> build.Req
         ir_version=10,
     )
     shape = (1, 4, 8, 8)
-    return build.Request(proto.SerializeToString(), precision, Profile("x", shape, shape, shape), ("8.6",), 0)
+    return build.EngineRequest(proto.SerializeToString(), precision, Profile("x", shape, shape, shape), ("8.6",), 0)
 
 
 CONVOLVE = helper.make_node("Conv", ["x", "w"], ["y"], name="the_conv")
@@ -128,10 +132,10 @@ CONVOLVE = helper.make_node("Conv", ["x", "w"], ["y"], name="the_conv")
 def test_a_float32_convolution_fails_a_request_for_fp16(tmp_path: Any) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     with pytest.raises(CheckFailed, match=r"the network.*must be float16, but the_conv \(CONVOLUTION\) is float32"):
-        build.build(trt, request([CONVOLVE], TensorProto.FLOAT, "fp16"))
+        build.build_engine(trt, request([CONVOLVE], TensorProto.FLOAT, "fp16"))
     with pytest.raises(CheckFailed, match="every layer must be float32, but the_conv"):
-        build.build(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp32"))
-    engine = build.build(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp16"))
+        build.build_engine(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp32"))
+    engine = build.build_engine(trt, request([CONVOLVE], TensorProto.FLOAT16, "fp16"))
     assert any("float16" in layer.inputs for layer in engine.layers)
 
 
@@ -142,7 +146,7 @@ def test_a_graph_that_cannot_be_parsed_names_the_node(tmp_path: Any) -> None:
     with pytest.raises(
         InputError, match=r"tensorrt_rtx .* cannot read the graph: .* the_odd_one \(Nonsense\)"
     ) as error:
-        build.build(trt, request([unknown], TensorProto.FLOAT, "fp32"), log)
+        build.build_engine(trt, request([unknown], TensorProto.FLOAT, "fp32"), log)
     assert "\n" not in str(error.value)
     assert str(log) in error.value.fix
     assert "the_odd_one" in log.read_text()
@@ -150,7 +154,7 @@ def test_a_graph_that_cannot_be_parsed_names_the_node(tmp_path: Any) -> None:
 
 def test_an_empty_log_is_not_kept(tmp_path: Any) -> None:
     error = MissingToolError("there is no plugin.", "install it.")
-    assert build._with_log(error, tmp_path / "failed.log", "") is error
+    assert build._add_log(error, tmp_path / "failed.log", "") is error
     assert not list(tmp_path.iterdir())
 
 
@@ -159,7 +163,7 @@ def test_bytes_that_are_no_graph() -> None:
     shape = (1, 4, 8, 8)
     for data in (b"", b"nothing of the kind" * 20):
         with pytest.raises(InputError, match="cannot read the graph"):
-            build.build(trt, build.Request(data, "fp32", Profile("x", shape, shape, shape), ("8.6",), 0))
+            build.build_engine(trt, build.EngineRequest(data, "fp32", Profile("x", shape, shape, shape), ("8.6",), 0))
 
 
 def test_a_gpu_that_the_library_cannot_build_for_is_quoted() -> None:
@@ -168,6 +172,6 @@ def test_a_gpu_that_the_library_cannot_build_for_is_quoted() -> None:
     shape = (1, 4, 8, 8)
     multiply = helper.make_node("MatMul", ["x", "x"], ["y"], name="the_product")
     graph = request([multiply], TensorProto.FLOAT, "fp32").graph
-    turing = build.Request(graph, "fp32", Profile("x", shape, shape, shape), ("7.5",), 0)
+    turing = build.EngineRequest(graph, "fp32", Profile("x", shape, shape, shape), ("7.5",), 0)
     with pytest.raises(InputError, match=r"cannot build the engine: .*the_product.*Turing"):
-        build.build(trt, turing)
+        build.build_engine(trt, turing)

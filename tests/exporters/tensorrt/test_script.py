@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from evm_deploy.exporters.tensorrt.script import OPTIONS, SCRIPT, trtexec_line, write_script
+from evm_deploy.exporters.tensorrt.script import OPTIONS, SCRIPT, make_trtexec_line, write_script
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
 SHAPE = (1, 3, 64, 64)
@@ -85,7 +85,7 @@ def test_an_open_batch_gives_its_shapes(tmp_path: Path) -> None:
     assert device.run().returncode == 0
     shapes = ["--minShapes=image:1x3x64x64", "--optShapes=image:4x3x64x64", "--maxShapes=image:16x3x64x64"]
     assert device.record.read_text().splitlines()[-3:] == shapes
-    assert shlex.split(trtexec_line("model.onnx", OPEN)) == [
+    assert shlex.split(make_trtexec_line("model.onnx", OPEN)) == [
         "trtexec",
         "--onnx=model.onnx",
         "--saveEngine=model.engine",

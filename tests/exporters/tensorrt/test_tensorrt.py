@@ -17,7 +17,7 @@ from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
-from evm_deploy.exporters.tensorrt.plugins.operators import mark
+from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
 from evm_deploy.models.network import open_module
 
 
@@ -96,16 +96,16 @@ def proto_of(golden: Any, name: str, **changes: Any) -> tuple[onnx.ModelProto, i
     asked = options(**changes)
     network = open_module(golden.model(name))
     proto = exporter.export(network, first_manifest(network, asked), asked)
-    return proto, mark(proto)
+    return proto, mark_scans(proto)
 
 
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
 def test_the_whole_of_t_parses_in_the_precision_asked_for(golden: Any, kind: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     proto, scans = proto_of(golden, "tiny", precision=kind, image_size=(224, 224))
-    _, network = build.parse(trt, build.collector(trt), proto.SerializeToString())
-    found = layers.of_network(network)
-    precision.hold_complete(found, kind, scans=4, plugin=False, where="the network")
+    _, network = build.parse_graph(trt, build.make_logger(trt), proto.SerializeToString())
+    found = layers.read_network(network)
+    precision.check_network(found, kind, scans=4, plugin=False, where="the network")
     assert scans == 4
     assert sum(layer.kind == "CONVOLUTION" for layer in found) >= 40
 

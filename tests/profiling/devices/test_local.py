@@ -121,7 +121,7 @@ def test_core_ml_is_not_timed_by_its_evaluator(small_bundle: Make, tmp_path: Pat
         def open_bundle(cls, bundle: Bundle, *, library: bool) -> type["Evaluator"]:
             return cls
 
-    monkeypatch.setattr("evm_deploy.runtimes.runtime_of", lambda bundle: Evaluator)
+    monkeypatch.setattr("evm_deploy.runtimes.find_runtime", lambda bundle: Evaluator)
     path = small_bundle(tmp_path / "net").path
     row: Any = {"name": "net", "bundle": "net", "folder": path, "sha256": None, "runner": "bundle", "tolerance": 1}
     with pytest.raises(Unmeasurable, match="Core ML runs on macOS only"):

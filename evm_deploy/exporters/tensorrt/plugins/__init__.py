@@ -13,8 +13,8 @@ from typing import Any, Protocol
 from evm_deploy.exporters.tensorrt.plugins import operators
 
 
-class Request(Protocol):
-    """What of `build.Request` concerns plugins."""
+class PluginRequest(Protocol):
+    """What of `build.EngineRequest` concerns plugins."""
 
     @property
     def graph(self) -> bytes: ...
@@ -23,7 +23,7 @@ class Request(Protocol):
 
 
 @contextlib.contextmanager
-def registered(trt: Any, request: Request) -> Iterator[bytes]:
+def register_plugins(trt: Any, request: PluginRequest) -> Iterator[bytes]:
     """The graph to parse while our plugins are registered, where the request wants them.
 
     The bodies of the operators that have a plugin are left out: older parsers know them before any plugin.
@@ -32,15 +32,15 @@ def registered(trt: Any, request: Request) -> Iterator[bytes]:
     if not request.plugin:
         yield request.graph
         return
-    with route(trt)(trt):
-        yield operators.without_bodies(request.graph)
+    with choose_registration(trt)(trt):
+        yield operators.remove_bodies(request.graph)
 
 
-def route(trt: Any) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
+def choose_registration(trt: Any) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
     """With the kernel inside of the engine from TensorRT 10.9 on; before, and for TensorRT-RTX, called from Python."""
     from evm_deploy.exporters.tensorrt.plugins import aot, v3
 
-    return aot.registered if has_aot(trt) else v3.registered
+    return aot.register_operators if has_aot(trt) else v3.register_operators
 
 
 def has_aot(trt: Any) -> bool:

@@ -16,25 +16,25 @@ NOMINAL = 28  # what a side that is open is planned for: any plan is right for e
 
 
 @contextlib.contextmanager
-def registered(trt: Any) -> Iterator[None]:
+def register_operators(trt: Any) -> Iterator[None]:
     """Registers the operators. They stay: this registry of TensorRT gives nothing back."""
-    _register(importlib.import_module(f"{trt.__name__}.plugin"), trt)
+    _register_once(importlib.import_module(f"{trt.__name__}.plugin"), trt)
     yield
 
 
 @functools.cache
-def _register(trtp: Any, trt: Any) -> None:
+def _register_once(trtp: Any, trt: Any) -> None:
     """A description, what the builder may choose, and the compiled kernel of each operator.
 
     TensorRT reads the names and types of the arguments: a description has a parameter for each input and attribute.
     """
     for operator in PLUGINS:
         plugin = f"{DOMAIN}::{operator.name}"
-        trtp.register(plugin)(_describe(trtp, operator))
-        trtp.aot_impl(plugin)(_implement(trt, trtp, operator))
+        trtp.register(plugin)(_make_description(trtp, operator))
+        trtp.aot_impl(plugin)(_make_implementation(trt, trtp, operator))
 
 
-def _describe(trtp: Any, operator: Operator) -> Callable[..., Any]:
+def _make_description(trtp: Any, operator: Operator) -> Callable[..., Any]:
     """y is like the first input."""
 
     def describe(first: Any, *others: Any, **attributes: Any) -> Any:
@@ -42,22 +42,22 @@ def _describe(trtp: Any, operator: Operator) -> Callable[..., Any]:
 
     desc = trtp.TensorDesc
     types = dict.fromkeys(operator.inputs, desc) | dict(operator.attributes)
-    return _with_signature(describe, types, returns=desc)
+    return _set_signature(describe, types, returns=desc)
 
 
-def _implement(trt: Any, trtp: Any, operator: Operator) -> Callable[..., Any]:
+def _make_implementation(trt: Any, trtp: Any, operator: Operator) -> Callable[..., Any]:
     """TensorRT gives the inputs, the attribute, the outputs and the tactic, by their places."""
     count = len(operator.inputs)
 
     def implement(*given: Any) -> tuple[bytes, bytes, Any, Any]:
-        return kernel(trt, trtp, operator, given[:count], given[count])
+        return describe_kernel(trt, trtp, operator, given[:count], given[count])
 
     names = [*operator.inputs, *operator.attributes, "outputs", "tactic"]
     compiled = tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymExprs]
-    return _with_signature(implement, dict.fromkeys(names, inspect.Parameter.empty), returns=compiled)
+    return _set_signature(implement, dict.fromkeys(names, inspect.Parameter.empty), returns=compiled)
 
 
-def _with_signature(function: Callable[..., Any], types: Mapping[str, Any], *, returns: Any) -> Callable[..., Any]:
+def _set_signature(function: Callable[..., Any], types: Mapping[str, Any], *, returns: Any) -> Callable[..., Any]:
     """The function, for whoever inspects it with these parameters."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind, annotation=type_) for name, type_ in types.items()]
@@ -65,7 +65,7 @@ def _with_signature(function: Callable[..., Any], types: Mapping[str, Any], *, r
     return function
 
 
-def kernel(
+def describe_kernel(
     trt: Any, trtp: Any, operator: Operator, inputs: Sequence[Any], attribute: int
 ) -> tuple[bytes, bytes, Any, Any]:
     """The name and the PTX of the kernel for these inputs, its launch, and the sizes among its arguments.
@@ -73,7 +73,7 @@ def kernel(
     The grid is proportional to the batch, which may be open; the sizes are too.
     """
     assert operator.plan is not None
-    shapes = [tuple(_size(side, axis) for axis, side in enumerate(tensor.shape_expr)) for tensor in inputs]
+    shapes = [tuple(_choose_size(side, axis) for axis, side in enumerate(tensor.shape_expr)) for tensor in inputs]
     gpu = driver.find_gpu()
     dtype = "float16" if inputs[0].dtype == trt.float16 else "float32"
     planned = operator.plan(shapes, int(attribute), dtype, gpu.sm_count)
@@ -86,7 +86,7 @@ def kernel(
     return planned.entry.encode(), code, params, sizes
 
 
-def _size(side: Any, axis: int) -> int:
+def _choose_size(side: Any, axis: int) -> int:
     """A length that is known, or one to plan for: a batch of 1, and a size that is usual."""
     if side.is_constant:
         return int(side.constant_value())

@@ -10,7 +10,7 @@ PLUGINS = tuple(operator for operator in OPERATORS.values() if operator.plan is 
 SIZES = (1, 2, 3)
 
 
-def mark(proto: onnx.ModelProto) -> int:
+def mark_scans(proto: onnx.ModelProto) -> int:
     """Notes on every node that scans which plugin may take it; returns how many there are. Other runtimes skip it."""
     nodes = [node for node in proto.graph.node if is_scan(node)]
     for node in nodes:
@@ -21,7 +21,7 @@ def mark(proto: onnx.ModelProto) -> int:
     return len(nodes)
 
 
-def without_bodies(graph: bytes) -> bytes:
+def remove_bodies(graph: bytes) -> bytes:
     """The model without the functions of the operators that have a plugin."""
     proto = onnx.load_from_string(graph)
     ours = {(DOMAIN, operator.name) for operator in PLUGINS}

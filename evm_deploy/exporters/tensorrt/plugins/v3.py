@@ -19,11 +19,11 @@ RTX_LIBRARY = "libtensorrt_rtx.so"
 
 
 @contextlib.contextmanager
-def registered(trt: Any) -> Iterator[None]:
+def register_operators(trt: Any) -> Iterator[None]:
     """Registers a creator for each operator, and takes them back."""
     _check_loadable(trt)
     registry = trt.get_plugin_registry()
-    creators = [_creator(trt, operator) for operator in PLUGINS]
+    creators = [_make_creator(trt, operator) for operator in PLUGINS]
     for creator in creators:
         registry.register_creator(creator, DOMAIN)
     try:
@@ -47,8 +47,8 @@ def _check_loadable(trt: Any) -> None:
         ) from None
 
 
-def _creator(trt: Any, operator: Operator) -> Any:
-    plugin = _plugin(trt, operator)
+def _make_creator(trt: Any, operator: Operator) -> Any:
+    plugin = _make_plugin(trt, operator)
     (attribute,) = operator.attributes
 
     class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
@@ -57,7 +57,7 @@ def _creator(trt: Any, operator: Operator) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.name, self.plugin_namespace, self.plugin_version = operator.name, DOMAIN, VERSION
-            self.field_names = trt.PluginFieldCollection([_field(trt, attribute, [])])
+            self.field_names = trt.PluginFieldCollection([_make_field(trt, attribute, [])])
             self.made: list[Any] = []  # the library borrows them
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
@@ -68,7 +68,7 @@ def _creator(trt: Any, operator: Operator) -> Any:
     return Creator()
 
 
-def _plugin(trt: Any, operator: Operator) -> type[Any]:
+def _make_plugin(trt: Any, operator: Operator) -> type[Any]:
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
     types = {trt.float32: "float32", trt.float16: "float16"}
     (name,), states, plan = operator.attributes, operator.places(STATE), operator.plan
@@ -112,7 +112,7 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection([_field(trt, name, [self.attribute])])
+            return trt.PluginFieldCollection([_make_field(trt, name, [self.attribute])])
 
         def clone(self) -> Any:
             return Plugin(self.attribute)
@@ -133,5 +133,5 @@ def _plugin(trt: Any, operator: Operator) -> type[Any]:
     return Plugin
 
 
-def _field(trt: Any, name: str, values: Sequence[int]) -> Any:
+def _make_field(trt: Any, name: str, values: Sequence[int]) -> Any:
     return trt.PluginField(name, np.array(values, np.int32), trt.PluginFieldType.INT32)
