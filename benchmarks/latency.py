@@ -21,7 +21,7 @@ from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.record import first_manifest
 from evm_deploy.models import VARIANTS, EfficientVMamba
-from evm_deploy.models.network import open_module
+from evm_deploy.models.module import open_module
 from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native

@@ -20,8 +20,11 @@ from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.tasks import find_task
 
 if TYPE_CHECKING:
+    from torch import nn
+
     from evm_deploy.data.samples import Data
     from evm_deploy.evaluation.report import EvaluationReport
+    from evm_deploy.models.network import Network
     from evm_deploy.packaging.package import Package
     from evm_deploy.packaging.verify import PackageReport
     from evm_deploy.prediction import Prediction
@@ -41,10 +44,16 @@ class ExportResult:
 
 
 def export(
-    checkpoint: Location, out: Location, options: ExportOptions | None = None, *, progress: Progress | None = None
+    model: "Location | nn.Module",
+    out: Location,
+    options: ExportOptions | None = None,
+    *,
+    progress: Progress | None = None,
 ) -> ExportResult:
-    """Turns a checkpoint into a verified bundle at `out`; nothing is left there when anything fails.
+    """Turns a checkpoint, or a module, into a verified bundle at `out`; nothing is left there when anything fails.
 
+    model: a checkpoint's path; or a network of RGB images, float32 on the CPU, whose forward takes (B, 3, H, W) and
+    returns float tensors. A module is copied and put into eval mode; it stays as it is itself.
     Raises CheckpointError, InputError, OptionError, OutputError, MissingToolError; and CheckFailed when the artifact
     does not agree with PyTorch.
     """
@@ -52,20 +61,18 @@ def export(
     if options.verify and options.weights != "float":
         say("verifying the program with its weights as they are")  # their loss would hide a lost carry
         with tempfile.TemporaryDirectory() as folder:
-            export(checkpoint, Path(folder) / "float", dataclasses.replace(options, weights="float"), progress=say)
+            export(model, Path(folder) / "float", dataclasses.replace(options, weights="float"), progress=say)
     with write_bundle(out, options.overwrite) as draft:
         import numpy as np
 
         from evm_deploy.exporters import exporter_of
         from evm_deploy.exporters.deployed import Source
         from evm_deploy.exporters.record import check_float16, first_manifest
-        from evm_deploy.models.network import open_checkpoint
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.golden_pair import compute_golden_pair
         from evm_deploy.verification.images import make_verification_images
 
-        say("reading the checkpoint")
-        network = open_checkpoint(checkpoint, key=options.key, scan=options.scan)
+        network = _open_network(model, options, say)
         manifest = first_manifest(network, options)
         labels = None
         if options.labels:
@@ -83,7 +90,7 @@ def export(
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
         sample = compute_golden_pair(network, manifest, images)
         if not all(np.isfinite(output).all() for output in sample.outputs):
-            raise CheckpointError(f"{checkpoint} gives values that are not finite.", "use another checkpoint.")
+            raise CheckpointError(f"{network.record.file} gives values that are not finite.", "use another checkpoint.")
         draft.write_sample(sample)
         bundle, report = draft.seal(manifest), None
 
@@ -122,12 +129,13 @@ def quantize(
 def verify(
     bundle: Location,
     *,
-    checkpoint: Location | None = None,
+    checkpoint: "Location | nn.Module | None" = None,
     images: Location | None = None,
     public_key: str | None = None,
     progress: Progress | None = None,
 ) -> "ParityReport | PackageReport":
-    """Runs a bundle on every runtime here and compares: with `checkpoint` in PyTorch, else with its golden pair.
+    """Runs a bundle on every runtime here and compares: with `checkpoint`, or the module that was exported, in
+    PyTorch; else with its golden pair.
 
     Of a package, a folder or an archive, every byte, with `public_key` the signature, and each of its bundles.
     Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's); of a package
@@ -152,9 +160,16 @@ def verify(
         say("verifying against the golden pair")
         return verify_against_sample(opened)
     record = opened.manifest.checkpoint
-    network = open_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan"))
+    named = f"{checkpoint} is not the checkpoint"
+    if isinstance(checkpoint, (str, os.PathLike)):
+        network = open_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan"))
+    else:
+        from evm_deploy.models.module import open_module
+
+        network = open_module(checkpoint, opened.manifest.preprocessing.image_size)
+        named = f"{network.title} is not, or no longer, the module"
     if network.record.sha256 != record.sha256:
-        raise InputError(f"{checkpoint} is not the checkpoint that {bundle} was made from.", f"name {record.file}.")
+        raise InputError(f"{named} that {bundle} was made from.", f"name {record.file}.")
     say("verifying against PyTorch")
     return verify_against_model(opened, network, make_verification_images(opened.manifest, images))
 
@@ -259,6 +274,22 @@ def package(
     from evm_deploy.packaging.package import package as run
 
     return run(_list_paths(bundles), out, options, progress or (lambda stage: None))
+
+
+def _open_network(model: "Location | nn.Module", options: ExportOptions, say: Progress) -> "Network":
+    """The network of a checkpoint or a module."""
+    if isinstance(model, (str, os.PathLike)):
+        from evm_deploy.models.network import open_checkpoint
+
+        say("reading the checkpoint")
+        return open_checkpoint(model, key=options.key, scan=options.scan)
+    from evm_deploy.models.module import open_module
+
+    for name in ("key", "scan"):
+        if getattr(options, name) is not None:
+            raise OptionError(f"{name} is for checkpoints, and a module was given.", "leave it out.")
+    say("trying the module")
+    return open_module(model, options.image_size, options.example)
 
 
 _ADVICE = "this is a fault of evm-deploy: report it with the output of `evm-deploy doctor` and this line."

@@ -10,21 +10,32 @@ import typer
 from evm_deploy import console
 from evm_deploy.cli.app import Json, print_json, print_result
 from evm_deploy.cli.command import add_command
+from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 
 
 @add_command(ExportOptions)
 def export(
-    checkpoint: Annotated[Path, typer.Argument(metavar="CHECKPOINT", help=".pth, .pt, .ckpt, .bin or .safetensors.")],
     out: Annotated[Path, typer.Option(help="The bundle's own folder.")],
     options: ExportOptions,
+    checkpoint: Annotated[
+        Path | None, typer.Argument(metavar="CHECKPOINT", help=".pth, .pt, .ckpt, .bin or .safetensors.")
+    ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(help="In its place file.py:function, which returns a torch.nn.Module. Runs the code of the file."),
+    ] = None,
     json: Json = False,
 ) -> None:
     """Write a bundle for a runtime, and verify it."""
+    if (checkpoint is None) == (module is None):
+        raise OptionError("export takes a checkpoint or --module.", "name one of the two.")
     with console.show_progress() as progress:
         from evm_deploy import pipeline
+        from evm_deploy.models.module_file import build_module
 
-        result = pipeline.export(checkpoint, out, options, progress=progress)
+        model = checkpoint or build_module(str(module))
+        result = pipeline.export(model, out, options, progress=progress)
     if json:
         report = result.report
         print_json(bundle=result.bundle.path, passed=report and report.passed, report=report)

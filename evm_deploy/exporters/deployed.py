@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import Manifest, Preprocessing
-from evm_deploy.models.network import Network
-from evm_deploy.tasks import IOSpec, PostProcess, Task, describe_image, find_task, infer_task
+from evm_deploy.models.network import Network, list_outputs
+from evm_deploy.tasks import TASKS, IOSpec, PostProcess, Shape, Task, describe_image, find_task, infer_task
 
 INPUT = "image"
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
@@ -32,8 +32,8 @@ class Source:
 class Deployed(nn.Module):
     """A model between a float32 NCHW image, or a uint8 NHWC one, and its outputs; `dtype` is what it computes in.
 
-    Outputs of floats are float32. `post_process` makes those of the manifest of them. `normalise` is for a uint8 image
-    whose mean and deviation are not folded into the model.
+    Outputs of floats are float32. `post_process` makes those of the manifest of them. `normalise` is for pixels in
+    0..255 whose mean and deviation are not folded into the model.
     """
 
     def __init__(
@@ -51,15 +51,16 @@ class Deployed(nn.Module):
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
-        x = image.to(self.dtype)
+        x = image.to(self.dtype if self.normalise is None else torch.float32)
+        x = x.permute(0, 3, 1, 2) if self.uint8 else x
         if self.normalise is not None:
-            mean, std = (torch.tensor(values) for values in (self.normalise.mean, self.normalise.std))
-            x = (x / 255 - mean) / std
-        y: Tensor | tuple[Tensor, ...] = self.model(x.permute(0, 3, 1, 2) if self.uint8 else x)
-        outputs = tuple(map(_make_float32, y if isinstance(y, tuple) else (y,)))
+            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.normalise.mean, self.normalise.std))
+            x = ((x / 255 - mean) / std).to(self.dtype)
+        y = self.model(x)
+        outputs = tuple(map(_make_float32, list_outputs(y)))
         if self.post_process is not None:
             outputs = self.post_process(outputs)
-        return outputs if isinstance(y, tuple) else outputs[0]
+        return outputs[0] if isinstance(y, Tensor) else outputs
 
 
 def _make_float32(output: Tensor) -> Tensor:
@@ -85,8 +86,23 @@ def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[I
     shapes = network.output_shapes(
         options.image_size, dynamic_batch=options.dynamic_batch, dynamic_size=options.dynamic_size
     )
-    task = infer_task(shapes)
+    task = _choose_task(options, shapes)
+    names = options.output_names or network.output_names or ()
+    if names and len(names) != len(shapes):
+        what = f"{len(names)} names ({', '.join(names)}) are given for {len(shapes)} output{'s' * (len(shapes) > 1)}."
+        raise OptionError(what, "give each output one name.")
     if options.softmax and isinstance(task.probabilities, str):
         raise OptionError(f"{task.title} {task.probabilities}.", "leave --softmax out.")
-    outputs = task.describe_outputs(shapes, network.output_names or (), softmax=options.gives_probabilities)
+    outputs = task.describe_outputs(shapes, names, softmax=options.gives_probabilities)
     return task, (image,), outputs
+
+
+def _choose_task(options: ExportOptions, shapes: Sequence[Shape]) -> Task:
+    """That of the options, if it fits the outputs; else the one that they tell."""
+    if options.task is None:
+        return infer_task(shapes)
+    task = TASKS[options.task]
+    if not task.recognises(shapes):
+        found = " and ".join(f"({', '.join(map(str, shape))})" for shape in shapes)
+        raise OptionError(f"outputs of shape {found} are not those of {task.title}.", "leave the task out.")
+    return task

@@ -2,13 +2,15 @@
 
 import os
 import re
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
+from typing import Any
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE
+from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE, Preprocessing
 from evm_deploy.options import check_ranges, option, spell_option
 from evm_deploy.targets import TARGETS, Target
+from evm_deploy.tasks import TASKS
 
 OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntime 1.20 reads up to 21
 # The oldest system that has to run a Core ML package, and the operations that it has, by the iOS that brought them.
@@ -28,7 +30,7 @@ def _parse_image_sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(map(parse_image_size, text.split(",")))
 
 
-def _parse_capabilities(text: str) -> tuple[str, ...]:
+def _parse_names(text: str) -> tuple[str, ...]:
     return tuple(map(str.strip, text.split(","))) if text else ()
 
 
@@ -89,10 +91,22 @@ class ExportOptions:
             "--compute-capability",
             kind=str,
             default="",
-            parse=_parse_capabilities,
+            parse=_parse_names,
         ),
     )
     plugin: bool = field(default=False, metadata=option("TensorRT: the scan by our CUDA kernel."))
+    task: str | None = field(default=None, metadata=option("Of a module: what its outputs are, told by their shapes."))
+    output_names: tuple[str, ...] = field(
+        default=(),
+        metadata=option(
+            "Names of the outputs, such as p3,p4.",
+            kind=str,
+            default="",
+            parse=_parse_names,
+        ),
+    )
+    preprocessing: Preprocessing | None = None  # what the network was trained with; its size is `image_size`
+    example: Any = None  # an input (1, 3, h, w) to trace a module with, a torch.Tensor, where zeros will not do
     key: str | None = field(default=None, metadata=option("The entry of the checkpoint that holds the weights."))
     scan: str | None = field(  # its tensors do not tell
         default=None, metadata=option("es2d; ss2d: trained with the full cross-scan.")
@@ -133,11 +147,26 @@ class ExportOptions:
             text = getattr(self, name)
             if not isinstance(text, str) or text != text.encode("utf-8", "replace").decode():
                 raise OptionError(f"{name} is not text that UTF-8 can hold.", "write it in UTF-8.")
+        if self.task is not None:
+            check_choice("task", self.task, TASKS)
+        names = self.output_names
+        if not isinstance(names, tuple) or not all(isinstance(name, str) and name.isidentifier() for name in names):
+            raise OptionError(f"output names {names!r} are no tuple of names.", 'write ("p3", "p4"), names alone.')
+        if len(set(names)) != len(names):
+            raise OptionError(f"an output name is there twice: {', '.join(names)}.", "tell the outputs apart.")
+        if self.preprocessing is not None and not isinstance(self.preprocessing, Preprocessing):
+            fix = "pass an evm_deploy.manifest.Preprocessing."
+            raise OptionError(f"preprocessing is {type(self.preprocessing).__name__}.", fix)
         capabilities = self.compute_capabilities
         if not isinstance(capabilities, tuple) or not all(isinstance(name, str) for name in capabilities):
             raise OptionError(f"compute capabilities {capabilities!r} are no tuple of texts.", 'write ("8.6", "8.9").')
         if not isinstance(self.more_sizes, tuple):
             raise OptionError(f"more sizes {self.more_sizes!r} are no tuple.", "write ((192, 256),).")
+
+    def describe_preprocessing(self) -> Preprocessing:
+        """From a decoded image to the input of the exported model."""
+        known = self.preprocessing or Preprocessing(self.image_size)
+        return replace(known, image_size=self.image_size, baked=self.bake_preprocessing)
 
     @property
     def coreml_generation(self) -> int:

@@ -1,9 +1,6 @@
 """PyTorch to ONNX: one graph, the scan as one operator that carries its body with it."""
 
-import contextlib
-import logging
-import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +8,9 @@ import onnx
 import onnx.inliner
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Deployed, Source, find_post_process
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Source
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.trace import deploy, explain_operation, quiet, trace
 from evm_deploy.graph import functions
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.graph.passes import run_passes
@@ -31,21 +29,11 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
 
 
 def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx.ModelProto:
-    """The ONNX model of `network`, checked by `onnx.checker`."""
-    with quiet():
-        program = torch.onnx.export(
-            deployed(network, manifest, options),
-            (_example(options),),
-            input_names=[INPUT],
-            output_names=[spec.name for spec in manifest.outputs],
-            dynamic_shapes=(_dynamic_axes(options),),
-            opset_version=options.opset,
-            custom_translation_table=translations(),
-            dynamo=True,
-            verbose=False,
-        )
-    assert program is not None  # it is None for the older exporter only
-    proto = program.model_proto
+    """The ONNX model of `network`, checked by `onnx.checker`. Raises InputError: it does what ONNX cannot express."""
+    baked, dtype = manifest.preprocessing.baked, DTYPES[options.precision]
+    deployed = deploy(network, manifest, uint8=baked, dtype=dtype)
+    traced = trace(deployed, _example(network, manifest, options), _dynamic_axes(options), network.title)
+    proto = _translate(traced, manifest, options, network.title)
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
     run_passes(proto)
     proto.functions.extend(functions.bodies(proto))
@@ -56,23 +44,38 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
     return proto
 
 
-def deployed(network: Network, manifest: Manifest, options: ExportOptions) -> Deployed:
-    """The module that is traced: everything exact is folded, and it computes in the precision asked for."""
-    preprocessing, folded = manifest.preprocessing, network.fold(network.module)
-    if preprocessing.baked:
-        folded = network.fold_preprocessing(folded, preprocessing.mean, preprocessing.std)
-    dtype = DTYPES[options.precision]
-    post_process = find_post_process(manifest)
-    return Deployed(folded.to(dtype), post_process=post_process, uint8=preprocessing.baked, dtype=dtype).eval()
+def _translate(
+    traced: torch.export.ExportedProgram, manifest: Manifest, options: ExportOptions, title: str
+) -> onnx.ModelProto:
+    try:
+        with quiet():
+            program = torch.onnx.export(
+                traced,
+                input_names=[INPUT],
+                output_names=[spec.name for spec in manifest.outputs],
+                dynamic_shapes=(_dynamic_axes(options),),
+                opset_version=options.opset,
+                custom_translation_table=translations(),
+                dynamo=True,
+                verbose=False,
+            )
+    except torch.onnx.OnnxExporterError as error:
+        raise explain_operation(error, traced, title) from error
+    assert program is not None  # it is None for the older exporter only
+    proto: onnx.ModelProto = program.model_proto
+    return proto
 
 
-def _example(options: ExportOptions) -> torch.Tensor:
+def _example(network: Network, manifest: Manifest, options: ExportOptions) -> torch.Tensor:
     """An image to trace with; a batch that is to stay dynamic is not 1 there, which would be taken as fixed."""
-    h, w = options.image_size
-    batch = 2 if options.dynamic_batch else 1
-    if options.bake_preprocessing:
-        return torch.zeros(batch, h, w, 3, dtype=torch.uint8)
-    return torch.zeros(batch, 3, h, w)
+    image = network.make_image(2 if options.dynamic_batch else 1, options.image_size)
+    preprocessing = manifest.preprocessing
+    if not preprocessing.baked:
+        return image
+    if network.example is None:
+        return image.permute(0, 2, 3, 1).to(torch.uint8)
+    mean, std = (torch.tensor(values).view(3, 1, 1) for values in (preprocessing.mean, preprocessing.std))
+    return ((image * std + mean) * 255).round().clamp(0, 255).permute(0, 2, 3, 1).to(torch.uint8)
 
 
 def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
@@ -83,17 +86,3 @@ def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
         rows = 1 if options.bake_preprocessing else 2
         axes |= {rows + i: torch.export.Dim(side, min=SMALLEST_IMAGE) for i, side in enumerate(("height", "width"))}
     return axes
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """The exporter warns of libraries that a model like ours does not use, and of PyTorch's own internals."""
-    logger = logging.getLogger("torch.onnx._internal.exporter._registration")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.setLevel(level)

@@ -2,7 +2,7 @@
 
 import importlib.metadata
 
-from evm_deploy.bundle import Manifest, Preprocessing
+from evm_deploy.bundle import Manifest
 from evm_deploy.errors import CheckpointError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models.network import Network
@@ -23,7 +23,7 @@ def first_manifest(network: Network, options: ExportOptions) -> Manifest:
         model_file=TARGETS[options.target].model_file,
         inputs=inputs,
         outputs=outputs,
-        preprocessing=Preprocessing(options.image_size, baked=options.bake_preprocessing),
+        preprocessing=options.describe_preprocessing(),
         checkpoint=network.record,
         model=network.facts,
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
@@ -39,7 +39,8 @@ def check_float16(network: Network) -> None:
 
     largest = torch.finfo(torch.float16).max
     for name, tensor in network.fold(network.module).state_dict().items():
-        if name.rpartition(".")[2] not in network.scan_values and bool((tensor.abs() > largest).any()):
+        held = not tensor.is_floating_point() or name.rpartition(".")[2] in network.scan_values
+        if not held and bool((tensor.abs() > largest).any()):
             raise CheckpointError(
                 f"{network.record.file}: {name} is too large for float16.", "export it with --precision fp32."
             )

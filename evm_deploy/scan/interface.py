@@ -1,5 +1,8 @@
 """The scan under mamba's public name and layout (channels before time), for other people's models to call."""
 
+import functools
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -35,28 +38,34 @@ def selective_scan_fn(
     if dim % G or any(G % g for g in groups):
         raise ValueError(f"{dim} channels cannot be shared by the {groups[0]} groups of B and {groups[1]} of C")
 
+    dtype = functools.reduce(torch.promote_types, (t.dtype for t in (u, delta, B, C)))  # the operator takes one
+
     def channels(t: Tensor) -> Tensor:
-        return t.reshape(batch, G, dim // G, L).transpose(2, 3)  # (batch, G, L, dim/G)
+        return t.to(dtype).reshape(batch, G, dim // G, L).transpose(2, 3)  # (batch, G, L, dim/G)
 
     def tokens(t: Tensor) -> Tensor:
         if t.dim() == 2:
             t = t[None, :, :, None].expand(batch, dim, -1, L)
         elif t.dim() == 3:
             t = t.unsqueeze(1)
-        return t.repeat_interleave(G // t.shape[1], 1).transpose(2, 3)  # (batch, G, L, N)
+        return t.to(dtype).repeat_interleave(G // t.shape[1], 1).transpose(2, 3)  # (batch, G, L, N)
+
+    def constants(t: Tensor) -> Tensor:
+        """As the recurrence takes them in every precision: at least float32."""
+        return t.to(torch.promote_types(t.dtype, torch.float32))
 
     inputs = ScanInputs(
         channels(u),
         channels(delta),
-        A.reshape(G, dim // G, -1).transpose(1, 2),  # (G, N, dim/G)
+        constants(A).reshape(G, dim // G, -1).transpose(1, 2),  # (G, N, dim/G)
         tokens(B),
         tokens(C),
-        None if D is None else D.reshape(G, dim // G),
-        None if delta_bias is None else delta_bias.reshape(G, dim // G),
+        None if D is None else constants(D).reshape(G, dim // G),
+        None if delta_bias is None else constants(delta_bias).reshape(G, dim // G),
         delta_softplus,
     )
     y, state = selective_scan_with_state(inputs) if return_last_state else (selective_scan(*inputs), None)
-    y = y.transpose(2, 3).reshape(batch, dim, L)
+    y = y.transpose(2, 3).reshape(batch, dim, L).to(u.dtype)
     if z is not None:
         y = y * F.silu(z)
     return y if state is None else (y, state.transpose(2, 3).reshape(batch, dim, -1))

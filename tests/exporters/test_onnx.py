@@ -19,7 +19,7 @@ from evm_deploy.graph import functions
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.models import EfficientVMamba
-from evm_deploy.models.network import open_module
+from evm_deploy.models.module import open_module
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tasks import CLASSIFICATION

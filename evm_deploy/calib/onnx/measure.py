@@ -29,7 +29,6 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
 from evm_deploy.graph.integer_weights import find_oversized_pairs
-from evm_deploy.operators import is_scan
 from evm_deploy.tolerances import PARITY
 
 Progress = Callable[[str], None]
@@ -147,8 +146,7 @@ def _float_graph(bundle: Bundle) -> onnx.ModelProto:
             f"{bundle.model_path} is not a valid graph ({first_line(error)}).", "export the model again."
         ) from error
     names = [node.name for node in proto.graph.node]
-    scans = any(map(is_scan, proto.graph.node))
-    if not scans or "" in names or len(set(names)) < len(names):
+    if "" in names or len(set(names)) < len(names):
         raise BundleError(f"{bundle.model_path} is not a graph of evm-deploy.", "quantize what `export` wrote.")
     return proto
 
@@ -178,6 +176,8 @@ def _equalise(
 ) -> dict[str, float]:
     """Rescales every group of the graph, in place. Returns how far each went, by the value's name."""
     every = find_groups(found)
+    if not every:
+        return {}
     axes = {str(group.measured.name): group.channel_axis for group in every}
     few = samples.shard(0, max(1, len(samples) // FIRST_PASS))
     statistics = _collect(model, axes, few, options, "channels", progress)

@@ -14,10 +14,11 @@ from typing import Any
 
 import torch
 
-from evm_deploy.errors import CheckFailed, InputError, OutputError
+from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.recurrence import FORMS, measure
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Deployed, Source, find_post_process, reference
+from evm_deploy.exporters.deployed import INPUT, Source, reference
+from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
 
@@ -86,9 +87,10 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
     ct, options = coremltools(), source.options
     fp16 = options.precision == "fp16"
     baked, names = source.manifest.preprocessing.baked, [spec.name for spec in source.manifest.outputs]
-    with quiet():
+    program = _program(source, size, kept)
+    with quiet(), _refuse_unknown_operations(source.network.title):
         model = ct.convert(
-            _program(source, size, kept),
+            program,
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, options.deployment_target),
             compute_precision=ct.transform.FP16ComputePrecision(_may_be_float16) if fp16 else ct.precision.FLOAT32,
@@ -97,21 +99,31 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             classifier_config=ct.ClassifierConfig(list(source.labels)) if source.labels else None,
             skip_model_load=True,
         )
-    _check_precision(model, options.precision, len(kept))
+    exact = [node for node in program.graph.nodes if node.name.startswith(KEPT)]
+    exps = sum(node.target is torch.ops.aten.exp.default for node in exact)
+    _check_precision(model, options.precision, exps)
     return model
+
+
+@contextlib.contextmanager
+def _refuse_unknown_operations(title: str) -> Iterator[None]:
+    """Raises InputError where coremltools finds an operation in the network that it cannot convert."""
+    try:
+        yield
+    except NotImplementedError as error:
+        what = f"coremltools cannot convert {title}: {first_line(error)}."
+        raise InputError(what, "use other operations there, or another target.") from error
 
 
 def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> torch.export.ExportedProgram:
     """The folded network in float32, its scans in standard operations."""
-    preprocessing, network = source.manifest.preprocessing, source.network
-    model = network.fold(network.module)
-    if preprocessing.baked:
-        model = network.fold_preprocessing(model, preprocessing.mean, preprocessing.std)
-    deployed = Deployed(model, post_process=find_post_process(source.manifest)).eval()
+    network = source.network
+    traced = trace(deploy(network, source.manifest), network.make_image(1, size), {}, network.title)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        program: torch.export.ExportedProgram = torch.export.export(deployed, (torch.zeros(1, 3, *size),))
-        program = program.run_decompositions({operator: form.run for operator, form in FORMS.items()})
+        program: torch.export.ExportedProgram = traced.run_decompositions(
+            {operator: form.run for operator, form in FORMS.items()}
+        )
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.alias.default:  # coremltools does not know it
             node.replace_all_uses_with(node.args[0])
@@ -124,7 +136,7 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
 def _module(node: torch.fx.Node) -> str:
     """The name of the innermost module that the node is in."""
     *_, (name, _) = node.meta["nn_module_stack"].values()
-    return str(name)
+    return str(name).partition("@")[0]  # which counts the calls of a module
 
 
 def _may_be_float16(operation: Any) -> bool:
@@ -149,11 +161,13 @@ def _operations(model: Any) -> Counter[tuple[str, str]]:
     )
 
 
-def _check_precision(model: Any, precision: str, kept: int) -> None:
-    """Raises CheckFailed unless every scan, convolution and product computes in the type that it should."""
+def _check_precision(model: Any, precision: str, exps: int) -> None:
+    """Raises CheckFailed unless every scan, convolution and product computes in the type that it should.
+
+    exps: the exponentials of the scans that stay float32.
+    """
     found = _operations(model)
     wanted = "FLOAT16" if precision == "fp16" else "FLOAT32"
-    exps = 2 * kept  # each scan has two
     wrong = {
         f"{count} {kind} in {dtype}"
         for (kind, dtype), count in found.items()

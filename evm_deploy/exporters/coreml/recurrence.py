@@ -1,8 +1,7 @@
 """What float16 would cost the recurrence of each scan: measured on images, before anything is converted."""
 
-import contextlib
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from evm_deploy.models.running import follow_modules
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import ROWS
 
@@ -45,26 +45,6 @@ def measure(model: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
             with torch.inference_mode(), losses:
                 model(image)
     return losses.worst
-
-
-@contextlib.contextmanager
-def follow_modules(model: nn.Module, running: list[str]) -> Iterator[None]:
-    """Keeps the names of the modules that run, the innermost last, in `running` while `model` is called."""
-    hooks = []
-    for name, module in model.named_modules():
-
-        def enter(_: nn.Module, __: object, name: str = name) -> None:
-            running.append(name)
-
-        def leave(_: nn.Module, __: object, ___: object) -> None:
-            running.pop()
-
-        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
-    try:
-        yield
-    finally:
-        for hook in hooks:
-            hook.remove()
 
 
 class _Losses(TorchDispatchMode):

@@ -6,8 +6,8 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_weights
 
+from evm_deploy.models.batch_norms import fold_batch_norm
 from evm_deploy.models.efficientvmamba.blocks import EVSSBlock, ScanMixer
 from evm_deploy.models.efficientvmamba.network import EfficientVMamba
 
@@ -86,26 +86,7 @@ def _fold_batch_norms(sequence: nn.Sequential) -> None:
     layers = list(sequence)
     for i, (conv, norm) in enumerate(itertools.pairwise(layers)):
         if isinstance(conv, nn.Conv2d) and isinstance(norm, nn.BatchNorm2d):
-            sequence[i] = _folded_conv(conv, norm)
+            sequence[i] = fold_batch_norm(conv, norm)
     for i in reversed(range(len(layers))):
         if isinstance(layers[i], nn.BatchNorm2d):
             del sequence[i]
-
-
-def _folded_conv(conv: nn.Conv2d, norm: nn.BatchNorm2d) -> nn.Conv2d:
-    assert norm.running_mean is not None
-    assert norm.running_var is not None
-    weight, bias = fuse_conv_bn_weights(
-        conv.weight.double(),
-        conv.bias.double() if conv.bias is not None else None,
-        norm.running_mean.double(),
-        norm.running_var.double(),
-        norm.eps,
-        norm.weight.double(),
-        norm.bias.double(),
-    )
-    dtype = conv.weight.dtype
-    folded = copy.deepcopy(conv)
-    folded.weight = nn.Parameter(weight.detach().to(dtype), requires_grad=False)
-    folded.bias = nn.Parameter(bias.detach().to(dtype), requires_grad=False)
-    return folded

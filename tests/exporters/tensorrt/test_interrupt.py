@@ -14,7 +14,7 @@ from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import build
 from evm_deploy.exporters.tensorrt.interrupt import make_monitor, run_interruptibly
 from evm_deploy.exporters.tensorrt.shapes import Profile
-from evm_deploy.models.network import open_module
+from evm_deploy.models.module import open_module
 
 
 def interrupt() -> None:

@@ -20,7 +20,7 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
-from evm_deploy.models.network import open_module
+from evm_deploy.models.module import open_module
 from evm_deploy.operators import OPERATORS, Operator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native

@@ -18,7 +18,7 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.record import first_manifest
 from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
 from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
-from evm_deploy.models.network import open_module
+from evm_deploy.models.module import open_module
 
 
 @pytest.fixture(scope="module")
