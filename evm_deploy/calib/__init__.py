@@ -1,4 +1,4 @@
-"""From a float bundle to an integer one: ranges, equalisation, placement, and what each layer costs."""
+"""Quantisation: makes an int8 bundle from a float one."""
 
 import importlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 class Quantizer(Protocol):
-    """What the quantiser of a target has."""
+    """The functions that the quantiser of each target provides."""
 
     def quantize(
         self,
@@ -24,18 +24,18 @@ class Quantizer(Protocol):
         path: Path,
         progress: Callable[[str], None],
     ) -> dict[str, Any]:
-        """Writes the integer model at `path`. Returns what the manifest is to say of the work: of the calibration
-        under "calibration", the rest under `build`.
+        """Writes the integer model at `path`. Returns facts for the manifest: those of the calibration under
+        "calibration"; all others go under `build`.
         """
         ...
 
     def check(self, bundle: "Bundle", source: "Bundle") -> dict[str, Any]:
-        """Looks at what runs on integers in `bundle`, made of `source`. Returns what the manifest is to say of it,
-        remarks under "notes". Raises CheckFailed: what was to run on integers does not.
+        """Checks what runs on integers in `bundle`, which was made from `source`. Returns facts for the manifest, with
+        remarks under "notes". Raises CheckFailed: something that should run on integers does not.
         """
         ...
 
 
 def find_quantizer(target: str) -> Quantizer:
-    """The module that quantises bundles of a target of the table."""
+    """Imports the module that quantises bundles of a target."""
     return cast(Quantizer, importlib.import_module(f"{__name__}.{TARGETS[target].quantizer}"))

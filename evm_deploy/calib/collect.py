@@ -1,4 +1,4 @@
-"""One pass of images through a model: the statistics of every watched tensor, kept on disk so that none is lost."""
+"""Runs images through a model once and collects statistics of tensors. They can be cached, to survive interruptions."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from evm_deploy.errors import BundleError, InputError
 Tap = Callable[[npt.NDArray[Any]], Mapping[str, npt.NDArray[np.float32]]]  # an input → every watched tensor
 Progress = Callable[[str], None]
 
-STEPS = 20  # lines of progress
-EVERY = 10.0  # seconds between two writings of the cache, each of which takes a fraction of one
+STEPS = 20  # number of progress messages
+EVERY = 10.0  # seconds between writes of the cache; one write takes less than a second
 
 
 def collect_statistics(
@@ -32,15 +32,15 @@ def collect_statistics(
     progress: Progress,
     every: float = EVERY,
 ) -> dict[str, TensorStatistics]:
-    """The statistics of the tensors in `channel_axes` (name: axis of its channels) over all samples.
+    """Collects statistics of the tensors in `channel_axes` (name: axis of its channels) over all samples.
 
-    Images are read in an order that depends on their number alone, so that a moving average does not end on one class.
-    With `cache`, a file, the state is kept there every so many seconds; a later call with the same `key` (of the graph
-    and its tensors) and the same data goes on from there and ends with the same bits. Memory does not grow with the
-    number of images.
+    Images are read in a shuffled order that depends only on their number, so that a moving average does not end on one
+    class. With `cache`, a file, the state is saved there every few seconds. A later call with the same `key` (a hash of
+    the graph and its tensors) and the same data continues from there; its results are identical to the bit. Memory
+    does not grow with the number of images.
 
-    Raises BundleError: a tensor that is not finite (it is named); InputError: no image could be used, too many are
-    corrupt; OutputError: the cache cannot be written, the one before is still whole.
+    Raises BundleError: a tensor, which is named, is not finite; InputError: no image could be used, or too many are
+    corrupt; OutputError: the cache cannot be written (the previous one is still intact).
     """
     order = np.random.default_rng(0).permutation(len(samples)).tolist()
     identity = resume.compute_identity(key, channel_axes, samples)
@@ -72,5 +72,5 @@ def _update(
         try:
             statistics[name].update(values, axis)
         except NotFinite:
-            fix = "use a bundle of another checkpoint: its weights, or what they make of this image, overflow."
+            fix = "use a bundle of another checkpoint: its weights, or its values for this image, overflow."
             raise BundleError(f"the tensor {name} holds NaN or an infinity for {sample.name}.", fix) from None

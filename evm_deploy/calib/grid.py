@@ -1,4 +1,4 @@
-"""What a histogram loses on a grid of integers: expected squared error, and relative entropy."""
+"""Measures how much a histogram loses on a grid of integers: the expected squared error, and the relative entropy."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ import numpy as np
 
 from evm_deploy.calib.statistics import Floats
 
-NARROW = 1e-4  # a bin of less than this share of a step is taken as its middle: differences of integrals cancel
-UNSEEN = 1e-4  # the probability given, over all, to bins that the integers cannot tell from empty ones
+NARROW = 1e-4  # a bin narrower than this share of a step counts as a point: differences of integrals would cancel
+UNSEEN = 1e-4  # the total probability given to bins that the integers cannot tell from empty ones
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Grid:
 
     @classmethod
     def from_range(cls, low: float, high: float, levels: int, symmetric: bool) -> Grid:
-        """As runtimes make it: symmetric, from -(levels/2 - 1) steps on; else `levels` with zero rounded onto one."""
+        """The grid of runtimes: symmetric from -(levels/2 - 1) steps, or `levels` numbers with zero among them."""
         if symmetric:
             largest = max(-low, high)
             return cls(largest / (levels // 2 - 1), -largest, largest)
@@ -51,10 +51,10 @@ def compute_squared_error(edges: Floats, counts: Floats, grid: Grid) -> float:
 
 
 def compute_divergence(edges: Floats, counts: Floats, grid: Grid) -> float:
-    """The relative entropy, in nats, of the values from what the grid's integers tell of them.
+    """The relative entropy, in nats, of the values with respect to the distribution that their integers describe.
 
-    What is known of a value after rounding is its step: its probability is spread over the bins of that step that hold
-    any. Values outside count as at the end of the grid, which is what clipping makes of them.
+    After rounding, only the step of a value is known: its probability is spread over the bins of that step that are
+    not empty. Values outside count at the end of the grid, to which they are clipped.
     """
     middle = (edges[1:] + edges[:-1]) / 2
     first, last = map(int, np.searchsorted(middle, [grid.low, grid.high]))

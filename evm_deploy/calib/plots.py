@@ -1,4 +1,4 @@
-"""Pictures of what was chosen: each tensor's histogram with its range, to be looked at where accuracy is lost."""
+"""Plots the histogram of each tensor with its chosen range, to find out where accuracy is lost."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def _draw(axes: Any, name: str, statistics: TensorStatistics, chosen: Range) -> 
 
 
 def prepare_folder(folder: Path) -> None:
-    """Raises MissingToolError (matplotlib) or OutputError where there will be no plots: now, not after hours."""
+    """Makes the folder for the plots. Raises MissingToolError (matplotlib) or OutputError early, not after hours."""
     import_library(FIGURES)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a float bundle to an int8 one, in order."""
+"""Makes an int8 bundle from a float one: the steps in order."""
 
 import dataclasses
 import itertools
@@ -30,7 +30,7 @@ RECALIBRATE = "calibrate on more images, or on images like those that the model 
 def quantize(
     bundle: Path, data: Data, out: Path, options: QuantizeOptions, say: Callable[[str], None]
 ) -> ParityReport | None:
-    """`pipeline.quantize`, which says what it raises. Returns the report that let the bundle through."""
+    """Implements `pipeline.quantize`, which documents its errors. Returns the report of the verification."""
     _check_places(bundle, out, options)
     with write_bundle(out, options.overwrite) as draft:
         source = Bundle.open(bundle)
@@ -89,14 +89,14 @@ def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Sampl
 
 
 def _run_float(source: Bundle, images: Mapping[str, npt.NDArray[Any]]) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """What the float bundle makes of the images, in the best way; of an engine without a GPU its graph."""
+    """The outputs of the float bundle for the images, in the best way; without a GPU, an engine's graph is run."""
     with find_runtime(source).find_ways(source).open[-1]() as runner:
         return {name: runner.run(image) for name, image in images.items()}
 
 
 def _check_places(bundle: Path, out: Path, options: QuantizeOptions) -> None:
-    """Raises OptionError for places that are within each other: what was measured would be in the bundle's way, or the
-    float bundle, which alone can be quantised again, would be replaced or added to.
+    """Raises OptionError for places inside each other: measurements would be in the way of the bundle, or the float
+    bundle, which is needed to quantise again, would be replaced or changed.
     """
     target = out.resolve()
     check_outside(out, [bundle])

@@ -1,4 +1,4 @@
-"""What can be asked of a quantisation."""
+"""The options of `quantize`."""
 
 import difflib
 import os
@@ -63,7 +63,10 @@ class QuantizeOptions:
 
 
 def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:
-    """Raises OptionError for a name that is no layer or block. excluded: as the names are `known`, and as given."""
+    """Raises OptionError for a name that is not a layer or block.
+
+    excluded: names in the spelling of `known`, each with the spelling that was given.
+    """
     for plain, name in excluded.items():
         if plain not in known:
             near = difflib.get_close_matches(plain, known, 1)
@@ -72,7 +75,7 @@ def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:
 
 
 def check_some_left(layers: list[Layer]) -> list[Layer]:
-    """The layers that were not excluded. Raises OptionError where there are none."""
+    """Returns the layers that were not excluded. Raises OptionError if there are none."""
     if not layers:
         raise OptionError("every layer is excluded.", "leave one at least to quantize.")
     return layers

@@ -1,4 +1,4 @@
-"""What the integers of a tensor span, chosen from its statistics."""
+"""Chooses the range that the integers of a tensor cover, from its statistics."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from evm_deploy.calib.statistics import HALF, Floats, TensorStatistics
 from evm_deploy.errors import OptionError, check_choice
 
 BINS = 2048  # of the histogram, where candidates are compared
-CLIPPED = 0.01  # of the values: the most that "entropy" may leave out
-SMALLEST = 2.0**-60  # of a range: what is smaller makes scales whose products float32 cannot hold
-COARSE = 2.0 ** (-np.arange(0, 41) / 4)  # shares of the largest range, first tried: down to a thousandth of it
-FINE = 2.0 ** (np.arange(7, -8, -1) / 32)  # then about the best of them
-WIDE = 2.0 ** (np.arange(16, -33, -1) / 4)  # of one side, when the other is held
+CLIPPED = 0.01  # the largest share of the values that "entropy" may leave out
+SMALLEST = 2.0**-60  # narrowest range: smaller ones have scales whose products float32 cannot hold
+COARSE = 2.0 ** (-np.arange(0, 41) / 4)  # shares of the largest range that are tried first, down to a thousandth
+FINE = 2.0 ** (np.arange(7, -8, -1) / 32)  # shares that are tried next, around the best of those
+WIDE = 2.0 ** (np.arange(16, -33, -1) / 4)  # shares of one side, while the other is fixed
 
 
 @dataclass(frozen=True)
 class Range:
-    """What integers must span. Zero is in it, and it is wide enough for a scale."""
+    """The range that integers must cover. It contains zero, and is wide enough for a scale."""
 
     low: float
     high: float
@@ -33,7 +33,7 @@ class Range:
 
 @dataclass(frozen=True)
 class RangeOptions:
-    """How the integers lie: `levels` of them, around zero or not; and the share, in %, that "percentile" covers."""
+    """The number of integers (`levels`), whether they are symmetric, and the share, in %, that "percentile" covers."""
 
     symmetric: bool
     levels: int = 256
@@ -48,12 +48,12 @@ def choose_range(
     levels: int = 256,
     percentile: float = 99.99,
 ) -> Range:
-    """The range of a tensor by one of METHODS. Symmetric ones are from -t to t, whatever the sign of the values.
+    """Chooses the range of a tensor by one of METHODS. Symmetric ranges are from -t to t, whatever the values' sign.
 
-    A tensor that was always zero gets 1, for any scale represents it: 0 to 1, or -1 to 1. One narrower than 2**-60
-    gets that. Where a method would cut off all but zero, the range is that of "minmax".
+    A tensor that was always zero gets 0 to 1, or -1 to 1, since any scale represents it. Ranges narrower than 2**-60
+    are widened to that. If a method would cut off everything but zero, the range is that of "minmax".
 
-    Raises OptionError for a method that does not exist, and for what saw no image.
+    Raises OptionError for a method that does not exist, and for statistics without an image.
     """
     check_choice("method", method, METHODS)
     if not statistics.count:
@@ -84,7 +84,7 @@ def _choose_by_moving_average(statistics: TensorStatistics, request: RangeOption
 
 
 def _choose_by_percentile(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
-    """As many values are left out below as above; of a symmetric range, the largest on whichever side."""
+    """Leaves out as many values below as above; for a symmetric range, those of the largest magnitude."""
     share = request.percentile / 100
     histogram = statistics.histogram(folded=request.symmetric)
     if request.symmetric:
@@ -98,7 +98,7 @@ def _interpolate_quantile(edges: Floats, counts: Floats, share: float) -> float:
 
 
 def _choose_by_mse(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
-    """The least expected squared error of rounding and clipping."""
+    """Minimises the expected squared error of rounding and clipping."""
     edges, counts = statistics.histogram(BINS)
 
     def cost(low: float, high: float) -> float:
@@ -108,9 +108,9 @@ def _choose_by_mse(statistics: TensorStatistics, request: RangeOptions) -> tuple
 
 
 def _choose_by_entropy(statistics: TensorStatistics, request: RangeOptions) -> tuple[float, float]:
-    """The least relative entropy, over ranges that have at least a bin for each integer, and hold nearly all values.
+    """Minimises the relative entropy, over ranges that have at least a bin for each integer and hold nearly all values.
 
-    (A range below most values would look good: what is clipped lies at its end, as what little is left may do too.)
+    (A range below most values would look good: clipped values lie at its end, and the few others may lie there too.)
     """
     edges, counts = statistics.histogram(BINS, folded=request.symmetric)
     counts = _flatten_peak_at_zero(edges, counts)
@@ -129,8 +129,8 @@ def _choose_by_entropy(statistics: TensorStatistics, request: RangeOptions) -> t
 
 
 def _flatten_peak_at_zero(edges: Floats, counts: Floats) -> Floats:
-    """Every grid has zero exactly: how many zeros there are must not weigh in. The bins at zero get no more than the
-    larger one beside them.
+    """Limits the bins at zero to the larger one beside them: every grid represents zero exactly, so the number of zeros
+    must not count.
     """
     at_zero = (edges[:-1] == 0) | (edges[1:] == 0)
     beside = (np.roll(at_zero, 1) | np.roll(at_zero, -1)) & ~at_zero
@@ -142,7 +142,7 @@ def _flatten_peak_at_zero(edges: Floats, counts: Floats) -> Floats:
 def _search(
     statistics: TensorStatistics, symmetric: bool, cost: Callable[[float, float], float]
 ) -> tuple[float, float]:
-    """The ends with the least cost: both sides together, coarsely, then each in turn. Of equals, the widest."""
+    """The ends with the least cost: first both sides together, then each in turn. Of equal ranges, the widest."""
     low, high = min(statistics.low, 0.0), max(statistics.high, 0.0)
     if symmetric:
         low, high = -max(-low, high), max(-low, high)

@@ -1,4 +1,4 @@
-"""A calibration on disk: written whole or not at all, and read only where it belongs to the same work."""
+"""The calibration cache on disk: written atomically, and used only for the same model and data."""
 
 from __future__ import annotations
 
@@ -19,21 +19,21 @@ from evm_deploy.data.samples import ReadEntry, Samples
 from evm_deploy.files import read_file, write_file
 
 MAGIC = b"evm-deploy calibration 1\n"
-LARGEST = 1 << 31  # bytes when unpacked: a thousand tensors take a tenth of it
+LARGEST = 1 << 31  # bytes after decompression: a thousand tensors take a tenth of this
 
 Statistics = dict[str, TensorStatistics]
-# What readers of JSON and archives raise for what is none.
+# The errors that readers of JSON and archives raise for damaged files.
 DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error, zipfile.BadZipFile)
 
 
 def compute_identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:
-    """The hash of all that statistics depend on, but for the contents of the images: those are hashed when read."""
+    """The hash of everything that the statistics depend on, except the images, which are hashed when they are read."""
     facts = [key, HALF, list(channel_axes.items()), samples.names, samples.labels, repr(samples.preprocessing)]
     return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
 def store_statistics(path: Path, identity: str, done: int, samples: Samples, statistics: Statistics) -> None:
-    """Keeps the state after `done` images at `path`. Raises OutputError; then what was there still is."""
+    """Saves the state after `done` images at `path`. Raises OutputError; then the previous file is still there."""
     head = {
         "identity": identity,
         "done": done,
@@ -52,9 +52,9 @@ def store_statistics(path: Path, identity: str, done: int, samples: Samples, sta
 def load_statistics(
     path: Path, identity: str, samples: Samples, progress: Callable[[str], None]
 ) -> tuple[int, Statistics] | None:
-    """How many images were done, and their statistics; None, and a word of it, where they are not of this work.
+    """Loads the number of finished images and their statistics; returns None, and reports why, if they cannot be used.
 
-    `samples` is told what was read of it before.
+    The images that were read before are recorded in `samples`.
     """
     if not path.exists():
         return None
@@ -79,7 +79,7 @@ def load_statistics(
 
 
 def _read(path: Path) -> tuple[Any, Statistics]:
-    """The head and the statistics. Raises ValueError and its like for what `store_statistics` does not write."""
+    """Reads the head and the statistics. Raises ValueError or another of DAMAGE for any other file."""
     content = read_file(path, LARGEST, ValueError)
     if not content.startswith(MAGIC):
         raise ValueError("it is not one")

@@ -1,4 +1,4 @@
-"""What is kept of a tensor while images go by: a few numbers a channel and one histogram, however many images."""
+"""Statistics of a tensor over images: a few numbers for each channel and one histogram, in constant memory."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ class NotFinite(ValueError):
 
 @dataclass
 class TensorStatistics:
-    """Statistics of one tensor over images. Updates in one pass, in any size; the same images give the same bits.
+    """Statistics of one tensor over images of any sizes, updated in one pass. The same images give the same bits.
 
-    The histogram has HALF bins of equal width on either side of zero, up to `limit`, a power of two. Where a larger
-    value comes, the limit doubles as often as it takes and neighbouring bins are merged: nothing is read twice. After
-    that its largest value lies above the middle of its side, so a bin is at most 1/4096 of it wide.
+    The histogram has HALF bins of equal width on either side of zero, up to `limit`, a power of two. When a larger
+    value comes, the limit is doubled until it fits and neighbouring bins are merged: no image is read twice. The
+    largest value then lies above the middle of its side, so a bin is at most 1/4096 of that value wide.
     """
 
     channels: int
@@ -65,7 +65,7 @@ class TensorStatistics:
 
     @property
     def moving_high(self) -> float:
-        """The same of their greatest values."""
+        """The average of the images' greatest values, likewise."""
         return self.average_high / (1 - MOMENTUM**self.count)
 
     @property
@@ -91,9 +91,9 @@ class TensorStatistics:
         return math.ldexp(1.0, self.exponent)
 
     def update(self, values: npt.NDArray[Any], axis: int) -> None:
-        """Adds what one image gives. `values` is float32 of any shape, with the channels along `axis`.
+        """Adds the values of one image. `values` is float32 of any shape, with the channels along `axis`.
 
-        Raises NotFinite, and then counts nothing of it; ValueError for another number of channels.
+        Raises NotFinite, and then adds nothing; ValueError for another number of channels.
         """
         values = np.asarray(values, np.float32)
         if values.shape[axis] != self.channels or not values.size:
@@ -101,7 +101,7 @@ class TensorStatistics:
         others = tuple(i for i in range(values.ndim) if i != axis % values.ndim)
         least, greatest = values.min(others), values.max(others)
         low, high = float(least.min()), float(greatest.max())
-        if not (math.isfinite(low) and math.isfinite(high)):  # both pass a NaN on
+        if not (math.isfinite(low) and math.isfinite(high)):  # min and max propagate NaN
             raise NotFinite
         self._widen(max(-low, high))
         self.counts += self._histogram(values)
@@ -117,7 +117,7 @@ class TensorStatistics:
         """Edges (n+1,) and counts (n,), n at most `bins`, ascending, from the least value to the greatest.
 
         Zero is an edge wherever values lie on both sides of it. Neighbours are merged until there are few enough.
-        With `folded` it is of the magnitudes.
+        With `folded`, the histogram is that of the magnitudes.
         """
         counts, zero, low, high = self.counts, HALF, self.low, self.high
         if folded:
@@ -134,12 +134,12 @@ class TensorStatistics:
         return np.clip(edges, low, high), merged
 
     def to_state(self) -> dict[str, npt.NDArray[Any]]:
-        """Everything, as arrays, from which `TensorStatistics(**...)` is made again, the same to the bit."""
+        """All fields as arrays, from which `from_state` restores the statistics exactly."""
         return {each.name: np.asarray(getattr(self, each.name)) for each in fields(self)}
 
     @classmethod
     def from_state(cls, state: dict[str, npt.NDArray[Any]]) -> TensorStatistics:
-        """Out of what `state` gave. Raises ValueError, KeyError, TypeError for anything else."""
+        """Restores statistics from the result of `to_state`. Raises ValueError, KeyError or TypeError otherwise."""
         made = cls(**{each.name: _unpack_scalar(state[each.name]) for each in fields(cls)})
         shapes = [made.channel_min.shape, made.channel_max.shape, made.channel_sum.shape, made.channel_square.shape]
         if made.counts.shape != (2 * HALF,) or made.counts.dtype != np.int64 or shapes != [(made.channels,)] * 4:
@@ -161,7 +161,7 @@ class TensorStatistics:
         self.counts[HALF - kept : HALF + kept] = merged
 
     def _histogram(self, values: npt.NDArray[np.float32]) -> Counts:
-        """A bin is a floor of the value times a power of two, exact in float32: the order of images changes nothing."""
+        """Counts values by bin. Scaling by a power of two is exact in float32, so the order of images is irrelevant."""
         scaled = values.ravel() * np.float32(HALF / self.limit)
         np.floor(scaled, out=scaled)
         scaled += np.float32(HALF)
@@ -173,7 +173,7 @@ def _unpack_scalar(array: npt.NDArray[Any]) -> Any:
 
 
 def _sum_squares(values: npt.NDArray[np.float32], axis: int) -> Floats:
-    """(C,): in float32 within an image, whose few hundred thousand values that can bear."""
+    """(C,). Sums in float32 within an image: that is exact enough for its few hundred thousand values."""
     rows = np.moveaxis(values, axis, -1).reshape(-1, values.shape[axis])
     squares: Floats = np.einsum("ij,ij->j", rows, rows).astype(np.float64)
     return squares

@@ -1,4 +1,4 @@
-"""INT8 for TensorRT: the graph with symmetric conversions in it, and an engine of it where one can be built."""
+"""INT8 for TensorRT: writes a graph with symmetric quantisation, and builds an engine if a library is available."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +14,7 @@ from evm_deploy.exporters.tensorrt.export import EngineOptions, write_graph
 def quantize(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Callable[[str], None]
 ) -> dict[str, Any]:
-    """Writes the quantised graph at `path`, the script beside it, and an engine as the float bundle has one.
+    """Writes the quantised graph at `path`, the script beside it, and an engine like that of the float bundle.
 
     Returns what `exporters.tensorrt.write_graph` does, and under "calibration" what is known of the graph. Raises
     CheckFailed where a product that the graph has on integers is not so in the engine; MissingToolError where the
@@ -27,7 +27,7 @@ def quantize(
 
 
 def read_engine_options(bundle: Bundle) -> EngineOptions:
-    """An engine like the one that the float bundle has: for the same GPUs, with the plugin or without."""
+    """Reads which engine the float bundle has: for which GPUs, and with or without the plugin."""
     facts = bundle.manifest.build or {}
     engine = facts.get("engine")
     capabilities = engine.get("compute_capabilities") if isinstance(engine, dict) else None
@@ -39,7 +39,7 @@ def read_engine_options(bundle: Bundle) -> EngineOptions:
 
 
 def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
-    """What there is to say of the integers: the engine's products were held against the graph as it was built."""
+    """Reports the integer products; those of an engine were compared with the graph when it was built."""
     facts = bundle.manifest.build or {}
     built = "on integers in the engine" if facts.get("engine") else "on integers in the graph; no engine was built here"
     return {"notes": [f"{facts['integer_products']} convolutions and matrix products {built}"]}

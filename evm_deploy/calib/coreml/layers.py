@@ -1,4 +1,4 @@
-"""The layers of a Core ML program, those of its operations that multiply by weights, and which are on integers."""
+"""Finds the layers of a Core ML program, the operations that multiply by weights, and which of them use integers."""
 
 import math
 import re
@@ -8,14 +8,14 @@ from typing import Any
 
 from evm_deploy.runtimes.mil.program import Function, Literal, Operation, read_tensor_type
 
-# The parameters that hold a layer's weights, and the axes of those: of the outputs, of the inputs.
+# For each kind of layer: the parameter that holds its weights, and their output and input axes.
 WEIGHTS = {"conv": ("weight", 0, 1), "linear": ("weight", 0, 1), "matmul": ("y", -1, -2)}
 CHANNELS = {"conv": 1, "linear": -1, "matmul": -1}  # the axis of the input's channels
-# What changes the layout of one value, and what else moves numbers about and leaves them as they are.
+# Operations that change the layout of one value, and all that move numbers without changing them.
 LAYOUT = frozenset({"expand_dims", "reshape", "squeeze", "transpose"})
 MOVES = LAYOUT | {"slice_by_index", "split"}
 INTEGERS = ("int8", "uint8")
-# What stores weights in 8 bits, and the parameter that holds them.
+# Operations that store weights in 8 bits, and the parameter that holds them.
 STORED = {"constexpr_affine_dequantize": "quantized_data", "constexpr_blockwise_shift_scale": "data"}
 
 
@@ -26,24 +26,24 @@ class CoreMLLayer:
     kind: str
     output: str
     input: str
-    root: str  # what the input is in another layout: the value that is converted, once for all that take it
+    root: str  # the input before changes of layout: the value that is converted, once for all layers that use it
     weight: str
     bias: str | None
     weight_shape: tuple[int, ...]
     groups: int
     multiply_adds: int
-    makes_delta: bool  # it projects what another such product made: the scan's Δ, which stays float
+    makes_delta: bool  # it projects the result of another matrix product: the scan's Δ, which stays float
     integer_input: bool
     integer_weight: bool
 
     @property
     def name(self) -> str:
-        """As people and `--exclude` call it: of its weight, dots being underscores: layers_0_blocks_0_op_in_x."""
+        """The name in messages and for `--exclude`: that of its weight, with underscores: layers_0_blocks_0_op_in_x."""
         return re.sub(r"^[bp]_model_|(_weight)?(_to_fp16)?(_quantized)?$", "", self.weight)
 
     @property
     def on_integers(self) -> bool:
-        """Whether both of its sides are integers."""
+        """Whether both its input and its weight are integers."""
         return self.integer_input and self.integer_weight
 
 
@@ -60,7 +60,7 @@ class Shares:
 
 
 def find_layers(function: Function) -> list[CoreMLLayer]:
-    """Every layer, in the order of the program; a matrix product of two computed values is none."""
+    """Lists every layer, in the order of the program. A matrix product of two computed values is not a layer."""
     makers = {value.name: operation for operation in function.operations for value in operation.outputs}
     found: dict[str, CoreMLLayer] = {}
     for operation in function.operations:
@@ -71,7 +71,7 @@ def find_layers(function: Function) -> list[CoreMLLayer]:
 
 
 def measure_shares(function: Function) -> Shares:
-    """What the program has on integers."""
+    """Measures how much of the program uses integers."""
     found = find_layers(function)
     work = sum(layer.multiply_adds for layer in found)
     sizes = {layer.weight: math.prod(layer.weight_shape) for layer in found}  # weights may be shared
@@ -116,7 +116,7 @@ def _read_layer(
 
 
 def _find_argument(operation: Operation, parameter: str) -> str:
-    """What is bound to the parameter; nothing for a constant on the spot, or where it is left out."""
+    """The name of the value bound to the parameter; "" for an inline constant, or if the parameter is absent."""
     bound = operation.arguments.get(parameter, ())
     return bound[0] if len(bound) == 1 and isinstance(bound[0], str) else ""
 
@@ -127,7 +127,7 @@ def _find_shape(makers: Mapping[str, Operation], name: str) -> tuple[int, ...]:
 
 
 def _read_number(operation: Operation, parameter: str, makers: Mapping[str, Operation]) -> int:
-    """The constant whole number; 1 where it is left out."""
+    """The integer constant bound to the parameter; 1 if it is absent."""
     bound: Iterable[Any] = operation.arguments.get(parameter, ())
     for argument in bound:
         literal = argument if isinstance(argument, Literal) else makers[argument].arguments["val"][0]
@@ -137,14 +137,14 @@ def _read_number(operation: Operation, parameter: str, makers: Mapping[str, Oper
 
 
 def _find_source(name: str, makers: Mapping[str, Operation], through: frozenset[str] = LAYOUT) -> str:
-    """What the value is made of, by layout alone."""
+    """The value from which this one is made by changes of layout alone."""
     while name in makers and makers[name].kind in through:
         name = _find_argument(makers[name], "x")
     return name
 
 
 def _comes_from_integers(name: str, makers: Mapping[str, Operation]) -> bool:
-    """Whether it was an integer before, up to changes of layout."""
+    """Whether the value was dequantised from an integer, apart from changes of layout."""
     maker = makers.get(_find_source(name, makers))
     if maker is None or maker.kind != "dequantize":
         return False

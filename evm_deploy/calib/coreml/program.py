@@ -19,8 +19,8 @@ LEVELS = {"int8": 127, "uint8": 255}
 
 @dataclass(frozen=True)
 class ValueScale:
-    """A value becomes round(value / scale), as Core ML's own tools have it: int8 around 0, or uint8 from 0 up where
-    the value is never negative.
+    """How a value becomes an integer, round(value / scale), as in Core ML's own tools: int8 around 0, or uint8 from 0
+    if the value is never negative.
     """
 
     scale: float
@@ -28,7 +28,7 @@ class ValueScale:
 
     @classmethod
     def for_range(cls, found: Range) -> "ValueScale":
-        """That which spans the range."""
+        """The scale that covers the range."""
         dtype = "uint8" if found.low >= 0 else "int8"
         largest = max(abs(found.low), abs(found.high))
         return cls(largest / LEVELS[dtype] if largest > 0 else 1.0, dtype)
@@ -36,7 +36,7 @@ class ValueScale:
 
 @dataclass(frozen=True)
 class Weights:
-    """Integers from -127 to 127, scales that broadcast over them, and the bias where it changes."""
+    """Integers from -127 to 127, scales that broadcast over them, and the new bias if it changes."""
 
     integers: npt.NDArray[np.int8]
     scales: npt.NDArray[np.floating[Any]]
@@ -44,7 +44,9 @@ class Weights:
 
 
 def quantise_weights(layer: CoreMLLayer, weights: npt.NDArray[np.float32], dtype: Any, version: int) -> Weights:
-    """A scale of type `dtype` for each output channel; of grouped projections (K, D, M) one for all K before iOS 18."""
+    """Quantises weights with a scale of type `dtype` for each output channel. Before iOS 18, the K groups of a grouped
+    projection (K, D, M) share their scales.
+    """
     axes = {WEIGHTS[layer.kind][1] % weights.ndim} | ({0} if layer.kind == "matmul" and version >= IOS18 else set())
     others = tuple(axis for axis in range(weights.ndim) if axis not in axes)
     largest = np.abs(weights).max(others, keepdims=True)
@@ -54,16 +56,16 @@ def quantise_weights(layer: CoreMLLayer, weights: npt.NDArray[np.float32], dtype
 
 
 def write_integers(package: Path, values: Mapping[str, ValueScale], weights: Mapping[str, Weights]) -> Any:
-    """The coremltools model of the package with integers in it.
+    """Returns the coremltools model of the package with integers written into it.
 
-    values: by name, what the layers take, as it is before changes of layout; weights: by the name of the layer's
-    output. Raises CheckFailed where the program as coremltools reads it has none of that name.
+    values: the inputs of the layers by name, before changes of layout; weights: by the name of the layer's output.
+    Raises CheckFailed: the program, as coremltools reads it, has no value of that name.
     """
     ct: Any = coremltools()
     base: Any = ct.converters.mil.mil.passes.graph_pass.AbstractGraphPass
 
     class WriteIntegers(base):  # type: ignore[misc]
-        """The graph pass that coremltools runs, as it does for its own quantisation."""
+        """A graph pass, which coremltools runs as it runs those of its own quantisation."""
 
         def apply(self, prog: Any) -> None:
             (function,) = prog.functions.values()
@@ -81,7 +83,7 @@ class _ProgramWriter:
     def __init__(self, function: Any, values: Mapping[str, ValueScale], weights: Mapping[str, Weights]) -> None:
         self.mb, self.function = coremltools().converters.mil.Builder, function
         self.values, self.weights = values, weights
-        self._integers: dict[str, Any] = {}  # each once, in whatever layout, and however many layers take it
+        self._integers: dict[str, Any] = {}  # by name; each value is converted only once
         self._floats: dict[str, Any] = {}
         self._stored: dict[tuple[str, bytes], Any] = {}
 
@@ -94,7 +96,7 @@ class _ProgramWriter:
                 self._replace_layer(operation, self.weights[name])
 
     def _replace_layer(self, operation: Any, weights: Weights) -> None:
-        """The same layer on a converted input and stored weights."""
+        """Replaces a layer by the same layer with a converted input and stored weights."""
         parameter = WEIGHTS[operation.op_type][0]
         with self.mb.set_before_op(operation):
             given = dict(operation.inputs)
@@ -113,14 +115,14 @@ class _ProgramWriter:
         self.function.remove_ops([operation])
 
     def _convert(self, value: Any) -> Any:
-        """The value by way of integers; they change its layout, being the smaller."""
+        """Converts the value to integers and back. Changes of layout happen on the integers, which are smaller."""
         if value.name not in self._floats:
             integer, scale = self._find_integer(value)
             self._floats[value.name] = self.mb.dequantize(input=integer, scale=scale, name=f"{value.name}_dequantized")
         return self._floats[value.name]
 
     def _find_integer(self, value: Any) -> Any:
-        """The value in integers, and their scale."""
+        """The value as integers, and their scale."""
         if value.name not in self._integers:
             self._integers[value.name] = (
                 self._quantise(value) if value.name in self.values else self._change_layout(value)
@@ -134,7 +136,7 @@ class _ProgramWriter:
         return self.mb.quantize(input=value, scale=scale, output_dtype=wanted.dtype, name=name), scale
 
     def _change_layout(self, value: Any) -> Any:
-        """What changes the layout of a value, on its integers."""
+        """Repeats a change of layout on the integers of a value."""
         if value.op is None or value.op.op_type not in LAYOUT:
             raise CheckFailed(f"coremltools does not find how {value.name} is made.", "report this.")
         integer, scale = self._find_integer(value.op.inputs["x"])
@@ -142,7 +144,7 @@ class _ProgramWriter:
         return getattr(self.mb, value.op.op_type)(x=integer, **given, name=f"{value.name}_quantized"), scale
 
     def _store(self, name: str, weights: Weights, before: Any) -> Any:
-        """The weights as a constant of 8 bits; equal ones once."""
+        """Stores the weights as a constant of 8 bits, equal ones only once."""
         key = (name, weights.scales.tobytes())
         if key not in self._stored:
             self._stored[key] = self._add_constant(f"{name}_quantized", weights, before)
@@ -166,13 +168,13 @@ class _ProgramWriter:
 
 
 def _find_dtype(value: Any) -> np.dtype[Any]:
-    """The type of a value of coremltools."""
+    """The NumPy type of a coremltools value."""
     found: np.dtype[Any] = np.dtype(coremltools().converters.mil.mil.types.nptype_from_builtin(value.dtype))
     return found
 
 
 def round_up(exact: npt.NDArray[np.float32], dtype: np.dtype[Any]) -> npt.NDArray[np.floating[Any]]:
-    """Scales as the type can hold them, not below: nothing is clipped. Never 0, never infinite."""
+    """Rounds scales up to values of the type, so that nothing is clipped. The results are never 0 or infinite."""
     info = np.finfo(dtype)
     least = np.maximum(exact, float(info.smallest_subnormal))
     near = np.minimum(least, float(info.max)).astype(dtype)

@@ -1,7 +1,7 @@
 """W8A8 for Core ML: ranges measured with our evaluator, conversions and 8-bit weights written into the program.
 
-Activations are symmetric, as Core ML's own tools make them: int8 around 0, uint8 from 0 up where a value is never
-negative. The scan's Δ, A, exp and state stay as they are.
+Activations are symmetric, as in Core ML's own tools: int8 around 0, or uint8 from 0 if a value is never negative.
+The scan's Δ, A, exp and state stay as they are.
 """
 
 import dataclasses
@@ -39,11 +39,11 @@ Progress = Callable[[str], None]
 def quantize(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Writes the package at `path`. Returns what the float bundle's export said, and under "calibration" what was done.
+    """Writes the package at `path`. Returns the facts of the float export, and under "calibration" what was done.
 
-    Raises OptionError: the bundle is for a system without these operations, an unknown name to exclude; InputError:
-    it has several image sizes, or its weights are compressed; CheckFailed: a layer is not on integers in what was
-    written.
+    Raises OptionError: the bundle is for a system without these operations, or a name to exclude is unknown;
+    InputError: the bundle has several image sizes, or its weights are compressed; CheckFailed: a layer does not use
+    integers in the written package.
     """
     model = read_model(bundle.model_path)
     function = _check_program(model, bundle)
@@ -79,7 +79,7 @@ def quantize(
 
 
 def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
-    """What of the saved package is on integers; `quantize` has held it against what was chosen."""
+    """Describes what uses integers in the saved package; `quantize` has already compared it with the chosen layers."""
     found = measure_shares(read_model(bundle.model_path).functions[0])
     said = f"{found.multiply_adds:.1%} of the multiply-adds and {found.weights:.1%} of the weights of convolutions and"
     notes = [f"{said} matrix products on integers, {found.conversions} conversions"]
@@ -87,7 +87,7 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
 
 
 def prove_integers(package: Path, names: Collection[str]) -> Shares:
-    """How much of the saved package is on integers. Raises CheckFailed unless all the layers called `names` are."""
+    """Measures how much of the saved package uses integers. Raises CheckFailed unless all layers in `names` do."""
     found = measure_shares(read_model(package).functions[0])
     if wrong := sorted(set(names) & set(found.floats)):
         raise CheckFailed(
@@ -110,7 +110,7 @@ def select_worthwhile(found: Iterable[CoreMLLayer]) -> list[CoreMLLayer]:
 
 
 class ProgramTap:
-    """Evaluates a program op by op: input -> the watched values by name. Raises BundleError where it cannot."""
+    """Evaluates a program op by op and returns the watched values by name. Raises BundleError if it cannot."""
 
     def __init__(self, model: MilModel, watched: Collection[str]) -> None:
         function = model.functions[0]
@@ -171,14 +171,14 @@ def _collect_statistics(
 
 
 def _choose_range(found: TensorStatistics, options: QuantizeOptions) -> Range:
-    """From 0 up for what is never negative, symmetric for the rest."""
+    """Chooses a range from 0 if the value is never negative, and a symmetric range otherwise."""
     return choose_range(found, options.method, symmetric=found.low < 0, percentile=options.percentile)
 
 
 def _quantise_layers(
     model: MilModel, chosen: Iterable[CoreMLLayer], means: Mapping[str, npt.NDArray[np.float64]]
 ) -> dict[str, Weights]:
-    """The integers of each layer by its output, in the type that the program computes in."""
+    """Quantises the weights of each layer, by the name of its output, with scales of the program's float type."""
     constants = make_plan(model.functions[0], Blobs(model.folder)).constants
     found = {}
     for layer in chosen:
@@ -198,9 +198,9 @@ def _quantise_layers(
 def _compute_shift(
     layer: CoreMLLayer, error: npt.NDArray[np.float64], means: npt.NDArray[np.float64]
 ) -> npt.NDArray[np.float64]:
-    """How much an error of the weights (O, I, ...) moves the mean of each output channel, away from the border.
+    """How much an error of the weights (O, I, ...) shifts the mean of each output channel, apart from the border.
 
-    means: of each channel of the input. (Nagel et al., arXiv 1906.04721, section 4.2.)
+    means: the mean of each input channel. (Nagel et al., arXiv 1906.04721, section 4.2.)
     """
     by_input = error.reshape(*error.shape[:2], -1).sum(2)  # (O, C / groups)
     by_group = by_input.reshape(layer.groups, -1, by_input.shape[1])

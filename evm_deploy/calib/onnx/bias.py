@@ -1,4 +1,4 @@
-"""What rounding the weights adds to the mean of each output channel, taken out of the bias again.
+"""Corrects biases: subtracts the shift that rounded weights cause in the mean of each output channel.
 
 (Nagel et al., arXiv 1906.04721, section 4.2, with means measured on the calibration data.)
 """
@@ -14,7 +14,7 @@ Floats = npt.NDArray[np.float64]
 
 
 def correct_bias(layer: Layer, means: Floats) -> None:
-    """Changes the bias of a layer that has one, in place. means: of each channel of its input, (C,)."""
+    """Corrects the bias of a layer in place, if it has one. means: (C,), the mean of each input channel."""
     use, bias = layer.bias_use, layer.bias
     if use is None or bias is None:
         return
@@ -28,7 +28,7 @@ def correct_bias(layer: Layer, means: Floats) -> None:
 
 
 def compute_shift(layer: Layer, means: Floats) -> Floats:
-    """How much the rounded weights move the mean of each output channel, away from the image's border: (O,)."""
+    """How much the rounded weights shift the mean of each output channel (O,), apart from the image's border."""
     weights, axis = layer.weights, layer.kind.out_axis
     integers, scales = quantise_weights(weights, axis)
     along = [-1 if i == axis else 1 for i in range(weights.ndim)]

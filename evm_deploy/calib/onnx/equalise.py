@@ -1,7 +1,8 @@
-"""Moves scales of channels from a value into what makes and what takes it, so that one range suits all its channels.
+"""Rescales the channels of values, so that one range suits all channels of a value.
 
-The network stays the same function. A value v with channels c becomes v_c / s_c: the norm or layer that makes it
-divides, every layer that takes it multiplies (Nagel et al., arXiv 1906.04721; SmoothQuant, arXiv 2211.10438).
+The function of the network stays the same. A value v with channels c becomes v_c / s_c: the norm or layer that
+produces it divides, and every layer that uses it multiplies (Nagel et al., arXiv 1906.04721; SmoothQuant, arXiv
+2211.10438).
 """
 
 from collections.abc import Mapping
@@ -17,15 +18,15 @@ from evm_deploy.calib.onnx.placement import follow_relu
 from evm_deploy.operators import find_operator
 
 Floats = npt.NDArray[np.float64]
-# What lets a scale of a channel pass: f(v / s) = f(v) / s for s > 0.
+# Operators that let the scale of a channel pass: f(v / s) = f(v) / s for s > 0.
 PASSING = frozenset({"Transpose", "Relu", "GlobalAveragePool"})
-# How far the scales go from leaving all as it is (0) to giving every channel the same range (1).
+# How strong the scales are: 0 leaves everything as it is, 1 gives every channel the same range.
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
-MOST = 1e3  # between the largest and the smallest scale of a value: a dead channel has no range to speak of
+MOST = 1e3  # largest ratio between the scales of a value: a dead channel has almost no range
 
 
 class ChannelStatistics(Protocol):
-    """What is asked of a value, for each of its channels."""
+    """The statistics that are needed for each channel of a value."""
 
     @property
     def channel_min(self) -> Floats: ...
@@ -39,7 +40,7 @@ class ChannelStatistics(Protocol):
 
 @dataclass(frozen=True)
 class Group:
-    """A value whose channels can be scaled, what makes it, and the layers that take it."""
+    """A value whose channels can be scaled, the node that produces it, and the layers that use it."""
 
     value: ir.Value
     maker: ir.Node
@@ -48,12 +49,12 @@ class Group:
 
     @property
     def measured(self) -> ir.Value:
-        """The value whose statistics count: what becomes integers."""
+        """The value whose statistics are used: the one that becomes integers."""
         return follow_relu(self.value)
 
 
 def find_groups(found: list[Layer]) -> list[Group]:
-    """Every value between a norm, or a layer, and layers that can take back what is divided out."""
+    """Finds every value that a norm or layer can divide, and whose users are all layers that can multiply it back."""
     by_node = {layer.node: layer for layer in found}
     made: dict[ir.Value, Group] = {}
     for layer in found:
@@ -71,9 +72,9 @@ def find_groups(found: list[Layer]) -> list[Group]:
 
 
 def equalise(group: Group, statistics: ChannelStatistics, chosen: set[str]) -> float:
-    """Rescales one group, in place, as far as it lowers the expected error of the chosen layers.
+    """Rescales one group in place, with the strength that gives the chosen layers the smallest expected error.
 
-    Returns the strength: 0 where nothing was changed.
+    Returns the strength; 0: nothing was changed.
     """
     takers = [layer for layer in group.takers if layer.name in chosen]
     reach = np.maximum(np.abs(statistics.channel_min), np.abs(statistics.channel_max))
@@ -90,7 +91,7 @@ def equalise(group: Group, statistics: ChannelStatistics, chosen: set[str]) -> f
 
 
 def _compute_scales(takers: list[Layer], reach: Floats, strength: float) -> Floats:
-    """SmoothQuant's: reach^a / weight^(1 - a), of geometric mean 1."""
+    """The scales of SmoothQuant, reach^a / weight^(1 - a), with a geometric mean of 1."""
     weight = np.max([_measure_reach(layer) for layer in takers if not layer.depthwise] or [np.ones_like(reach)], 0)
     floor_reach, floor_weight = reach.max() / MOST, max(weight.max() / MOST, 1e-30)
     scale = np.maximum(reach, floor_reach) ** strength / np.maximum(weight, floor_weight) ** (1 - strength)
@@ -100,7 +101,7 @@ def _compute_scales(takers: list[Layer], reach: Floats, strength: float) -> Floa
 
 
 def _estimate_error(takers: list[Layer], reach: Floats, square: Floats, scale: Floats) -> float:
-    """The expected squared error of the layers' outputs by rounding, each relative to its output."""
+    """The expected squared rounding error of the layers' outputs, each relative to its output."""
     step = (reach / scale).max() / 255
     total = 0.0
     for layer in takers:
@@ -108,7 +109,7 @@ def _estimate_error(takers: list[Layer], reach: Floats, square: Floats, scale: F
         power = (weights**2).sum((0, 2))  # of each input channel
         signal = float((power * square).sum())
         rounding = step**2 / 12 * float((power * scale**2).sum())
-        if not layer.depthwise:  # there each channel has a scale of its own, so that nothing is lost
+        if not layer.depthwise:  # in a depthwise layer each channel has its own scale, so nothing is lost
             steps = np.abs(weights * scale[:, None]).max((1, 2)) / 127  # of each output channel
             rounding += float((steps**2).sum()) / 12 * weights.shape[2] * float((square / scale**2).sum())
         total += rounding / max(signal, 1e-30)
@@ -116,7 +117,7 @@ def _estimate_error(takers: list[Layer], reach: Floats, square: Floats, scale: F
 
 
 def _arrange_by_input(layer: Layer) -> Floats:
-    """The weights as (outputs, input channels, taps); of a depthwise layer one output a channel."""
+    """The weights as (outputs, input channels, taps); a depthwise layer has one output for each channel."""
     weights: Floats = layer.weights.astype(np.float64)
     if layer.depthwise:
         return weights.reshape(1, weights.shape[0], -1)
@@ -134,7 +135,7 @@ def _measure_reach(layer: Layer) -> Floats:
 
 
 def _rescale(group: Group, scale: Floats) -> None:
-    """Divides where the value is made, and multiplies where it is taken."""
+    """Divides where the value is produced, and multiplies where it is used."""
     node = group.maker
     if _is_norm(node):
         for index in _find_affine_inputs(node):
@@ -152,7 +153,7 @@ def _rescale(group: Group, scale: Floats) -> None:
 
 
 def _multiply(node: ir.Node, index: int, factor: Floats) -> None:
-    """The constant at this input times `factor`, under a name of its own: others may use the same constant."""
+    """Multiplies the constant at this input by `factor`. A constant with other users is copied first."""
     old = node.inputs[index]
     assert old is not None
     assert node.graph is not None
@@ -171,7 +172,7 @@ def _is_norm(node: ir.Node) -> bool:
 
 
 def _find_affine_inputs(node: ir.Node) -> tuple[int, ...]:
-    """The places of the scale and bias of a norm over the last axis."""
+    """The positions of the scale and bias inputs of a norm over the last axis; () for any other node."""
     operator = find_operator(node)
     if operator is not None:
         return tuple(map(operator.place, operator.affine))
@@ -189,7 +190,7 @@ def _lets_scale_pass(node: ir.Node) -> bool:
 
 
 def _find_takers(value: ir.Value, by_node: Mapping[ir.Node, Layer]) -> list[Layer]:
-    """The layers that take the value, whatever passes its scales on between; empty where anything else does."""
+    """The layers that use the value, directly or through operators that let scales pass; empty if others use it too."""
     found: list[Layer] = []
     for node, index in value.uses():
         if node in by_node and index == 0 and node.domain == "" and _is_plain(by_node[node]):
@@ -203,6 +204,6 @@ def _find_takers(value: ir.Value, by_node: Mapping[ir.Node, Layer]) -> list[Laye
 
 
 def _is_plain(layer: Layer) -> bool:
-    """Not grouped, or a filter for each channel."""
+    """Whether the layer has no groups, or one filter for each channel."""
     group = layer.node.attributes.get_int("group", 1)
     return group == 1 or (layer.depthwise and layer.weights.shape[:2] == (group, 1))

@@ -20,7 +20,7 @@ Parameters = tuple[np.float32, np.integer]  # scale and zero point
 def write_integers(
     model: ir.Model, chosen: Iterable[Layer], ranges: Mapping[str, Range], scheme: Scheme
 ) -> dict[str, Parameters]:
-    """Turns the chosen layers to integers, in place. Returns the scale and zero point of each converted value."""
+    """Converts the chosen layers to integers in place. Returns the scale and zero point of each converted value."""
     graph, chosen = model.graph, list(chosen)
     writer = _GraphWriter(graph, scheme)
     parameters = {}
@@ -41,7 +41,7 @@ def write_integers(
 
 
 def list_converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
-    """The names of the values whose ranges `write_integers` asks for."""
+    """The names of the values whose ranges `write_integers` needs."""
     chosen = list(chosen)
     names = [str(conversion.value.name) for conversion in find_conversions(chosen, scheme)]
     scans = [str(layer.input.name) for layer in chosen if layer.operator is not None and scheme.supports(layer)]
@@ -49,7 +49,7 @@ def list_converted_values(chosen: Iterable[Layer], scheme: Scheme) -> list[str]:
 
 
 class _GraphWriter:
-    """Adds nodes and constants to one graph; equal ones once."""
+    """Adds nodes and constants to one graph, constants of one name only once."""
 
     def __init__(self, graph: ir.Graph, scheme: Scheme) -> None:
         self.graph, self.scheme = graph, scheme
@@ -59,7 +59,7 @@ class _GraphWriter:
         return add_constant(self.graph, name, numbers) if there is None else there
 
     def convert(self, conversion: Conversion, parameters: Parameters) -> None:
-        """value -> QuantizeLinear -> DequantizeLinear -> its uses that take integers."""
+        """Inserts QuantizeLinear and DequantizeLinear between a value and its uses that take integers."""
         value = conversion.value
         if self._is_pixels(value):
             self._take_pixels(value)
@@ -78,13 +78,13 @@ class _GraphWriter:
             self.graph.insert_after(producer, [integer, float_])
 
     def _is_pixels(self, value: ir.Value) -> bool:
-        """Whether the value is a cast of the uint8 image, and the scheme has such integers."""
+        """Whether the value is a cast of the uint8 image, and the scheme uses uint8 activations."""
         node = value.producer()
         image = node.inputs[0] if node is not None and node.op_type == "Cast" else None
         return image is not None and image.dtype == ir.DataType.UINT8 and self.scheme.activations == np.uint8
 
     def _take_pixels(self, value: ir.Value) -> None:
-        """Pixels are integers already, and exact: a scale of 1 in the place of the cast."""
+        """Replaces the cast of the pixels, which are integers already, by a DequantizeLinear with a scale of 1."""
         cast = value.producer()
         assert cast is not None
         given = [self.add_constant("pixel.scale", np.float32(1)), self.add_constant("pixel.zero_point", np.uint8(0))]
@@ -93,7 +93,7 @@ class _GraphWriter:
         )
 
     def write_weights(self, layer: Layer) -> None:
-        """The weight, and the bias, as integers with a scale for each output channel."""
+        """Writes the weight and the bias as integers with a scale for each output channel."""
         node, axis = layer.node, layer.kind.out_axis
         use, bias = layer.bias_use, layer.bias if self.scheme.integer_bias else None
         scale_in = _find_scale(layer.input)
@@ -107,7 +107,7 @@ class _GraphWriter:
             use[0].replace_input_with(use[1], self._dequantise(bias, numbers, unit, 0, use[0]))
 
     def write_scan(self, layer: Layer, parameters: Parameters) -> None:
-        """The scan with its first projection on integers: input, scale, zero point, integer weight and its scales."""
+        """Replaces a scan by the one whose first projection uses integers."""
         node, name = layer.node, str(layer.weight.name)
         weight = layer.operator.weight if layer.operator is not None else None
         assert weight is not None
@@ -132,7 +132,7 @@ class _GraphWriter:
         axis: int,
         node: ir.Node,
     ) -> ir.Value:
-        """A constant as integers, and as floats again for `node`."""
+        """Stores a constant as integers, and returns the value dequantised for `node`."""
         name = str(value.name) if len(list(value.uses())) == 1 else f"{value.name}.of.{node.name}"
         given = [
             self.add_constant(f"{name}.quantized", integers),
@@ -150,7 +150,7 @@ def _name_parameters(parameters: Parameters) -> list[tuple[str, np.generic]]:
 
 
 def _find_scale(value: ir.Value) -> float:
-    """The scale of the integers that the value was made of."""
+    """The scale of the integers from which the value was made."""
     node = value.producer()
     while node is not None and node.op_type != "DequantizeLinear":
         before = node.inputs[0]

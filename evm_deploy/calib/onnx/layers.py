@@ -1,4 +1,4 @@
-"""The layers of a graph: the nodes that multiply by weights, and could do so on integers."""
+"""Finds the layers of a graph: the nodes that multiply by weights and could do so with integers."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ from onnxscript import ir
 from evm_deploy.graph.blocks import NETWORK, block_of, last_block
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator
 
-# Layers that are less than these shares of the network are not worth the conversions around them.
+# A smaller layer, by its shares of the multiply-adds and of the weights, is not worth the conversions around it.
 LEAST_WORK, LEAST_WEIGHTS = 1e-3, 5e-3
 
 
 @dataclass(frozen=True)
 class LayerKind:
-    """Where an operator has its input's channels, and its weight's output and input channels (None: depthwise)."""
+    """The axes of an operator: the channels of its input, and the output and input channels of its weight."""
 
     channel_axis: int
     out_axis: int
@@ -39,7 +39,7 @@ KINDS = {
 class Layer:
     """A node with a constant weight; its input is `node.inputs[0]`, its weight `node.inputs[1]`."""
 
-    name: str  # as people and `--exclude` call it
+    name: str  # in messages and for `--exclude`
     block: str  # of the network: layers.0.blocks.1
     node: ir.Node
     kind: LayerKind
@@ -63,7 +63,7 @@ class Layer:
 
     @property
     def operator(self) -> Operator | None:
-        """Which of our operators it is, if one."""
+        """The row of the operator, if it is one of ours."""
         return find_operator(self.node)
 
     @property
@@ -73,7 +73,7 @@ class Layer:
 
     @property
     def bias_use(self) -> tuple[ir.Node, int] | None:
-        """Where the bias goes in, one number an output channel: into the node, or into the Add after a product."""
+        """The node and input that take the bias (O,): this node, or the Add after a MatMul."""
         node, uses = self.node, list(self.node.outputs[0].uses())
         if node.op_type in ("Conv", "Gemm"):
             return (node, 2) if len(node.inputs) > 2 else None
@@ -87,12 +87,12 @@ class Layer:
 
     @property
     def bias(self) -> ir.Value | None:
-        """The bias; the scan's is another thing."""
+        """The bias; None for a scan, whose bias has another meaning."""
         use = self.bias_use
         return None if use is None else use[0].inputs[use[1]]
 
     def multiply_adds(self, shapes: Mapping[str, tuple[int, ...]]) -> int:
-        """How many there are for outputs of these shapes; of the scan, those of its first projection."""
+        """The multiply-adds of the layer for outputs of these shapes; for a scan, those of its first projection."""
         weight: tuple[int, ...] = self.weights.shape
         out = shapes[str(self.node.outputs[0].name)]
         if self.operator is not None:
@@ -101,7 +101,7 @@ class Layer:
 
 
 def read_constant(value: ir.Value) -> npt.NDArray[np.float32]:
-    """The numbers of a constant."""
+    """The numbers of a constant, as float32."""
     assert value.const_value is not None
     return np.asarray(value.const_value.numpy(), np.float32)
 
@@ -125,9 +125,9 @@ def find_layers(model: ir.Model) -> list[Layer]:
 
 
 def select_worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]]) -> list[Layer]:
-    """Those that do enough of the network's work, or hold enough of its weights, to be worth the conversions.
+    """Selects the layers with enough of the network's work, or of its weights, to be worth the conversions.
 
-    A depthwise layer stands between others: without it their integers would end there.
+    Depthwise layers are always selected: they stand between others, whose integers would end there.
     """
     work = {layer.name: layer.multiply_adds(shapes) for layer in found}
     sizes = {layer.name: layer.weights.size for layer in found}
@@ -148,7 +148,7 @@ def _is_standard(node: ir.Node) -> bool:
 
 
 def _find_blocks(graph: ir.Graph) -> dict[ir.Node, str]:
-    """The block of the network of each node: that whose output comes next."""
+    """Finds the block of the network for each node: the block whose output comes next."""
     names: dict[ir.Node, str] = {}
     block: str | None = None
     rest: list[ir.Node] = []  # what comes after the last block
@@ -163,7 +163,7 @@ def _find_blocks(graph: ir.Graph) -> dict[ir.Node, str]:
 
 
 def walk_back(value: ir.Value, operators: frozenset[str]) -> Iterator[ir.Value]:
-    """`value`, and what it is made of by these operators of one input alone, nearest first."""
+    """Yields `value` and the values it was made from by these single-input operators, nearest first."""
     yield value
     node = value.producer()
     while node is not None and node.domain == "" and node.op_type in operators:

@@ -1,8 +1,8 @@
-"""Activations of values that are integers anyway, as tables of their 256 results.
+"""Replaces activation functions of 8-bit values by tables of their 256 results.
 
-A runtime would make such a value floats, apply the function, and often make the result integers again. The tables are
-what that gives. They stand where channels are last: a runtime moves no change of layout through an operator that it
-does not know, and has its convolutions on integers so.
+A runtime would dequantise such a value, apply the function, and often quantise the result again; the table holds the
+results of exactly that. Tables are placed where channels come last. A runtime moves no change of layout through an
+operator that it does not know, so its convolutions stay on integers.
 """
 
 import math
@@ -22,20 +22,20 @@ Parameters = tuple[np.float32, np.uint8]  # scale and zero point
 
 
 def silu(x: Numbers) -> Numbers:
-    """x times its sigmoid."""
-    decay = np.exp(-np.abs(x))  # never too large
+    """SiLU: x times its sigmoid."""
+    decay = np.exp(-np.abs(x))  # does not overflow
     result: Numbers = x * np.where(x < 0, decay, 1) / (1 + decay)
     return result
 
 
 def gelu(x: Numbers) -> Numbers:
-    """x times the share of a normal distribution below it."""
+    """GELU: x times the share of a normal distribution below it."""
     share: Numbers = np.array([math.erfc(-number / math.sqrt(2)) / 2 for number in x])
     return x * share
 
 
 def gelu_tanh(x: Numbers) -> Numbers:
-    """The same with tanh for an approximation."""
+    """GELU with the tanh approximation."""
     share: Numbers = (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3))) / 2
     return x * share
 
@@ -56,9 +56,9 @@ def make_table(function: Function, given: Parameters, wanted: Parameters | None)
 
 
 def write_lookups(graph: ir.Graph) -> None:
-    """Puts lookups where the integers of a convolution only go into SiLU or Gelu, in place.
+    """Inserts lookups, in place, where the integers of a convolution are used only by SiLU or Gelu.
 
-    What comes of them has to be integers again, or the input of a scan.
+    The result has to become integers again, or be the input of a scan.
     """
     for node in list(graph):
         chain = _find_chain(node)
@@ -109,14 +109,14 @@ def _find_chain(node: ir.Node) -> _Chain | None:
 
 
 def _pass_transpose(nodes: list[ir.Node]) -> None:
-    """Appends the change to channels last that alone takes what the last of the nodes gives, if there is one."""
+    """Appends the Transpose to channels last, if it is the only user of the last node's output."""
     user = _find_only_user(nodes[-1].outputs[0])
     if user is not None and user.op_type == "Transpose" and list(user.attributes["perm"].as_ints()) == TO_NHWC:
         nodes.append(user)
 
 
 def _pass_function(nodes: list[ir.Node]) -> Function | None:
-    """Appends the nodes of SiLU or Gelu that alone take what the last of the nodes gives; returns which it is."""
+    """Appends the nodes of SiLU or Gelu, if they are the only users of the last node's output; returns the function."""
     value = nodes[-1].outputs[0]
     alone = _find_only_user(value)
     if alone is not None and alone.domain == "" and alone.op_type == "Gelu":
@@ -149,7 +149,7 @@ def _replace_chain(graph: ir.Graph, chain: _Chain) -> None:
 
 
 def _read_parameters(node: ir.Node) -> Parameters | None:
-    """The scale and zero point of a conversion, where they are constants, one for all, and of uint8."""
+    """The scale and zero point of a conversion, if they are constant scalars for uint8."""
     if node.op_type not in ("QuantizeLinear", "DequantizeLinear") or len(node.inputs) != 3:
         return None
     scale, zero = (None if value is None else value.const_value for value in node.inputs[1:])

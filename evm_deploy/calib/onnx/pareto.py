@@ -1,4 +1,4 @@
-"""A picture of a search: what each mix loses and how long it takes, and which of them no other one beats."""
+"""Plots a search: the accuracy that each mix loses against its latency, and the mixes that no other one beats."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -11,7 +11,7 @@ FLOAT = Mix((), 0.0, 0.0, 1.0)
 
 
 def find_front(mixes: Sequence[Mix]) -> list[Mix]:
-    """Those of which no other one is both faster and loses less, fastest first."""
+    """The mixes for which no other mix is both faster and loses less, fastest first."""
     found: list[Mix] = []
     for mix in sorted(mixes, key=lambda mix: (mix.ratio, mix.drop)):
         if not found or mix.drop < found[-1].drop:

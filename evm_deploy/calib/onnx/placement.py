@@ -1,8 +1,8 @@
-"""Where integers begin and end: explicit QuantizeLinear and DequantizeLinear, as few as the runtime needs.
+"""Decides where QuantizeLinear and DequantizeLinear are placed: as few as the runtime needs.
 
-A value becomes an integer where a chosen layer takes it, where the runtime wants the output of a convolution so, and
-where an operator without weights stands between two such. Layout changes are passed through, so that one conversion
-serves every layer that reads the value.
+A value becomes an integer if a chosen layer takes it, if the runtime needs the output of a convolution as integers, or
+if an operator without weights uses it between two such values. Layout changes are passed through, so that one
+conversion serves every layer that reads the value.
 """
 
 from collections.abc import Collection, Iterable
@@ -19,14 +19,14 @@ Use = tuple[ir.Node, int]  # an input of a node
 
 @dataclass(frozen=True)
 class Conversion:
-    """A value that becomes an integer, and the uses of it that then take the integer."""
+    """A value that becomes an integer, and those of its uses that take the integer."""
 
     value: ir.Value
     uses: tuple[Use, ...]
 
 
 def find_conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion]:
-    """Which values become integers, for whom; in an order that the graph alone decides."""
+    """Finds the values that become integers and their uses, in an order that depends only on the graph."""
     chosen = list(chosen)
     convolutions = [layer.node for layer in chosen if scheme.integer_outputs and layer.node.op_type == "Conv"]
     outputs = dict.fromkeys(follow_relu(node.outputs[0]) for node in convolutions)
@@ -49,7 +49,7 @@ def find_conversions(chosen: Iterable[Layer], scheme: Scheme) -> list[Conversion
 
 
 def _extend(wanted: dict[Use, None], outputs: Collection[ir.Value], scheme: Scheme) -> None:
-    """Adds the inputs of operators without weights that stand between integers, until there are no more."""
+    """Adds the inputs of operators without weights that stand between integers, until no more are found."""
     queue = list(wanted)
     while queue:
         node, index = queue.pop()
@@ -66,7 +66,7 @@ def _extend(wanted: dict[Use, None], outputs: Collection[ir.Value], scheme: Sche
 
 
 def _runs_on_integers(node: ir.Node, outputs: Collection[ir.Value], scheme: Scheme) -> bool:
-    """Whether the node has no weights, the runtime has it on integers, and all that it takes are integers."""
+    """Whether the runtime runs this operator without weights on integers, and all its inputs are integers."""
     if node.domain != "" or node.op_type not in scheme.elementwise:
         return False
     for value in node.inputs:
@@ -87,7 +87,7 @@ def _takes_integers(use: Use, wanted: Collection[Use]) -> bool:
 
 
 def follow_relu(value: ir.Value) -> ir.Value:
-    """The value that the runtime fuses into the one that makes it: itself, or its Relu."""
+    """The value after a Relu that the runtime fuses into the node before it; without a Relu the value itself."""
     uses = tuple(value.uses())
     alone = len(uses) == 1 and uses[0][0].op_type == "Relu"
     return uses[0][0].outputs[0] if alone else value

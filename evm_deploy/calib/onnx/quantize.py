@@ -1,4 +1,4 @@
-"""A float ONNX bundle to a graph with integers in it, for onnxruntime; and what of it really runs on integers."""
+"""Quantises a float ONNX bundle for onnxruntime, and checks what really runs on integers."""
 
 from collections.abc import Callable
 from dataclasses import asdict
@@ -27,7 +27,7 @@ Progress = Callable[[str], None]
 def quantize(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
-    """Writes the quantised graph at `path`. Returns, under "calibration", what `quantize_graph` has to say."""
+    """Writes the quantised graph at `path`. Returns the facts of the quantisation under "calibration"."""
     task = find_task(bundle.manifest.task)
     score = task.search_score
     if options.search and isinstance(score, str):
@@ -43,9 +43,9 @@ def quantize(
 
 
 def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
-    """What runs on integers in every way that this machine runs the bundle, and how fast, against the float one.
+    """Reports what runs on integers, in every way that this machine can run the bundle, and its speed against float.
 
-    Raises CheckFailed when a layer that was to be on integers is not.
+    Raises CheckFailed when a layer that should run on integers does not.
     """
     reports = [report_integers(bundle, library=library) for library in {False, native.available()}]
     wanted = len((bundle.manifest.calibration or {}).get("layers", ()))
@@ -67,7 +67,7 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
 def quantize_graph(
     bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: Scheme, progress: Progress
 ) -> tuple[onnx.ModelProto, dict[str, Any]]:
-    """The graph with integers, and what was done: method, layers, equalisation, ranges.
+    """Returns the graph with integers, and what was done: method, layers, equalisation, ranges.
 
     Raises InputError: the bundle is not float32, or has the scan written out; OptionError: an unknown name to exclude;
     CheckFailed: the equalised graph is not the same function.
@@ -80,7 +80,7 @@ def quantize_graph(
 def _search_layers(
     measured: Measured, samples: Samples, options: QuantizeOptions, score: SearchScore, progress: Progress
 ) -> tuple[list[str], dict[str, Any]]:
-    """The layers of the best mix, and the record of the search."""
+    """Searches for the best mix. Returns its layers, and the record of the search."""
     parts = group_layers((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
     found = search(
         parts,

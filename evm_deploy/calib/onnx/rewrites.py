@@ -1,4 +1,4 @@
-"""The same float graph in operators that runtimes have on integers, or lose less by."""
+"""Rewrites a float graph with operators that runtimes support on integers, or that lose less accuracy."""
 
 from collections.abc import Sequence
 
@@ -13,7 +13,7 @@ TO_NHWC = [0, 2, 3, 1]
 
 
 def rewrite_pools(graph: ir.Graph) -> None:
-    """The mean over the pixels of an NCHW map as the operator that runtimes have on integers."""
+    """Replaces the mean over the pixels of an NCHW map by GlobalAveragePool, which runtimes support on integers."""
     for node in list(graph):
         given = node.inputs[1] if node.op_type == "ReduceMean" and len(node.inputs) > 1 else None
         axes = given.const_value.numpy().tolist() if given is not None and given.const_value is not None else None
@@ -22,11 +22,11 @@ def rewrite_pools(graph: ir.Graph) -> None:
 
 
 def rewrite_pixels(graph: ir.Graph, preprocessing: Preprocessing, zero: int) -> str | None:
-    """Takes the normalisation of a float image back, so that its integers are the pixels themselves, less `zero`.
+    """Undoes the normalisation of a float image, so that its integers are the pixels themselves, minus `zero`.
 
-    What normalised pixels lose by being rounded to another grid is as large as the faintest that can be seen in them.
-    Returns the name of the value that then holds pixels; None where the image is not normalised, or more than a
-    convolution without padding takes it.
+    Rounding normalised pixels to another grid would cost as much as the faintest visible differences in them.
+    Returns the name of the value that then holds pixels; None if the image is not normalised, or is used by anything
+    but one convolution without padding.
     """
     image = graph.inputs[0]
     uses = list(image.uses())
@@ -48,10 +48,10 @@ def rewrite_pixels(graph: ir.Graph, preprocessing: Preprocessing, zero: int) -> 
 
 
 def rewrite_products(graph: ir.Graph) -> None:
-    """A convolution of separate patches, whose result goes on as NHWC, as a matrix product: that gives floats.
+    """Replaces convolutions of separate patches, whose results continue as NHWC, by matrix products with float results.
 
-    onnxruntime's convolutions on integers give integers, and their range has to hold every token; the norms that
-    follow then magnify the rounding of the faint ones.
+    Integer convolutions of onnxruntime give integers, whose range has to hold every token; the norms that follow
+    would then magnify the rounding errors of tokens with small values.
     """
     for node in list(graph):
         uses = list(node.outputs[0].uses()) if node.op_type == "Conv" else []
@@ -69,7 +69,7 @@ def rewrite_products(graph: ir.Graph) -> None:
 
 
 def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
-    """`new` in the place of `old`, its output under the same name."""
+    """Replaces `old` by `new`; the output keeps its name."""
     before, after = old.outputs[0], new.outputs[0]
     after.name, after.shape, after.type = before.name, before.shape, before.type
     graph.insert_before(old, new)
@@ -78,7 +78,7 @@ def replace_node(graph: ir.Graph, old: ir.Node, new: ir.Node) -> None:
 
 
 def add_constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
-    """The numbers as a constant of the graph."""
+    """Adds the numbers to the graph as a constant."""
     tensor = ir.tensor(np.asarray(numbers, order="C"), name=name)
     value = ir.Value(name=name, const_value=tensor, shape=ir.Shape(numbers.shape), type=ir.TensorType(tensor.dtype))
     graph.register_initializer(value)
@@ -86,7 +86,9 @@ def add_constant(graph: ir.Graph, name: str, numbers: npt.NDArray[np.generic] | 
 
 
 def _is_plain_convolution(node: ir.Node) -> bool:
-    """With constant weights and a bias, over patches that do not overlap, without padding or groups."""
+    """Whether the node is a convolution with constant weights and a bias, over patches that do not overlap, without
+    padding or groups.
+    """
     if (
         node.op_type != "Conv"
         or len(node.inputs) != 3

@@ -1,4 +1,4 @@
-"""How a runtime wants its integers: one row a flavour of graph. Weights are int8 around 0 for all of them."""
+"""How each runtime represents integers, a row for each kind of graph. Weights are int8 around 0 in all of them."""
 
 from dataclasses import dataclass
 
@@ -12,27 +12,27 @@ from evm_deploy.graph.integer_weights import LARGEST, LARGEST_PAIR, add_pairs, a
 
 @dataclass(frozen=True)
 class Scheme:
-    """What differs between the graphs for two runtimes."""
+    """The differences between the graphs for the runtimes."""
 
     activations: type[np.integer]  # uint8, or int8
     symmetric: bool  # activations: whether the zero point is 0
     integer_bias: bool  # the bias is int32 as well, in units of input scale times weight scale
-    integer_outputs: bool  # a convolution gives integers too, or the runtime computes it in float
-    elementwise: frozenset[str]  # operators without weights that it has on integers
+    integer_outputs: bool  # convolutions must give integers too, else the runtime computes them in float
+    elementwise: frozenset[str]  # operators without weights that the runtime supports on integers
     integer_scan: bool  # the scan's first projection on integers, as an operator of ours
-    lookups: bool  # activations of what is integers anyway as tables, an operator of ours
+    lookups: bool  # activation functions of 8-bit values become tables, as an operator of ours
 
     def supports(self, layer: Layer) -> bool:
-        """Whether the runtime has such a layer on integers."""
+        """Whether the runtime supports such a layer on integers."""
         return self.integer_scan or layer.operator is None
 
     @property
     def pixel_zero(self) -> int:
-        """What is taken from a pixel so that it is one of these integers."""
+        """What is subtracted from a pixel to make it one of these integers."""
         return -int(np.iinfo(self.activations).min)
 
     def compute_parameters(self, found: Range) -> tuple[np.float32, np.integer]:
-        """Scale and zero point for what spans `found`."""
+        """The scale and zero point with which the integers cover the range `found`."""
         info = np.iinfo(self.activations)
         if self.symmetric:
             if found == Range(info.min, info.max):  # pixels: their lowest has no counterpart above
@@ -71,8 +71,8 @@ def quantise_weights(
 ) -> tuple[npt.NDArray[np.int8], npt.NDArray[np.float32]]:
     """Integers of the same shape, symmetric, and their scales, one for each index along `axis` and at least `least`.
 
-    The scales are such that no two neighbours that a kernel adds first exceed LARGEST_PAIR together, so that every
-    processor gives the same sums. It costs a tenth of a bit.
+    The scales keep the sum of any two neighbours that a kernel adds first within LARGEST_PAIR, so that every processor
+    gives the same sums. This costs a tenth of a bit.
     """
     axes = (axis,) if isinstance(axis, int) else axis
     rows, pairs = arrange_as_multiplied(weights, axes), add_pairs(weights, axes)

@@ -1,4 +1,4 @@
-"""Which parts of a network to turn to integers: what each loses and wins alone is measured, then whole mixes."""
+"""Searches for the parts of a network to quantise: measures each part alone, then mixes of several parts."""
 
 import hashlib
 import json
@@ -19,14 +19,14 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tasks import SearchScore
 
-CACHE_BYTES = 1 << 26  # that are read
+CACHE_BYTES = 1 << 26  # largest cache that is read
 Kept = npt.NDArray[Any]  # (images, ...), what the task's score compares
 Write = Callable[[Sequence[str]], bytes]  # the names of layers -> the graph with these on integers
 
 
 @dataclass(frozen=True)
 class Mix:
-    """A network with these parts on integers, as measured."""
+    """Measurements of the network with these parts on integers."""
 
     parts: tuple[str, ...]
     drop: float  # points of the score lost against the float model; without labels, points of disagreement with it
@@ -36,7 +36,7 @@ class Mix:
 
 @dataclass(frozen=True)
 class Search:
-    """What was measured: each part alone, then the mixes that were tried, and the one that was taken."""
+    """The measurements: each part alone, the mixes that were tried, and the one that was chosen."""
 
     alone: tuple[Mix, ...]
     mixes: tuple[Mix, ...]
@@ -44,14 +44,14 @@ class Search:
     max_drop: float
     images: int
     labelled: bool
-    score: str  # which one has the points
+    score: str  # the score that `drop` is measured in
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
         return asdict(self)
 
     def make_notes(self) -> list[str]:
-        """What a person should read of it."""
+        """The result in sentences."""
         what = f"of {self.score}" if self.labelled else "of agreement with the float model"
         best = self.best
         lines = [
@@ -64,7 +64,7 @@ class Search:
 
 
 def group_layers(layers: Iterable[Layer], by: str) -> dict[str, list[str]]:
-    """The names of the layers of each part, in order: a part is a block of the network, or a layer."""
+    """Groups the names of layers into parts, in order: a part is a block of the network, or a single layer."""
     parts: dict[str, list[str]] = {}
     for layer in layers:
         parts.setdefault(layer.block if by == "block" else layer.name, []).append(layer.name)
@@ -81,11 +81,11 @@ def search(
     cache: Path | None,
     progress: Callable[[str], None],
 ) -> Search:
-    """Measures every part alone, then takes parts back from the network with all of them, the one that loses most for
-    what it wins first, until no more than `max_drop` points of the `score` are lost; and of all that was measured takes
-    the fastest.
+    """Finds the fastest mix of parts on integers that loses at most `max_drop` points of the `score`.
 
-    What was measured is kept in `cache`, a file, so that a killed search goes on. Raises InputError: no images.
+    Every part is measured alone. Then, beginning with all parts on integers, parts become float again until the loss
+    is small enough: first the part that loses most for the time that it saves. Measurements are kept in `cache`, a
+    file, so that a killed search can continue. Raises InputError: no images; CheckFailed: no mix loses so little.
     """
     gauge = _Gauge(parts, write, samples, score, cache)
     alone = []
@@ -115,12 +115,12 @@ def search(
 
 
 def _compute_regret(mix: Mix) -> float:
-    """How much a part loses for what it wins; one that wins nothing comes before all others."""
+    """The loss of a part relative to the time that it saves; the largest for a part that saves none."""
     return mix.divergence / max(1 - mix.ratio, 1e-3)
 
 
 class _Gauge:
-    """Measures mixes against the float model, and remembers."""
+    """Measures mixes against the float model, and remembers the results."""
 
     def __init__(
         self, parts: dict[str, list[str]], write: Write, samples: Samples, score: SearchScore, cache: Path | None
@@ -168,10 +168,10 @@ def _run_samples(
 
 
 def _read_cache(cache: Path | None, key: str) -> dict[str, list[float]]:
-    """What an earlier search measured of the same mixes."""
+    """Reads what an earlier search with the same key measured."""
     try:
         found = json.loads(read_file(cache, CACHE_BYTES, OSError)) if cache is not None else {}
         measured = found["measured"] if found.get("key") == key else {}
         return {str(name): [float(number) for number in numbers] for name, numbers in measured.items()}
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return {}  # none, or another program's
+        return {}  # there is no cache, or another program wrote it

@@ -1,4 +1,4 @@
-"""How long an integer graph takes against the float one, on this machine."""
+"""Compares the latency of an integer graph with that of the float one, on this machine."""
 
 import functools
 import itertools
@@ -23,14 +23,14 @@ class Speed:
     ratio: float
 
     def describe(self) -> str:
-        """For people; it says so where integers do not pay."""
+        """The result in words, with a remark if int8 is not faster."""
         times = f"{self.integer_ms:.1f} and {self.float_ms:.1f} ms, 1 thread"
         said = f"int8 takes {self.ratio:.2f} of the float latency here ({times})"
         return said if self.ratio < 1 else f"{said}: ship the float bundle on machines like this one"
 
 
 def compare_speed(float_: OnnxRunner, integer: OnnxRunner, image: npt.NDArray[Any]) -> Speed:
-    """Runs both in turns."""
+    """Times both in turns on one image."""
     calls = [functools.partial(runner.run, image) for runner in (float_, integer)]
     pairs = list(itertools.islice(timing.run_turns(calls), WARM_UP, WARM_UP + ROUNDS))
     floats, integers = zip(*pairs, strict=True)

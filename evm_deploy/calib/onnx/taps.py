@@ -1,4 +1,4 @@
-"""A float graph whose inner values can be watched."""
+"""Reads inner values of a float graph."""
 
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -13,7 +13,7 @@ from evm_deploy.scan import native
 
 
 class Tap:
-    """Runs a graph on onnxruntime, with our operators where they are built: input -> the watched values by name.
+    """Runs a graph on onnxruntime, with our operators if they are built, and returns the watched values by name.
 
     Raises BundleError when the graph cannot be run.
     """
@@ -30,7 +30,7 @@ class Tap:
         self._names = [name for name, _ in self._runner.tensors[1:]]
 
     def __call__(self, image: npt.NDArray[Any]) -> Mapping[str, npt.NDArray[np.float32]]:
-        """image: as the graph's input takes it."""
+        """image: of the shape and type of the graph's input."""
         values = dict(zip(self._names, self._runner.run(image), strict=True))
         if self._image in self._watched:
             values[self._image] = image
