@@ -94,7 +94,7 @@ def made(monkeypatch: pytest.MonkeyPatch, make_bundle: Callable[..., Bundle]) ->
     monkeypatch.setattr(pipeline, "export", export)
     monkeypatch.setattr(pipeline, "quantize", quantize)
     for target in TARGETS:
-        monkeypatch.setattr(import_runtime(target), "missing_to_run", lambda: None)
+        monkeypatch.setattr(import_runtime(target), "find_obstacle_to_run", lambda: None)
     monkeypatch.setattr(benchmark, "_evaluate_bundles", lambda *arguments: ((), []))
     return failures
 
