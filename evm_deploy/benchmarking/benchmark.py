@@ -1,4 +1,4 @@
-"""A checkpoint in every form that this machine can make and run, side by side."""
+"""Measures a checkpoint in every form that this machine can make and run, side by side."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ Say = Callable[[str], None]
 
 @dataclass(frozen=True)
 class Attempt:
-    """A form, and what became of it: a bundle, or the status and the reason why there is none."""
+    """A form and its result: a bundle, or a status and the reason why there is no bundle."""
 
     variant: Variant
     bundle: Bundle | None
@@ -73,7 +73,7 @@ def benchmark(
 
 
 def _check(checkpoint: Path, options: BenchmarkOptions) -> None:
-    """Whatever can be wrong is found before minutes of exporting."""
+    """Finds wrong arguments before minutes of exporting."""
     from evm_deploy.data.samples import read_samples
     from evm_deploy.manifest import Preprocessing
     from evm_deploy.models.checkpoint import read_checkpoint
@@ -90,7 +90,7 @@ def _check(checkpoint: Path, options: BenchmarkOptions) -> None:
 
 @contextlib.contextmanager
 def _open_folder(options: BenchmarkOptions) -> Iterator[Path]:
-    """Where everything is written: a draft of --out, or a place that is gone afterwards."""
+    """Opens the folder for all results: a draft of --out, or a temporary folder."""
     if options.out is None:
         with tempfile.TemporaryDirectory(prefix="evm-benchmark-") as folder:
             yield Path(folder)
@@ -111,7 +111,7 @@ def _try_variants(checkpoint: Path, folder: Path, options: BenchmarkOptions, say
 def _try_variant(
     checkpoint: Path, variant: Variant, made: dict[Variant, Bundle], out: Path, options: BenchmarkOptions, say: Say
 ) -> Attempt:
-    """One form. Whatever goes wrong with it concerns it alone."""
+    """Makes one form. A failure does not affect the other forms."""
     if reason := find_obstacle(variant, options.data is not None):
         return Attempt(variant, None, NOT_HERE, reason)
     say(f"{variant.target} {variant.precision}")
@@ -188,7 +188,7 @@ def _make_rows(attempt: Attempt, profile: ProfileReport | None, known: Sequence[
 
 
 def _make_pytorch_rows(profile: ProfileReport | None, known: Sequence[Accuracy]) -> list[BenchmarkRow]:
-    """The results that are of no bundle."""
+    """Rows for the results that belong to no bundle."""
     names = {variant.name for variant in list_variants(())}
     top1 = next((one.top1 for one in known if one.name == PYTORCH), None)
     others = [result for result in (profile.results if profile else ()) if result.bundle not in names]
@@ -214,7 +214,7 @@ def _make_row(target: str, result: Result, top1: AccuracyShare | None, parity: f
 
 
 def _find_largest_error(bundle: Bundle) -> float | None:
-    """The largest error of the report that let the bundle through."""
+    """The largest relative error in the bundle's parity report."""
     rows = (bundle.manifest.parity or {}).get("rows", ())
     return max((row["relative"] for row in rows if row["relative"] is not None), default=None)
 
@@ -222,7 +222,7 @@ def _find_largest_error(bundle: Bundle) -> float | None:
 def _describe_calibration(
     attempts: Sequence[Attempt], known: Sequence[Accuracy], options: BenchmarkOptions
 ) -> list[str]:
-    """What has to be said of a top-1 of int8."""
+    """Notes that the top-1 of int8 is not fair if it was calibrated on the same data."""
     if (
         options.calibration is not None
         or not known

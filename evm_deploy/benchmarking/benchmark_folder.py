@@ -1,4 +1,4 @@
-"""The folder that `benchmark --out` writes: the table, the bundles, and the profile that the times are from."""
+"""Writes the folder of `benchmark --out`: the table, the bundles, and the profile that contains the times."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LARGEST_TABLE = 64 << 20  # bytes
 
 
 def _list_files(folder: Path) -> set[str]:
-    """The files of a benchmark's folder. Raises BundleError or InputError where it is not one."""
+    """Lists the files of a benchmark's folder. Raises BundleError or InputError if it is not one."""
     table = json.loads(read_file(folder / JSON, LARGEST_TABLE, lambda cause: InputError(cause, "benchmark again.")))
     if table.keys() != {field.name for field in fields(BenchmarkReport)}:
         return set()
@@ -38,13 +38,13 @@ KIND = folders.FolderKind("benchmark", JSON, _list_files)
 
 
 def check_free(out: Path, overwrite: bool) -> None:
-    """Raises OutputError where a benchmark cannot be put, MissingToolError where its profile cannot be drawn."""
+    """Raises OutputError if the folder cannot be written, MissingToolError if the profile cannot be drawn."""
     folders.check_free(Path(os.path.realpath(out)), KIND, overwrite)
     profile_folder.check_drawing()
 
 
 def open_draft(out: Path, overwrite: bool) -> AbstractContextManager[Path]:
-    """A folder that becomes `out` when all is written, or is gone. Raises OutputError."""
+    """Opens a folder that becomes `out` when everything is written, and is removed on failure. Raises OutputError."""
     return folders.write_folder(out, KIND, overwrite)
 
 

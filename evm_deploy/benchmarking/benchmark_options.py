@@ -1,4 +1,4 @@
-"""What can be asked of a benchmark. Light: the command line reads its defaults from here."""
+"""The options of `benchmark`. This module imports little, since the command line reads it."""
 
 import os
 from dataclasses import dataclass, field
@@ -56,7 +56,7 @@ class BenchmarkOptions:
         self.make_profile_options(None)
 
     def make_export_options(self, target: str, precision: str) -> ExportOptions:
-        """The options of one export."""
+        """Makes the options of one export."""
         return ExportOptions(
             target=target,
             precision=precision,
@@ -67,7 +67,7 @@ class BenchmarkOptions:
         )
 
     def make_profile_options(self, checkpoint: Path | None) -> ProfileOptions:
-        """The options of the profile of all."""
+        """Makes the options of the profile of all bundles."""
         return ProfileOptions(
             iterations=self.iterations,
             seconds=self.seconds,

@@ -1,4 +1,4 @@
-"""The one table that people want: a row for each form of a checkpoint, whether or not it could be had here."""
+"""The report of a benchmark: a row for each form of a checkpoint, whether or not it could be made here."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ FAILED, NOT_HERE = "failed", "not here"
 
 @dataclass(frozen=True)
 class BenchmarkRow:
-    """One form, run in one way. What is not known is None."""
+    """One form, run in one way. Unknown values are None."""
 
     format: str  # pytorch, onnx, coreml, tensorrt
     precision: str
@@ -34,7 +34,7 @@ class BenchmarkRow:
 
 @dataclass(frozen=True)
 class BenchmarkReport:
-    """All rows, the profile that their times are from, and what has to be said of them."""
+    """All rows, the profile that contains their times, and notes."""
 
     checkpoint: str  # name of the file
     rows: tuple[BenchmarkRow, ...]
@@ -43,7 +43,7 @@ class BenchmarkReport:
 
     @property
     def failures(self) -> tuple[str, ...]:
-        """What was tried here and did not work."""
+        """The forms that were tried here and failed."""
         return tuple(_name_row(row) + f": {row.reason}" for row in self.rows if row.status == FAILED)
 
     def to_json(self) -> str:
@@ -75,7 +75,7 @@ def tabulate_rows(report: BenchmarkReport) -> tuple[list[str], list[list[Any]]]:
 
 
 def describe_figures(report: BenchmarkReport) -> list[str]:
-    """What the figures are of, and what has to be said of them, a line each."""
+    """Explains the figures, and adds the notes, a line each."""
     from evm_deploy.reporting import table
 
     profile = report.profile
@@ -86,7 +86,7 @@ def describe_figures(report: BenchmarkReport) -> list[str]:
 
 
 def collect_remarks(report: BenchmarkReport) -> list[str]:
-    """What the profile does not say: which forms are not in it, and why."""
+    """Notes that the profile does not contain: which forms are missing, and why."""
     reasons = (f"{_name_row(row)}: {row.status}: {row.reason}" for row in report.rows if row.reason)
     return [*dict.fromkeys(reasons), *report.notes]
 

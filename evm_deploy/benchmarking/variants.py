@@ -1,4 +1,4 @@
-"""Every form that a checkpoint can be deployed in, and what this machine can do with each."""
+"""Lists the forms in which a checkpoint can be deployed, and which of them this machine can make."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -19,21 +19,22 @@ class Variant:
 
     @property
     def name(self) -> str:
-        """Of its bundle's folder."""
+        """The name of its bundle's folder."""
         return f"{self.target}-{self.precision}"
 
 
 def list_variants(targets: Sequence[str]) -> Iterator[Variant]:
-    """All forms for these targets, or for all where none is named; of a target int8 comes last, as it needs fp32."""
+    """Lists all forms for these targets, or for all targets if none is named. int8 comes last, as it needs fp32."""
     for target, row in TARGETS.items():
         if not targets or target in targets:
             yield from (Variant(target, precision) for precision in (*row.precisions, INT8))
 
 
 def find_obstacle(variant: Variant, data: bool) -> str | None:
-    """Why the variant is not made here; None: it is. data: whether there are images to calibrate on.
+    """Why the variant cannot be made here, or None. data: whether there are images to calibrate on.
 
-    A Core ML program is calibrated by an evaluator that takes seconds an image: not where it cannot be timed either.
+    A Core ML program is calibrated by an evaluator that takes seconds for each image; this is skipped where the program
+    cannot be timed either.
     """
     runtime = import_runtime(variant.target)
     if reason := runtime.find_obstacle_to_run():

@@ -1,1 +1,1 @@
-"""How right a model is: contenders on the same images, counted once, in one process or by shards on a cluster."""
+"""Accuracy: runs bundles and PyTorch (the contenders) on the same images, in one process or on a cluster."""

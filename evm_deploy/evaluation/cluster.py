@@ -1,8 +1,8 @@
-"""An evaluation shared out: shards of the images to the workers of a Dask cluster, which may be lost on the way.
+"""Distributes an evaluation: the workers of a Dask cluster each get shards of the images.
 
-A worker that dies, or that the network loses, costs its shard's time only: Dask gives the shard to another one. Bundles
-and images are opened by their path, on storage that every machine sees at the same place; the bundles' hashes are
-checked there. Dask runs whatever its clients send: its ports belong into a network that you trust, or behind tls://.
+A worker that dies or loses its connection costs only the time of its shard, which Dask gives to another worker. Workers
+open bundles and images by path, so every machine needs the same files at the same paths; the hashes of the bundles are
+checked. Dask runs whatever its clients send: keep its ports inside a trusted network, or behind tls://.
 """
 
 import contextlib
@@ -24,16 +24,16 @@ from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.evaluation.running import Answers, collect_answers, merge_answers
 from evm_deploy.manifest import Preprocessing
 
-PATIENCE = 60  # seconds until there has to be a worker
-RETRIES = 2  # of a shard that failed for a reason that may pass, such as storage that was away
-SHARDS_PER_WORKER = 4  # what a lost worker costs at most: a quarter of its share
+PATIENCE = 60  # seconds to wait for a worker
+RETRIES = 2  # of a shard that failed for a reason that may be temporary, such as unavailable storage
+SHARDS_PER_WORKER = 4  # a lost worker costs at most a quarter of its work
 
 Work = Mapping[Preprocessing, Samples]
 
 
 @dataclass(frozen=True)
 class Shard:
-    """What a worker gives back: the answers, and what it read, for the record of the data."""
+    """The result of a worker: the answers, and what it read, for the record of the data."""
 
     answers: Answers
     get_seen: Mapping[Preprocessing, Mapping[int, ReadEntry]]
@@ -41,7 +41,7 @@ class Shard:
 
 @dataclass(frozen=True)
 class Refused:
-    """One of our errors, as a value: it would be the same on every worker, so it is not retried."""
+    """One of our errors as a value. It would be the same on every worker, so the shard is not retried."""
 
     kind: str
     cause: str
@@ -51,7 +51,7 @@ class Refused:
 def run_shards(
     contenders: Sequence[Contender], samples: Work, options: EvaluateOptions, say: Callable[[str], None]
 ) -> Answers:
-    """`running.collect_answers` by the workers that the options name: the same answers, in another order.
+    """Runs `running.collect_answers` on the workers that the options name: the same answers, in another order.
 
     Raises MissingToolError without Dask, ClusterError: the cluster cannot be reached, has no workers, or lost them all;
     and what `running.collect_answers` raises.
@@ -59,7 +59,9 @@ def run_shards(
     distributed = optional.import_library("distributed")
     images = len(next(iter(samples.values())))
     if options.workers is not None:
-        options = dataclasses.replace(options, workers=min(options.workers, images))  # more would have nothing to do
+        options = dataclasses.replace(
+            options, workers=min(options.workers, images)
+        )  # others would be idle
     with _open_client(distributed, options) as client:
         workers = _wait_for_workers(client, options)
         shards = min(options.shards or SHARDS_PER_WORKER * workers, images)
@@ -69,7 +71,7 @@ def run_shards(
                 run_shard,
                 tuple(contenders),
                 {preprocessing: each.shard(index, shards) for preprocessing, each in samples.items()},
-                pure=False,  # names differ: an answer that the scheduler has from another time is not taken
+                pure=False,  # every call has its own name, so the scheduler does not reuse an earlier result
                 retries=RETRIES,
             )
             for index in range(shards)
@@ -83,7 +85,7 @@ def run_shards(
 
 
 def run_shard(contenders: Sequence[Contender], samples: Work) -> Shard | Refused:
-    """A shard, on a worker."""
+    """Runs one shard. Called on a worker."""
     try:
         answers = collect_answers(contenders, samples)
         return Shard(answers, {preprocessing: each.get_seen() for preprocessing, each in samples.items()})
@@ -94,11 +96,11 @@ def run_shard(contenders: Sequence[Contender], samples: Work) -> Shard | Refused
 def _collect_results(
     distributed: ModuleType, client: Any, futures: Sequence[Any], say: Callable[[str], None]
 ) -> Iterator[Any]:
-    """What each shard gave, as they finish."""
+    """Yields the result of each shard as it finishes."""
     for done, future in enumerate(distributed.as_completed(futures, loop=client.loop), start=1):
         try:
             found = future.result()
-        except Exception as error:  # whatever a worker meets, and KilledWorker of Dask itself
+        except Exception as error:  # any error of a worker, or Dask's own KilledWorker
             raise _explain_loss(error) from error
         say(f"evaluating: shard {done} of {len(futures)} is done")
         yield found
@@ -127,7 +129,7 @@ def _explain_loss(error: Exception) -> ClusterError:
 
 @contextlib.contextmanager
 def _open_client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[Any]:
-    """A client of the cluster, or of workers of this machine that end with it."""
+    """Connects to the cluster, or starts workers on this machine that end with the client."""
     with contextlib.ExitStack() as stack:
         cluster = options.cluster or stack.enter_context(_start_local_cluster(distributed, options.workers))
         try:
@@ -142,10 +144,10 @@ def _open_client(distributed: ModuleType, options: EvaluateOptions) -> Iterator[
 
 @contextlib.contextmanager
 def _start_local_cluster(distributed: ModuleType, workers: int | None) -> Iterator[Any]:
-    """Processes of this machine. One that dies is started again."""
+    """Starts worker processes on this machine. One that dies is restarted."""
     with contextlib.ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="evm-deploy-", ignore_cleanup_errors=True))
-        # Dask imports from its scratch folder: it has to be ours, and not one that anybody may have made in /tmp.
+        # Dask imports from its scratch folder: it must be ours, not one that anybody could have made in /tmp.
         stack.enter_context(importlib.import_module("dask").config.set({"temporary-directory": folder}))
         stack.callback(lambda: sys.path.__setitem__(slice(None), [p for p in sys.path if not p.startswith(folder)]))
         yield stack.enter_context(
@@ -161,7 +163,7 @@ def _start_local_cluster(distributed: ModuleType, workers: int | None) -> Iterat
 
 
 def _wait_for_workers(client: Any, options: EvaluateOptions) -> int:
-    """How many there are, after waiting for the first of a cluster, or all of this machine."""
+    """Waits for one worker of a cluster, or for all workers on this machine. Returns their number."""
     try:
         client.wait_for_workers(options.workers or 1, timeout=PATIENCE)
     except TimeoutError as error:

@@ -1,4 +1,4 @@
-"""Who is measured: bundles by their place and hash, so that any process can open the same ones, and PyTorch."""
+"""The models that are measured: bundles by path and hash, so that any process can open the same ones, and PyTorch."""
 
 import contextlib
 import dataclasses
@@ -20,7 +20,7 @@ EVALUATE_CLASSIFIERS = "evaluate classifiers."
 
 @dataclass(frozen=True)
 class Contender:
-    """A model that was looked at once. It is opened where it is run, from the same place, and has to be the same."""
+    """A model to measure. Each process opens it by its path, and checks that it is still the same."""
 
     name: str
     path: Path  # absolute
@@ -32,13 +32,13 @@ class Contender:
     classes: int
     checkpoint: str  # sha256 of the checkpoint that it was made from
     library: bool = True
-    way: int | None = None  # of those that the machine has; None: the best
+    way: int | None = None  # index of the ways to run it on this machine; None: the best
     source: tuple[str | None, str | None] | None = None  # PyTorch: the checkpoint's key and kind of scan
     exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Runner]:
-        """A runner of it. Raises BundleError where something else is there by now, MissingToolError."""
+        """Opens a runner. Raises BundleError if the file has changed since, and MissingToolError."""
         runner = self._open_pytorch() if self.source else self._open_bundle()
         try:
             yield runner
@@ -70,18 +70,18 @@ class Contender:
     def _raise_replaced(self) -> None:
         raise BundleError(
             f"{self.path} is not what it was when the evaluation began (its sha256 differs).",
-            "leave it as it is until the evaluation ends, and let every machine see the same files.",
+            "do not change it until the evaluation ends, and let every machine see the same files.",
         )
 
 
 def hash_manifest(manifest: Manifest) -> str:
-    """The sha256 of a manifest's text: with it every file of the bundle is fixed."""
+    """The sha256 of a manifest's text, which contains the hashes of all files of the bundle."""
     return hashlib.sha256(manifest.to_json().encode()).hexdigest()
 
 
 @dataclass(frozen=True)
 class ContenderGroup:
-    """All contenders, in the order of the report, what they have in common, and what must be said of them."""
+    """All contenders in the order of the report, with what they have in common, and notes for the report."""
 
     contenders: tuple[Contender, ...]
     reference: int | None  # index of the float model that the others are held against
@@ -144,7 +144,7 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
 
 
 def _read_checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
-    """PyTorch on the checkpoint, preprocessed as for the first bundle made from it, else the first."""
+    """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint, else the first."""
     from evm_deploy.files import sha256_file
     from evm_deploy.models.network import open_checkpoint
 
@@ -187,7 +187,7 @@ def _collect_remarks(contenders: Sequence[Contender], reference: int | None) -> 
 
 
 def _read_labels(bundles: Sequence[tuple[Path, Bundle]]) -> tuple[str, ...] | None:
-    """The class names of the first bundle that has them. Raises InputError where another has others."""
+    """The class names of the first bundle that has them. Raises InputError if another bundle has different ones."""
     known = [(path, labels) for path, bundle in bundles if (labels := bundle.labels()) is not None]
     for path, labels in known[1:]:
         if labels != known[0][1]:

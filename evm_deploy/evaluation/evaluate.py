@@ -1,4 +1,4 @@
-"""An evaluation from its arguments to its report, in order."""
+"""Runs an evaluation: the steps in order."""
 
 import os
 from collections.abc import Callable, Sequence
@@ -12,7 +12,7 @@ from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 def evaluate(
     bundles: Sequence[Path], data: Data, options: EvaluateOptions, say: Callable[[str], None]
 ) -> report.EvaluationReport:
-    """`pipeline.evaluate`, which says what it raises."""
+    """Implements `pipeline.evaluate`, which documents its errors."""
     out = None if options.out is None else Path(options.out)
     if out is not None:
         report_folder.check_free(out)
@@ -20,7 +20,7 @@ def evaluate(
     field = contenders.read_contenders(bundles, options)
     held = options.floor is not None or options.max_drop is not None
     if options.distributed and isinstance(data, (str, os.PathLike)) and not str(data).startswith("random:"):
-        data = Path(data).absolute()  # workers may stand in other folders
+        data = Path(data).absolute()  # workers may have another current folder
     kinds = dict.fromkeys(one.preprocessing for one in field.contenders)
     first = read_samples(
         data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held

@@ -1,4 +1,4 @@
-"""What can be asked of an evaluation."""
+"""The options of `evaluate`."""
 
 import os
 import re
@@ -8,7 +8,7 @@ from pathlib import Path
 from evm_deploy.errors import OptionError
 from evm_deploy.options import check_ranges, option
 
-# Dask waits for ever for an address that it cannot read.
+# The form of an address. Dask would wait forever for one that it cannot parse.
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx)://)?(?:\[[^\[\]\s]+\]|[^\[\]:/\s]+):\d{1,5}/?")
 
 SHARE = "it is a share: write 0.9 for 90 %."
@@ -44,7 +44,7 @@ class EvaluateOptions:
     library: bool = field(default=True, metadata=option("Run without our operator library."))
     every_way: bool = field(default=False, metadata=option("Run each bundle in every way that this machine has."))
     latency_runs: int = field(default=30, metadata=option("Timed runs of each; 0 leaves latency out.", minimum=0))
-    workers: int | None = field(  # more than the most is a slip of the hand, which the machine would not survive
+    workers: int | None = field(  # more than the maximum is a typing mistake that would exhaust the machine
         default=None,
         metadata=option("Share the images out to so many processes here.", kind=int, minimum=1, maximum=1024),
     )
@@ -72,5 +72,5 @@ class EvaluateOptions:
 
     @property
     def distributed(self) -> bool:
-        """Whether the images are shared out."""
+        """Whether several processes share the images."""
         return self.workers is not None or self.cluster is not None

@@ -1,4 +1,4 @@
-"""How long one run takes on this machine: contenders take turns in one process, and medians are compared."""
+"""Measures the latency of the contenders, which take turns in one process, on this machine."""
 
 import contextlib
 import functools
@@ -16,7 +16,7 @@ from evm_deploy.profiling.agent import timing
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds of one run, one image at a time: the median, and the quartiles beside it."""
+    """Milliseconds per run, one image at a time: the median and the quartiles."""
 
     median: float
     low: float

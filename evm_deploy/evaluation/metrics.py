@@ -1,4 +1,4 @@
-"""Shares of images, each with the interval that so many images allow. Intervals are of 95 %."""
+"""Shares of images with their 95 % confidence intervals."""
 
 import math
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-Z = 1.959963984540054  # of the normal distribution, for 95 %
+Z = 1.959963984540054  # quantile of the normal distribution for 95 %
 Bools = npt.NDArray[np.bool_]
 Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True)
 class Share:
-    """A share of images, 0 to 1, and the interval of Wilson's score, which holds near 0 and 1 as well."""
+    """A share of images, 0 to 1, with Wilson's score interval, which is also valid near 0 and 1."""
 
     value: float
     low: float
@@ -22,18 +22,18 @@ class Share:
 
 @dataclass(frozen=True)
 class Change:
-    """What a contender does otherwise than another on the same images; -0.01 is one image in a hundred lost.
+    """The difference between two contenders on the same images; -0.01 is one image in a hundred lost.
 
-    The interval is Agresti and Min's for paired shares, p that of McNemar's exact test: the two were measured on the
-    same images, so their own intervals may overlap although one is surely the better.
+    The interval is Agresti and Min's for paired shares, and p is that of McNemar's exact test. Since both were measured
+    on the same images, their own intervals may overlap although one is significantly better.
     """
 
     value: float
     low: float
     high: float
     p: float
-    lost: int  # images that only the other has right
-    won: int  # images that only this one has right
+    lost: int  # images that only the other gets right
+    won: int  # images that only this one gets right
 
 
 def measure_share(hits: Bools) -> Share:
@@ -42,7 +42,7 @@ def measure_share(hits: Bools) -> Share:
     p, extra = count / n, Z * Z / n
     middle = (p + extra / 2) / (1 + extra)
     half = Z * math.sqrt(p * (1 - p) / n + extra / (4 * n)) / (1 + extra)
-    # At 0 and 1 the interval ends there, exactly; rounding would leave it beside its own value.
+    # At 0 and 1 the interval ends exactly there; with rounding errors it might not contain its own value.
     return Share(p, 0.0 if count == 0 else max(0.0, middle - half), 1.0 if count == n else min(1.0, middle + half))
 
 
@@ -59,20 +59,20 @@ def measure_change(hits: Bools, others: Bools) -> Change:
 
 
 def compute_mcnemar(won: int, lost: int) -> float:
-    """The two-sided exact p of so uneven a split, where both directions are equally likely."""
+    """The two-sided exact p of a split at least this uneven, if both directions are equally likely."""
     n = won + lost
     terms = (math.lgamma(n + 1) - math.lgamma(k + 1) - math.lgamma(n - k + 1) for k in range(min(won, lost) + 1))
     return min(1.0, 2 * math.fsum(math.exp(term - n * math.log(2)) for term in terms))
 
 
 def count_confusion(labels: Ints, found: Ints, classes: int) -> Ints:
-    """Images by their class (row) and by what they were taken for (column): (classes, classes)."""
+    """Counts images by true class (row) and predicted class (column): (classes, classes)."""
     matrix = np.zeros((classes, classes), np.int64)
     np.add.at(matrix, (labels, found), 1)
     return matrix
 
 
 def measure_classes(matrix: Ints) -> tuple[float | None, ...]:
-    """The share of each class that was taken for itself; None where there is no image of it."""
+    """The share of correct images of each class; None for a class without images."""
     totals = matrix.sum(1)
     return tuple(int(right) / int(n) if n else None for right, n in zip(matrix.diagonal(), totals, strict=True))

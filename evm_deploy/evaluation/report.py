@@ -1,4 +1,4 @@
-"""Answers to figures: what each contender got right, how sure that is, and what it costs."""
+"""Makes the report from the answers: the accuracy of each contender with its confidence, and its latency."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -28,8 +28,8 @@ from evm_deploy.runtimes import PYTORCH
 
 @dataclass(frozen=True)
 class EvaluationRow:
-    """One contender. What cannot be measured is None: top-1, top-5, change and classes without labels, agreement and
-    change without a float model, top-5 where there are no more classes than that.
+    """One contender. None is what cannot be measured: top-1, top-5, change and classes without labels; agreement and
+    change without a float model; top-5 with five classes or fewer.
     """
 
     bundle: str
@@ -38,7 +38,7 @@ class EvaluationRow:
     megabytes: float
     top1: Share | None
     top5: Share | None
-    agreement: Share | None  # same first class as the reference
+    agreement: Share | None  # share of images with the same first class as the reference
     change: Change | None  # of top-1, against the reference
     latency: Latency | None
     per_class: tuple[float | None, ...] | None
@@ -46,7 +46,7 @@ class EvaluationRow:
 
     @property
     def title(self) -> str:
-        """What tells it from the others."""
+        """A name that no other row has."""
         return self.bundle if self.bundle == PYTORCH else f"{self.bundle} on {self.runtime}"
 
 
@@ -57,7 +57,7 @@ class EvaluationReport:
     rows: tuple[EvaluationRow, ...]
     reference: str | None  # which row is the float model
     images: int
-    labelled: int  # of these; top-1 and what follows from it are of them alone
+    labelled: int  # how many of these have labels; top-1 and what depends on it use only these
     data: Mapping[str, Any]  # what was read: its kind, its sha256, the names of images that could not be read
     classes: tuple[str, ...]
     class_images: tuple[int, ...]  # of each class
@@ -67,7 +67,7 @@ class EvaluationReport:
 
     @property
     def passed(self) -> bool:
-        """Whether every bundle is above the floor, and within the drop, that were asked for."""
+        """Whether every bundle reaches the requested floor and stays within the requested drop."""
         return not self.failures
 
     def to_dict(self) -> dict[str, Any]:
@@ -145,7 +145,7 @@ def _make_row(
 
 
 def _find_failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
-    """Only bundles are on trial, by the measured value, not by an end of its interval."""
+    """The requirements that a bundle misses, by its measured value, not by the ends of its interval."""
     found: list[str] = []
     if row.bundle == PYTORCH or row.top1 is None:
         return found

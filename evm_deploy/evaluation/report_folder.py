@@ -1,4 +1,4 @@
-"""A report as a folder: the JSON that --json prints, and tables that a spreadsheet opens."""
+"""Writes a report as a folder: the JSON that --json prints, and tables for a spreadsheet."""
 
 import csv
 import io
@@ -12,20 +12,20 @@ from evm_deploy.folders import FolderKind, write_folder
 from evm_deploy.jsontext import dumps
 
 JSON, CLASSES = "evaluation.json", "per_class.csv"
-KIND = FolderKind("report", JSON, lambda folder: ())  # none is replaced
+KIND = FolderKind("report", JSON, lambda folder: ())  # such a folder is never replaced
 
 
 def check_free(out: Path) -> None:
-    """Raises OutputError where a report cannot be put: found before hours of evaluation, not after."""
+    """Raises OutputError if the report cannot be written there. Called before hours of evaluation, not after."""
     if os.path.lexists(out):
         raise OutputError(f"{out} exists.", "choose another --out.")
     above = next(folder for folder in out.absolute().parents if folder.exists())
     if not above.is_dir() or not os.access(above, os.W_OK):
-        raise OutputError(f"{above} is no folder that you can write to.", "choose another --out.")
+        raise OutputError(f"{above} is not a folder that you can write to.", "choose another --out.")
 
 
 def write_report(report: EvaluationReport, out: Path) -> None:
-    """Writes the folder, whole or not at all. Raises OutputError: it is there, or the disk is full."""
+    """Writes the folder completely or not at all. Raises OutputError: it exists, or the disk is full."""
     check_free(out)
     with write_folder(out, KIND) as draft:
         _write_text(draft / JSON, dumps(report.to_dict()))

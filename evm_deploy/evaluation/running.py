@@ -1,5 +1,5 @@
-"""What the contenders answer to images. Answers are kept, not counts: figures are made of all of them, at the end, so
-that they are the same however the images were shared out.
+"""Collects the answers of the contenders to images. All answers are kept until the end, so that the figures do not
+depend on how the images were distributed.
 """
 
 import contextlib
@@ -22,12 +22,12 @@ UNKNOWN = -1  # the label of an image whose class is not known
 
 @dataclass(frozen=True)
 class Answers:
-    """What was answered to n images by c contenders; k is 5, or the number of classes where that is less."""
+    """The answers of c contenders to n images; k is 5, or the number of classes if that is smaller."""
 
-    labels: Ints  # (n,) its class, or UNKNOWN
+    labels: Ints  # (n,) the true class, or UNKNOWN
     top: Ints  # (n, c, k) best classes, best first
-    runtimes: tuple[str, ...]  # (c) what ran each
-    untimed: tuple[str, ...] = ()  # why the times of some of these say nothing
+    runtimes: tuple[str, ...]  # (c,) what ran each contender
+    untimed: tuple[str, ...] = ()  # why the times of some runtimes are meaningless
 
 
 def collect_answers(
@@ -38,7 +38,7 @@ def collect_answers(
     """Runs every image that can be read through every contender, one at a time.
 
     samples: the same images, for each preprocessing that a contender has.
-    Raises BundleError for scores that are none, InputError for too many damaged images.
+    Raises BundleError for outputs that are not valid scores, InputError for too many damaged images.
     """
     labels: list[int] = []
     top: list[Ints] = []
@@ -63,7 +63,7 @@ def collect_answers(
 
 
 def merge_answers(shards: Sequence[Answers]) -> Answers:
-    """The answers of all shards, in any order. Raises InputError where they were not run alike."""
+    """Joins the answers of all shards, in any order. Raises InputError if they were run in different ways."""
     for shard in shards[1:]:
         if shard.runtimes != shards[0].runtimes:
             ways = " and ".join(", ".join(runtimes) for runtimes in (shards[0].runtimes, shard.runtimes))
@@ -76,7 +76,7 @@ def merge_answers(shards: Sequence[Answers]) -> Answers:
 
 
 def find_best(contender: Contender, runner: Runner, sample: LabelledInput) -> Ints:
-    """(k,), the best classes of an image by the contender. Raises BundleError for outputs that are no answer."""
+    """(k,), the best classes of an image. Raises BundleError for outputs that are not an answer."""
     try:
         return contender.metric.find_best(runner.run(sample.input), contender.classes, TOP)
     except NotAnAnswer:

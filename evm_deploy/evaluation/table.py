@@ -1,4 +1,4 @@
-"""A report as tables: shares in per cent, changes in points, times in milliseconds."""
+"""Shows a report as tables: shares in per cent, changes in points, times in milliseconds."""
 
 from typing import Any
 
@@ -29,7 +29,7 @@ def tabulate_contenders(report: EvaluationReport) -> Table:
 
 
 def tabulate_classes(report: EvaluationReport) -> Table:
-    """A row for each class that has images: the per cent of them that each contender has right."""
+    """A row for each class that has images: the percentage that each contender gets right."""
     heads = ["class", "images", *(row.title for row in report.rows)]
     rows: list[list[Any]] = []
     for index, (name, images) in enumerate(zip(report.classes, report.class_images, strict=True)):
@@ -40,7 +40,7 @@ def tabulate_classes(report: EvaluationReport) -> Table:
 
 
 def describe_figures(report: EvaluationReport) -> list[str]:
-    """What the table's figures are of."""
+    """Explains the figures of the table, a line each."""
     labelled = f", {report.labelled} with a class" if report.labelled < report.images else ""
     held = f"; agreement and points against {report.reference}" if report.reference else ""
     found = [f"{report.images} images{labelled}; in brackets 95 % intervals (Wilson; of points Agresti-Min){held}"]

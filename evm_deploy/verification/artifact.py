@@ -1,4 +1,4 @@
-"""Verification of a bundle: its own file, in every way that this machine can run it, against PyTorch."""
+"""Verifies a bundle: runs its model file in every way that this machine can, and compares the outputs with PyTorch."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -20,7 +20,7 @@ from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runn
 
 
 def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
-    """Every image through every runtime, against the network as it was loaded; a failure is traced to a block."""
+    """Compares every runtime on every image with the loaded network, and traces a failure to a block."""
     manifest = bundle.manifest
     pytorch = TorchRunner(reference(network.module, manifest.preprocessing, find_post_process(manifest)))
     expected = {name: pytorch.run(image) for name, image in images.items()}
@@ -35,7 +35,7 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
 
 
 def verify_against_sample(bundle: Bundle) -> ParityReport:
-    """The golden pair in the bundle, which PyTorch computed when it was exported, through every runtime."""
+    """Compares every runtime with the bundle's golden pair, which PyTorch computed at export."""
     sample = bundle.sample()
     return _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
 
@@ -43,7 +43,7 @@ def verify_against_sample(bundle: Bundle) -> ParityReport:
 def verify_against_float(
     bundle: Bundle, images: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, Sequence[npt.NDArray[Any]]]
 ) -> ParityReport:
-    """Every image through every runtime, against the outputs of the float bundle that this one was made of."""
+    """Compares every runtime on every image with the outputs of the float bundle from which this one was made."""
     return _compare(bundle, images, expected, "the float bundle")
 
 

@@ -1,4 +1,4 @@
-"""Where an artifact first leaves PyTorch: every block's output, in order."""
+"""Finds the block where an artifact first differs from PyTorch."""
 
 from pathlib import Path
 
@@ -38,7 +38,7 @@ def find_divergent_block(
 
 
 def _record_outputs(model: nn.Module, image: npt.NDArray[np.generic]) -> dict[str, Tensor]:
-    """What each module returned, in the order in which they finished."""
+    """Runs the model and records the output of each module, in the order in which they finished."""
     seen: dict[str, Tensor] = {}
     hooks = []
     for name, module in model.named_modules():

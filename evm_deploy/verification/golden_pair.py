@@ -1,4 +1,4 @@
-"""The golden pair of a bundle, by which every machine can check it."""
+"""Computes the golden pair of a bundle: an input and its outputs, with which any machine can check the bundle."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -12,7 +12,7 @@ from evm_deploy.runtimes.pytorch import TorchRunner
 
 
 def compute_golden_pair(network: Network, manifest: Manifest, images: Mapping[str, npt.NDArray[Any]]) -> Sample:
-    """The first verification image, and what PyTorch makes of it."""
+    """Returns the first verification image and PyTorch's outputs for it."""
     image = next(iter(images.values()))
     outputs = TorchRunner(reference(network.module, manifest.preprocessing, find_post_process(manifest))).run(image)
     return Sample(image, tuple(outputs))

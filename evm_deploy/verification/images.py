@@ -1,4 +1,4 @@
-"""What to compare on: random images in every shape the model promises to take, and the user's own."""
+"""Images for verification: random ones in every shape that the model accepts, and the user's own."""
 
 import os
 from pathlib import Path
@@ -12,12 +12,12 @@ from evm_deploy.images import load_image, preprocess
 from evm_deploy.manifest import Manifest
 from evm_deploy.tasks import IOSpec
 
-MAX_REAL = 64  # of a folder, the first in the order of their names
+MAX_REAL = 64  # images of a folder that are used, the first by name
 SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | None) -> dict[str, npt.NDArray[Any]]:
-    """Batches by name. Raises InputError and ImageError for a path without images, or with broken ones."""
+    """Makes batches by name. Raises InputError or ImageError for a path without images, or with damaged ones."""
     spec, (h, w) = manifest.inputs[0], manifest.preprocessing.image_size
     shapes = [(1, h, w)]
     if isinstance(spec.shape[0], str):
@@ -32,7 +32,7 @@ def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | 
 
 
 def list_image_files(path: Path) -> list[Path]:
-    """`path` itself, or the images in that folder. Raises InputError when there are none."""
+    """Returns `path` itself, or the images in that folder. Raises InputError when there are none."""
     if path.is_file():
         return [path]
     files = sorted(file for file in path.glob("*") if file.suffix.lower() in SUFFIXES)[:MAX_REAL]

@@ -1,4 +1,4 @@
-"""What really runs on integers: read from the graph that the runtime made of a model, and from one run of it."""
+"""Reports what really runs on integers: reads the graph that the runtime made from a model, and runs it once."""
 
 import json
 import math
@@ -51,7 +51,7 @@ class Product:
 
 @dataclass(frozen=True)
 class IntegerReport:
-    """What of a model runs on integers in one runtime."""
+    """How much of a model runs on integers in one runtime."""
 
     runtime: str
     products: tuple[Product, ...]
@@ -74,7 +74,7 @@ class IntegerReport:
         return tuple(product.node for product in rest)
 
     def describe(self) -> str:
-        """For people."""
+        """The report in a sentence."""
         return (
             f"{self.runtime}: {self.multiply_adds:.1%} of the multiply-adds and {self.weights:.1%} of the weights of "
             f"convolutions and matrix products on integers, {self.conversions} conversions"
@@ -93,12 +93,12 @@ class IntegerReport:
 
 
 def report_integers(bundle: Bundle, *, library: bool) -> IntegerReport:
-    """Runs the bundle's sample once on onnxruntime, with or without our operators, and reads what it ran."""
+    """Runs the bundle's sample once on onnxruntime, with or without our operators, and reports what ran on integers."""
     return report_model_integers(bundle.model_path, bundle.sample().input, library=library)
 
 
 def report_model_integers(model: Path, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
-    """The same of a model file, on one input."""
+    """Reports the same for a model file on one input."""
     with tempfile.TemporaryDirectory() as folder:
         optimised, trace = profile_graph(model, image, Path(folder), library=library)
         proto = onnx.load(optimised)
@@ -114,7 +114,7 @@ def _find_products(
 ) -> Iterator[Product]:
     index, integer = PRODUCTS.get(node.op_type, (-1, False))
     if index < 0 or node.name not in shapes or len(node.input) <= index or node.input[index] not in weights:
-        return  # a product of two values, as in the body of the scan, is no layer
+        return  # a product of two values, as in the body of the scan, is not a layer
     weight, out = weights[node.input[index]], shapes[node.name]
     yield Product(node.name, node.op_type, integer, _count_multiply_adds(node, weight, out), math.prod(weight))
     if node.op_type in SECOND:

@@ -1,4 +1,4 @@
-"""The one gate: an artifact, opened as its users will open it, against PyTorch."""
+"""Compares an artifact, opened as its users will open it, with PyTorch. Every bundle has to pass this."""
 
 import dataclasses
 from collections.abc import Mapping, Sequence
@@ -32,7 +32,7 @@ class ParityRow:
 
 @dataclass(frozen=True)
 class ParityReport:
-    """Every comparison made, what they were held to, and where a failure begins."""
+    """All comparisons, their tolerance, and where a failure begins."""
 
     reference: str  # what the artifact was compared with
     tolerance: float  # of `ParityRow.relative`
@@ -46,14 +46,14 @@ class ParityReport:
         return bool(self.rows) and all(row.passed for row in self.rows)
 
     def summarise(self) -> tuple[ParityRow, ...]:
-        """A row for each output of each runtime: over all inputs the largest errors, the least agreement."""
+        """Merges the inputs: a row for each output of each runtime, with its largest errors and least agreement."""
         groups: dict[tuple[str, str], list[ParityRow]] = {}
         for row in self.rows:
             groups.setdefault((row.runtime, row.output), []).append(row)
         return tuple(_merge_rows(rows) for rows in groups.values())
 
     def describe_worst_failure(self) -> str:
-        """The comparison that failed by most, in words."""
+        """Describes the failed comparison with the largest error."""
         row = max((row for row in self.rows if not row.passed), key=lambda row: row.relative)
         where = f", from {self.first_divergent_block} on" if self.first_divergent_block else ""
         error = f"{row.relative:.1e} of {self.tolerance:.1e}"
