@@ -237,5 +237,5 @@ def _refusal(path: Path, mismatches: list[_Mismatch]) -> CheckpointError:
     compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""
     return CheckpointError(
         f"{path} does not hold {listed}: of its keys{compared}, {', '.join(said)}.",
-        f"Pass a checkpoint of {' or '.join(titles)}, or export the network in the framework that it comes from.",
+        f"Pass a checkpoint of {' or '.join(titles)}, or export the network as a module: --module file.py:build.",
     )
