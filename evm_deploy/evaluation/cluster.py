@@ -59,9 +59,7 @@ def run_shards(
     distributed = optional.import_library("distributed")
     images = len(next(iter(samples.values())))
     if options.workers is not None:
-        options = dataclasses.replace(
-            options, workers=min(options.workers, images)
-        )  # others would be idle
+        options = dataclasses.replace(options, workers=min(options.workers, images))  # others would be idle
     with _open_client(distributed, options) as client:
         workers = _wait_for_workers(client, options)
         shards = min(options.shards or SHARDS_PER_WORKER * workers, images)
