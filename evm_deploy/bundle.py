@@ -94,14 +94,14 @@ class Bundle:
         return labels
 
     def sample(self) -> Sample:
-        """The golden pair. Raises BundleError where it is no plain array, or not as the manifest declares it."""
+        """The golden pair. Raises BundleError if it is not a plain array, or not what the manifest declares."""
         outputs, empty = self.manifest.outputs, find_task(self.manifest.task).empty_outputs
         names = _name_outputs(len(outputs))
         expected = (self._read_array(name, spec, empty=empty) for name, spec in zip(names, outputs, strict=True))
         return Sample(self._read_array("sample/input.npy", self.manifest.inputs[0]), tuple(expected))
 
     def _check_names(self) -> None:
-        """What the manifest speaks of, and every bundle has, is among the hashed files."""
+        """Checks that the files named by the manifest, and those that every bundle has, are among the hashed files."""
         manifest = self.manifest
         needed = ["sample/input.npy", *_name_outputs(len(manifest.outputs))]
         needed += [manifest.labels] if manifest.labels is not None else []
@@ -114,7 +114,7 @@ class Bundle:
 
     def _read_array(self, name: str, spec: IOSpec, *, empty: bool = False) -> npt.NDArray[np.generic]:
         path = find_file(self.path, name, _make_damage_error, limit=SAMPLE_BYTES)
-        try:  # a mapping allocates nothing on the word of a header that promises more than the file has
+        try:  # memory-mapped: a header that claims more data than the file has allocates nothing
             array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
         except (ValueError, OSError) as error:
             raise BundleError(f"{path} is not a plain NumPy array ({error}).", "export the model again.") from error

@@ -1,4 +1,4 @@
-"""Results that are folders: complete or not there at all, and never in the place of anything of the user's."""
+"""Writes folders of results completely or not at all, without ever replacing other files of the user."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from evm_deploy.files import DRAFT, cannot_write, name_draft, sync_file, sync_fo
 
 try:
     import fcntl
-except ImportError:  # Windows: leftovers stay, as nothing tells them from the drafts of runs that go on
+except ImportError:  # Windows: leftovers stay, since they cannot be told from the drafts of running processes
     CAN_LOCK = False
 else:
     CAN_LOCK = True
 
 _OLD = ".old"  # ends the name of a folder that was moved aside
-_ASIDE = {".DS_Store"}  # put into folders by a system, not by their user
+_ASIDE = {".DS_Store"}  # files that systems, not users, put into folders
 
 
 @dataclass(frozen=True)
 class FolderKind:
-    """A kind of folder that we write, and may therefore replace when asked to."""
+    """A kind of folder that we write, and may therefore replace if the user asks for that."""
 
     name: str  # "bundle"
-    seal: str  # the file that is there, at the top, when it is complete
+    seal: str  # the file at the top whose presence means that the folder is complete
     files: Callable[[Path], Collection[str]]  # relative names of all files of such a folder; of another it may raise
 
 

@@ -1,4 +1,4 @@
-"""What a file holds: a checkpoint, an ONNX model, a Core ML package, or a bundle."""
+"""Describes the contents of a file: a checkpoint, an ONNX model, a Core ML package, or a bundle."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Libraries that single commands need, imported on use. coremltools remarks on every system and PyTorch but its own."""
+"""Imports libraries that only some commands need, when they are used; coremltools without its warnings."""
 
 import functools
 import importlib
@@ -17,13 +17,13 @@ def import_library(module: str, package: str | None = None) -> ModuleType:
     package = package or module.partition(".")[0]
     try:
         return importlib.import_module(module)
-    except Exception as error:  # a library built for another system raises what it likes
+    except Exception as error:  # a library built for another system may raise anything
         raise _make_missing_error(package, error) from error
 
 
 @functools.cache
 def coremltools() -> ModuleType:
-    """The package, silent. Raises MissingToolError where it is not installed, or cannot be imported."""
+    """Imports coremltools without its warnings. Raises MissingToolError if it is not installed, or cannot be imported."""
     logger = logging.getLogger("coremltools")
     level = logger.level
     try:

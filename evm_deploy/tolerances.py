@@ -45,7 +45,7 @@ RECURRENCE_FP16 = 1e-2
 
 
 def find_tolerance(manifest: Manifest) -> float:
-    """Greatest relative error of a bundle's outputs. Raises BundleError for a precision that is not known here."""
+    """The greatest relative error allowed for a bundle's outputs. Raises BundleError for an unknown precision."""
     weights = (manifest.build or {}).get("weights", "float")
     precisions = PARITY | ROUNDED
     for what, name, known in (("precision", manifest.precision, precisions), ("form of weights", weights, COMPRESSION)):

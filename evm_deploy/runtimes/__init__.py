@@ -1,4 +1,4 @@
-"""One runner a runtime: opened on a model, it turns an input array into the output arrays, and is closed."""
+"""A runner for each runtime: it opens a model, computes the outputs of an input array, and is closed."""
 
 import importlib
 from collections.abc import Callable
@@ -16,13 +16,13 @@ PYTORCH = "PyTorch"  # what reports call it
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):
-    """What verification, prediction and benchmarks ask of a runtime."""
+    """The interface of a runtime for verification, prediction and benchmarks."""
 
     name: str
 
     @property
     def untimed(self) -> str | None:
-        """Why its times say nothing of the runtime; None: they do."""
+        """Why the times of this runner are meaningless; None if they are valid."""
         ...
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
@@ -30,28 +30,28 @@ class Runner(AbstractContextManager["Runner"], Protocol):
         ...
 
     def close(self) -> None:
-        """Frees the model. The runner is of no use afterwards."""
+        """Frees the model. The runner cannot be used afterwards."""
         ...
 
 
 @dataclass(frozen=True)
 class Ways:
-    """Every way in which this machine can run a bundle, each opened by a call, and what it cannot check and why."""
+    """Every way in which this machine can run a bundle, each opened by a call, and notes on what it cannot check."""
 
     open: tuple[Callable[[], Runner], ...]
     notes: tuple[str, ...] = ()
 
 
 class Runtime(Protocol):
-    """What the module of a runtime has.
+    """The functions that the module of each runtime provides.
 
     The first two raise BundleError for a model that is not what the manifest says.
     """
 
     def open_bundle(self, bundle: Bundle, *, library: bool) -> Runner:
-        """The best way to run the bundle here; `library` uses our operators where they are built.
+        """Opens the bundle in the best way that this machine has; `library` uses our operators if they are built.
 
-        Raises MissingToolError where this machine has no way.
+        Raises MissingToolError if there is no way.
         """
         ...
 
@@ -60,11 +60,11 @@ class Runtime(Protocol):
         ...
 
     def find_obstacle_to_run(self) -> str | None:
-        """What this machine lacks to run such bundles at all, in words; None: nothing."""
+        """Why this machine cannot run such bundles at all; None if it can."""
         ...
 
     def find_obstacle_to_time(self) -> str | None:
-        """What it lacks to tell how long they take."""
+        """Why this machine cannot measure their latency; None if it can."""
         ...
 
 

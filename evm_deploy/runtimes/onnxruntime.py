@@ -107,7 +107,7 @@ def profile_graph(
     threads: int = 1,
     between: Callable[[], None] | None = None,
 ) -> tuple[Path, Path]:
-    """Runs `model` on `image`, and returns two files in `folder`: the graph as the runtime made it its own (ONNX), and
+    """Runs `model` on `image`, and returns two files in `folder`: the graph as the runtime optimised it (ONNX), and
     its record of the nodes that it ran (JSON). `between` is called before each of the runs.
 
     Raises BundleError when the model cannot be loaded or run, OutputError when the folder's disk is full.

@@ -1,4 +1,4 @@
-"""PyTorch itself: what every other runtime is held against."""
+"""PyTorch, with which every other runtime is compared."""
 
 import numpy as np
 import numpy.typing as npt

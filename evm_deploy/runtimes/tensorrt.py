@@ -1,4 +1,4 @@
-"""TensorRT on a GPU; without one, the graph that engines are built from on onnxruntime."""
+"""TensorRT on a GPU; without a GPU, onnxruntime on the graph from which engines are built."""
 
 import types
 from collections.abc import Mapping
@@ -21,16 +21,16 @@ NO_GPU = "an engine runs only on an NVIDIA GPU, and there is none here"
 
 
 def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
-    """The bundle's engine on the GPU; one is built from its graph where none in it was built here.
+    """Opens the bundle's engine on the GPU; if it has no engine for this library and GPU, builds one from the graph.
 
-    library: for an engine of standard layers, or with our plugin, as the bundle was exported, it makes no difference.
+    library: ignored; the bundle was exported with or without our plugin.
     Raises MissingToolError without a GPU or TensorRT, BundleError for an engine that cannot be loaded.
     """
     return EngineRunner.of(bundle)
 
 
 def find_ways(bundle: Bundle) -> Ways:
-    """The graph on onnxruntime, as its own target is run, and the engine where there is a GPU."""
+    """The ways of onnxruntime for the graph, and the engine if there is a GPU."""
     graph = onnxruntime.find_ways(bundle)
     if libraries.has_gpu() and libraries.find_library().library is not None:
         return Ways((*graph.open, lambda: open_bundle(bundle)), graph.notes)
@@ -46,7 +46,7 @@ find_obstacle_to_time = find_obstacle_to_run
 
 
 def _describe_unchecked(bundle: Bundle) -> str:
-    """What of an engine could not be verified here, and what was."""
+    """Describes what could not be verified of an engine here, and what was verified."""
     reason = NO_GPU if not libraries.has_gpu() else "; ".join(libraries.find_library().reasons)
     facts = _get_facts(bundle)
     engine = facts.get("engine")
@@ -65,7 +65,7 @@ def _get_facts(bundle: Bundle) -> Mapping[str, Any]:
 
 
 def _read_capabilities(engine: Mapping[str, Any]) -> tuple[str, ...]:
-    """What a manifest says of it, which may be anything."""
+    """The compute capabilities in the manifest, which may contain anything there."""
     said = engine.get("compute_capabilities")
     return tuple(map(str, said)) if isinstance(said, (list, tuple)) else ()
 
@@ -137,7 +137,7 @@ class EngineRunner:
         return [found[output].float().cpu().numpy() for output in self._outputs]
 
     def _execute(self) -> None:
-        """Waits for the input's copy before, and for the engine after."""
+        """Runs the engine after the copy of the input, and waits until it has finished."""
         if self._stream is None:
             done = self._context.execute_async_v3(0)
         else:
@@ -176,7 +176,7 @@ def _make_request(bundle: Bundle, trt: Any) -> EngineRequest:
 
 
 def _get_engine(bundle: Bundle, trt: Any, request: EngineRequest) -> bytes:
-    """The engine in the bundle where this library built it for this GPU, else one that is built now."""
+    """The engine in the bundle if this library built it for this GPU; else one that is built now."""
     built = _get_facts(bundle).get("engine")
     here = "{}.{}".format(*torch.cuda.get_device_capability())
     if (

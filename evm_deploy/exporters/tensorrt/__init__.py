@@ -1,1 +1,1 @@
-"""What is particular to TensorRT: its libraries, the building of an engine, what is in one, and our plugins."""
+"""TensorRT: its libraries, building and inspecting engines, and our plugins."""

@@ -1,4 +1,4 @@
-"""From an ONNX graph to an engine: parsed, built, and its layers held against the precision asked for."""
+"""Builds an engine from an ONNX graph, and checks that its layers have the requested precision."""
 
 import threading
 from dataclasses import dataclass
@@ -28,7 +28,7 @@ class EngineRequest:
 
 @dataclass(frozen=True)
 class Engine:
-    """An engine, its layers, how they were found out, and the log of the build."""
+    """An engine, its layers, how they were read (`inspected`), and the log of the build."""
 
     data: bytes
     layers: tuple[EngineLayer, ...]
@@ -37,10 +37,10 @@ class Engine:
 
 
 def build_engine(trt: Any, request: EngineRequest, failed_log: Path | None = None) -> Engine:
-    """Builds the engine, twice checked: the network before it is built, and the engine's own layers after.
+    """Builds the engine. The network is checked before the build, and the engine's own layers after it.
 
-    Raises InputError when the library cannot parse the graph or build it (the log is then left at `failed_log`), and
-    CheckFailed when a layer is not of the precision asked for. May be interrupted.
+    Raises InputError when the library cannot parse the graph or build it (the log is then written to `failed_log`),
+    and CheckFailed when a layer does not have the requested precision. It can be interrupted.
     """
     logger = make_logger(trt)
     try:
@@ -71,7 +71,7 @@ def _build(trt: Any, logger: Any, request: EngineRequest, stop: threading.Event)
 
 
 def parse_graph(trt: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
-    """A builder and the network of a graph, strongly typed. Raises InputError, which names the node it fails at."""
+    """Parses a graph to a builder and a strongly typed network. Raises InputError, which names the node that failed."""
     builder = trt.Builder(logger)
     network = builder.create_network(1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED))
     parser = trt.OnnxParser(network, logger)
@@ -85,7 +85,7 @@ def parse_graph(trt: Any, logger: Any, graph: bytes) -> tuple[Any, Any]:
 
 
 def _describe_error(error: Any) -> str:
-    """What the parser says, and of which node."""
+    """The message of the parser, and the node that it is about."""
     reason = (error.desc().splitlines() or ["no reason is given"])[0].rstrip(". ")
     named = error.node_name() or (f"number {error.node()}" if error.node() >= 0 else "")
     return f"{reason}, at the node {named} ({error.node_operator()})" if named else reason
@@ -99,7 +99,7 @@ def _make_refusal(trt: Any, what: str, reasons: list[str]) -> InputError:
 
 
 def _add_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployError:
-    """The error, saying where the whole log is; as it was where there is none, or it cannot be kept."""
+    """Writes the log and names it in the error. Returns the error unchanged if there is no log or writing fails."""
     if path is None or not text:
         return error
     try:
@@ -112,7 +112,7 @@ def _add_log(error: EvmDeployError, path: Path | None, text: str) -> EvmDeployEr
 
 def _make_config(trt: Any, builder: Any, request: EngineRequest) -> Any:
     config = builder.create_builder_config()
-    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # what makes the layers' types known
+    config.profiling_verbosity = trt.ProfilingVerbosity.DETAILED  # needed to read the types of the layers
     config.clear_flag(trt.BuilderFlag.TF32)
     if request.profile.least != request.profile.most:
         shapes, wanted = builder.create_optimization_profile(), request.profile
@@ -128,7 +128,7 @@ def _make_config(trt: Any, builder: Any, request: EngineRequest) -> Any:
 
 
 def _inspect(trt: Any, logger: Any, data: bytes) -> tuple[tuple[EngineLayer, ...], str]:
-    """By the inspector where a GPU can load the engine, else by what the builder logged of it."""
+    """Reads the layers with the inspector if a GPU can load the engine, else from the builder's log."""
     if libraries.has_gpu():
         engine = trt.Runtime(logger).deserialize_cuda_engine(data)
         if engine is not None:  # None: it is for another GPU
@@ -137,10 +137,10 @@ def _inspect(trt: Any, logger: Any, data: bytes) -> tuple[tuple[EngineLayer, ...
 
 
 def make_logger(trt: Any) -> Any:
-    """A logger of the library that keeps what it is told."""
+    """Makes a logger for the library that keeps its messages."""
 
     class Collector(trt.ILogger):  # type: ignore[misc]
-        """Keeps what the library says, of its own chatter only the report of an engine's layers."""
+        """Keeps all messages; of the verbose ones only the report of an engine's layers."""
 
         def __init__(self) -> None:
             super().__init__()

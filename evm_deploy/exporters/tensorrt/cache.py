@@ -1,4 +1,4 @@
-"""Engines that were built before, in the user's cache folder: building one takes from seconds to minutes."""
+"""Caches engines in the user's cache folder, because building one takes seconds to minutes."""
 
 import dataclasses
 import hashlib
@@ -13,13 +13,13 @@ from evm_deploy.exporters.tensorrt.build import Engine, EngineRequest
 from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.files import read_file, replace_file, sha256_file
 
-KEPT = 8  # of tens of megabytes each; the oldest make room
+KEPT = 8  # engines, of tens of megabytes each; the oldest are deleted
 SCHEMA = 1
 LARGEST = 1 << 32  # bytes of an engine that is read
 
 
 def find_engine_path(trt: Any, request: EngineRequest) -> Path:
-    """Where the engine of a request is kept, by all that it is made from, the library's version and the GPU as well."""
+    """The path of a request's engine: a hash of all that it depends on, including the library's version and the GPU."""
     device, kernels = "", ""
     if libraries.has_gpu():
         import torch
@@ -33,7 +33,7 @@ def find_engine_path(trt: Any, request: EngineRequest) -> Path:
 
 
 def load_engine(path: Path) -> Engine | None:
-    """The engine kept at `path`; None where there is none, or where the file is not what was written."""
+    """Loads the engine at `path`; None if there is none, or the file is damaged."""
     try:
         digest, rest = read_file(path, LARGEST, OSError).split(b"\n", 1)
         if hashlib.sha256(rest).hexdigest() != digest.decode():
@@ -49,7 +49,7 @@ def load_engine(path: Path) -> Engine | None:
 
 
 def store_engine(path: Path, engine: Engine) -> str | None:
-    """Keeps the engine at `path`, whole or not at all. Returns why it could not, if so."""
+    """Writes the engine to `path` atomically. Returns the reason if that fails, else None."""
     layers = [dataclasses.astuple(layer) for layer in engine.layers]
     head = json.dumps({"layers": layers, "inspected": engine.inspected, "log": engine.log})
     rest = head.encode() + b"\n" + engine.data

@@ -1,4 +1,4 @@
-"""PyTorch to TensorRT: the ONNX graph, how to build an engine of it anywhere, and an engine where a library is here."""
+"""Exports to TensorRT: the ONNX graph, a script that builds an engine from it, and an engine if a library is here."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -23,15 +23,15 @@ Progress = Callable[[str], None]
 
 @dataclass(frozen=True)
 class EngineOptions:
-    """What an engine is to be. Without compute capabilities: for all that the library offers, if there is one."""
+    """The options of an engine. Without compute capabilities, it is built for all that an available library offers."""
 
     precision: str
     compute_capabilities: tuple[str, ...] = ()
     plugin: bool = False
 
     def find_library(self) -> libraries.LibrarySearch:
-        """What builds it here. Raises MissingToolError where an engine was asked for and nothing does, OptionError
-        for a compute capability that the library does not build for.
+        """Finds the library that builds it here. Raises MissingToolError if an engine was requested and there is no
+        library, OptionError for a compute capability that the library does not support.
         """
         found = libraries.find_library()
         if self.compute_capabilities or self.plugin:
@@ -48,7 +48,7 @@ def write(source: Source, path: Path, progress: Progress) -> dict[str, Any]:
     """
     options, manifest = source.options, source.manifest
     wishes = EngineOptions(options.precision, options.compute_capabilities, options.plugin)
-    wishes.find_library()  # what cannot be built is known before anything is traced
+    wishes.find_library()  # fails before anything is traced
     proto = graph.export(source.network, manifest, options)
     return write_graph(proto, manifest, wishes, path, progress)
 
@@ -56,11 +56,11 @@ def write(source: Source, path: Path, progress: Progress) -> dict[str, Any]:
 def write_graph(
     proto: onnx.ModelProto, manifest: Manifest, wishes: EngineOptions, path: Path, progress: Progress
 ) -> dict[str, Any]:
-    """The same of a graph that is there already, whose input is that of the manifest. Marks the graph's scans.
+    """Writes the same for an existing graph, whose input is that of the manifest. Marks the graph's scans.
 
     Returns the line for trtexec, the shapes, and what was built and how it was checked; or why nothing was.
-    Raises OptionError for a compute capability that the library does not build for, MissingToolError where an engine
-    was asked for and there is no library, InputError when it refuses the graph, CheckFailed for another precision.
+    Raises OptionError for a compute capability that the library does not support, MissingToolError if an engine was
+    requested and there is no library, InputError when it refuses the graph, CheckFailed for another precision.
     """
     found, scans, shapes = wishes.find_library(), mark_scans(proto), choose_shapes(manifest)
     data = proto.SerializeToString()

@@ -1,19 +1,19 @@
-"""The products of an ONNX graph that are to be on integers: those that take dequantised values on both sides."""
+"""Finds the products of an ONNX graph that should run on integers: both of their inputs are dequantised."""
 
 import onnx
 
 from evm_deploy.errors import CheckFailed
 
 PRODUCTS = ("Conv", "Gemm", "MatMul")
-# What may stand between a conversion and the product: it moves numbers, and engines do it on integers.
+# Operators that may stand between a conversion and the product: engines run these changes of layout on integers.
 LAYOUT = ("Flatten", "Reshape", "Squeeze", "Transpose", "Unsqueeze")
 
 
 def find_integer_products(graph: bytes) -> frozenset[str]:
-    """The names of the nodes that multiply two dequantised values; one without a name as libraries call it.
+    """The names of the nodes that multiply two dequantised values; unnamed nodes get the name that libraries use.
 
-    A product of which one side alone is dequantised is computed in float, whatever a library's report says it takes.
-    Raises CheckFailed where there are none.
+    A product with only one dequantised input is computed in float, whatever types a library reports for it.
+    Raises CheckFailed if there are none.
     """
     proto = onnx.load_from_string(graph)
     makers = {output: node for node in proto.graph.node for output in node.output}

@@ -1,4 +1,4 @@
-"""Ctrl-C while a library works: it swallows what is raised in its callbacks, and would build on for minutes."""
+"""Makes Ctrl-C work during a build: the library ignores exceptions in its callbacks, and would continue for minutes."""
 
 import threading
 from collections.abc import Callable
@@ -9,9 +9,9 @@ T = TypeVar("T")
 
 
 def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
-    """The result of `work`, which runs in a thread that no signal reaches.
+    """Returns the result of `work`, which runs in a thread that receives no signals.
 
-    When the caller is interrupted, the event is set, and the interruption raised as soon as the work has given up.
+    When the caller is interrupted, the event is set, and the interruption is raised as soon as the work has stopped.
     """
     stop, go = threading.Event(), threading.Event()
 
@@ -24,7 +24,7 @@ def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
     thread = ThreadPoolExecutor(1, "build")
     try:
         done = thread.submit(run)
-        go.set()  # not before: an interruption while the thread is started leaves nobody to wait for it
+        go.set()  # only now: nobody would wait for the thread after an interruption during its start
         while not wait([done], timeout=0.1).done:
             pass  # a signal that comes just before the caller sleeps does not wake it
         return done.result()
@@ -37,10 +37,10 @@ def run_interruptibly(work: Callable[[threading.Event], T]) -> T:
 
 
 def make_monitor(trt: Any, stop: threading.Event) -> Any:
-    """A progress monitor of the library that ends a build when `stop` is set."""
+    """Makes a progress monitor for the library that ends a build when `stop` is set."""
 
     class Monitor(trt.IProgressMonitor):  # type: ignore[misc]
-        """Asked after every step."""
+        """The library calls it after every step."""
 
         def phase_start(self, phase: str, parent: str | None, steps: int) -> None:
             """Nothing is shown."""

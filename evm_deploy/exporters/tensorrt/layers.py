@@ -1,4 +1,4 @@
-"""What a network or an engine consists of: its layers with the types that they take and give."""
+"""Reads the layers of a network or an engine, with the types of their inputs and outputs."""
 
 import json
 import re
@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
-TYPES = {  # as the library, its inspector and its report of a build call them
+TYPES = {  # names of the library, of its inspector and of its build report
     "float": "float32",
     "fp32": "float32",
     "half": "float16",
@@ -44,12 +44,12 @@ def read_network(network: Any) -> tuple[EngineLayer, ...]:
 
 
 def read_engine(engine: Any, trt: Any) -> tuple[EngineLayer, ...]:
-    """The layers of an engine, by its inspector. It takes a GPU to have the engine."""
+    """The layers of an engine, read with its inspector. Loading an engine needs a GPU."""
     return read_inspection(engine.create_engine_inspector().get_engine_information(trt.LayerInformationFormat.JSON))
 
 
 def read_inspection(text: str) -> tuple[EngineLayer, ...]:
-    """The layers in the JSON of an EngineInspector, of an engine built with detailed profiling."""
+    """The layers in the JSON of an EngineInspector, for an engine built with detailed profiling."""
     found = []
     for row in json.loads(text)["Layers"]:
         sides = [tuple(_read_type(tensor) for tensor in row.get(side, ())) for side in ("Inputs", "Outputs")]
@@ -60,7 +60,7 @@ def read_inspection(text: str) -> tuple[EngineLayer, ...]:
 
 
 def read_report(lines: Iterable[str]) -> tuple[EngineLayer, ...]:
-    """The same from the lines that a builder logs of an engine, which needs no GPU."""
+    """The layers in the lines that a builder logs for an engine, which needs no GPU."""
     pattern = re.compile(
         r"Name: (.*?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: .*?Outputs: \[(.*)\], TacticName"
     )
@@ -78,7 +78,7 @@ def count_layers(layers: Iterable[EngineLayer]) -> dict[str, int]:
 
 
 def _describe(layer: EngineLayer) -> str:
-    """What it is and gives; what it takes as well, where it takes int8: most products give float then."""
+    """The kind and output types of a layer; also its input types if one is int8, as the outputs are mostly float then."""
     types = ["/".join(sorted(set(side))) for side in (layer.inputs, layer.outputs)]
     given = "->".join(types) if "int8" in layer.inputs else types[1]
     return f"{layer.kind} {given}".strip()

@@ -1,4 +1,4 @@
-"""The libraries that build and run engines, which of them works here, and the GPUs that it builds for."""
+"""Finds the library that builds and runs engines on this machine, and the GPUs that it supports."""
 
 import difflib
 import importlib
@@ -12,7 +12,7 @@ from evm_deploy.errors import MissingToolError, OptionError, first_line
 
 @dataclass(frozen=True)
 class Library:
-    """One row of the table: the module to import, the package that has it, whether it builds only where a GPU is."""
+    """One row of the table: the module to import, the package that contains it, and whether it needs a GPU to build."""
 
     module: str
     package: str
@@ -23,19 +23,19 @@ LIBRARIES = (
     Library("tensorrt", "tensorrt", needs_gpu=True),
     Library("tensorrt_rtx", "tensorrt-rtx-cu13", needs_gpu=False),
 )
-# TensorRT-RTX offers Turing, and then finds that it has no float32 matrix product there, which the recurrence needs.
+# TensorRT-RTX offers Turing, but has no float32 matrix product there, which the recurrence needs.
 WITHOUT_FLOAT32_PRODUCTS = ("7.5",)
 
 
 @dataclass(frozen=True)
 class LibrarySearch:
-    """The library that builds here, or None, and why each one before it in the table does not."""
+    """The library that builds engines here, or None, and why those before it in the table do not."""
 
     library: Any
     reasons: tuple[str, ...]
 
     def require(self, purpose: str) -> Any:
-        """The library. Raises MissingToolError, which says what it is needed for, when there is none."""
+        """Returns the library. Raises MissingToolError, which names the purpose, if there is none."""
         if self.library is None:
             packages = " or ".join(f"pip install {row.package}" for row in LIBRARIES if has_gpu() or not row.needs_gpu)
             raise MissingToolError(f"{purpose} needs TensorRT: {'; '.join(self.reasons)}.", packages)
@@ -51,11 +51,11 @@ def find_library() -> LibrarySearch:
             continue
         try:
             library = importlib.import_module(row.module)
-            library.Builder  # noqa: B018  # an empty folder of that name can be imported too
+            library.Builder  # noqa: B018  # even an empty folder of that name can be imported
             return LibrarySearch(library, tuple(reasons))
         except ModuleNotFoundError:
             reasons.append(f"{row.module} is not installed")
-        except Exception as error:  # a library made for another system or driver raises what it likes
+        except Exception as error:  # a library for another system or driver may raise anything
             reasons.append(f"{row.module} cannot be loaded ({first_line(error)})")
     return LibrarySearch(None, tuple(reasons))
 
@@ -73,7 +73,7 @@ def name_library(trt: Any) -> str:
 
 
 def list_capabilities(trt: Any) -> tuple[str, ...]:
-    """The compute capabilities that the library builds our networks for; that of the GPU here where it needs one."""
+    """The compute capabilities for which the library builds our networks; if it needs a GPU, that of the one here."""
     if not hasattr(trt, "ComputeCapability"):
         import torch
 
@@ -84,9 +84,9 @@ def list_capabilities(trt: Any) -> tuple[str, ...]:
 
 
 def choose_capabilities(asked: Sequence[str], trt: Any) -> tuple[str, ...]:
-    """The capabilities asked for, `8.6`, `86` or `sm_86`, in the order of the library's offer; all of it for none.
+    """The requested capabilities (`8.6`, `86` or `sm_86`) in the library's order; if none is, all that it offers.
 
-    Raises OptionError, with the nearest, for one that the library does not build for.
+    Raises OptionError, which suggests the nearest, for one that the library does not support.
     """
     offer = list_capabilities(trt)
     names = {_parse_capability(text) or _refuse(text, offer, trt) for text in asked}

@@ -1,4 +1,4 @@
-"""The precision of a network's or an engine's layers, held against what was asked for."""
+"""Checks that the layers of a network or an engine have the requested precision."""
 
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from evm_deploy.exporters.tensorrt.layers import EngineLayer
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import SCAN
 
-# Convolutions and matrix products, in a network and as builders name them in an engine; ours are the plugin's kinds.
+# Convolutions and matrix products: their kinds in a network, and the builders' names for them in an engine.
 PRODUCTS = {
     "CONVOLUTION",
     "MATRIX_MULTIPLY",
@@ -19,9 +19,9 @@ PRODUCTS = {
     "CaskConvolution",
     "CaskGemm",
 }
-# A product on integers is one of these; a `runtime_fusion` may take integers, and then makes floats of them first.
+# The kinds of integer products. A `runtime_fusion` may take integers, but converts them to floats first.
 INTEGER_PRODUCTS = PRODUCTS - {"runtime_fusion"} | {"CaskGemmConvolution", "CaskGemmMatrixMultiply", "MatrixMultiply"}
-INTEGERS = ("int8",)  # the precisions that have such products, and of what type
+INTEGERS = ("int8",)  # the precisions with such products, which are of the same type
 PLUGINS = {"PLUGIN_V3", "PLUGIN", "custom_layer", "PluginV3"}
 # How the parser ends the names of what it made of a function; the recurrence is the scan that no other is part of.
 SCANS = tuple(f"({operator.name})" for operator in OPERATORS.values() if operator.kind == SCAN)
@@ -34,7 +34,7 @@ def _is_product(layer: EngineLayer) -> bool:
 
 
 def _is_recurrence(layer: EngineLayer) -> bool:
-    """Wholly inside of the recurrence, and no cast: those are what lets it be float32 among float16."""
+    """Whether the layer is entirely inside the recurrence, and not a cast: casts convert between it and float16."""
     inside = all(_is_inside(node, RECURRENCES) and not node.startswith(CASTS) for node in layer.nodes)
     return inside and bool(layer.nodes) and layer.kind != "CAST"
 
@@ -65,7 +65,7 @@ def _get_types(layer: EngineLayer) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class Rule:
-    """The floating-point tensors that some layers take, or take and give, are of one type.
+    """The floating-point inputs, or inputs and outputs, of some layers must have one type.
 
     needed: every network has such layers.
     """
@@ -77,8 +77,8 @@ class Rule:
     needed: bool = False
 
 
-# A fused layer may give another type than it computes in, where a cast was fused into it: products are held by what
-# they take. The projections inside of ES2D are float32 in every precision, like the recurrence.
+# The output of a fused layer may have another type than its computation, if a cast was fused into it: products are
+# checked by their inputs. The projections inside ES2D are float32 in every precision, like the recurrence.
 RULES = {
     "fp32": (Rule("every layer", _is_any, _get_types, "float32"),),
     "fp16": (
@@ -91,9 +91,9 @@ RULES = {
 
 
 def check_precision(layers: Iterable[EngineLayer], precision: str, *, where: str) -> None:
-    """Raises CheckFailed, which names the first offender, when a layer is not of the precision asked for.
+    """Raises CheckFailed, which names the first wrong layer, when a layer does not have the requested precision.
 
-    Also when no layer is of it: then nothing is known of their types.
+    Also when no layer has it, since the types are then unknown.
     """
     layers = tuple(layers)
     for rule in RULES[precision]:
@@ -108,9 +108,9 @@ def check_precision(layers: Iterable[EngineLayer], precision: str, *, where: str
 
 
 def check_network(layers: Iterable[EngineLayer], precision: str, *, scans: int, plugin: bool, where: str) -> None:
-    """The same of a parsed network, in which nothing is fused yet: all that the rules are about must be in it.
+    """Checks a parsed network, where nothing is fused yet: it must also contain every layer that the rules require.
 
-    scans: the nodes of the graph that scan, each of which must be found, as a plugin or by the layers it became.
+    scans: the number of scan nodes in the graph; each must be found as a plugin, or by the layers made from it.
     """
     layers = tuple(layers)
     check_precision(layers, precision, where=where)
@@ -128,7 +128,7 @@ def check_network(layers: Iterable[EngineLayer], precision: str, *, scans: int, 
 def check_integers(layers: Iterable[EngineLayer], products: Collection[str], *, where: str) -> None:
     """Raises CheckFailed unless each of the ONNX nodes `products` is a product on int8 in the engine, and no scan is.
 
-    The network before it says nothing of this: there, products take what was dequantised.
+    The parsed network does not show this: its products take dequantised values.
     """
     layers = tuple(layers)
     for layer in layers:

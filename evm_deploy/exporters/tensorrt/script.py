@@ -1,4 +1,4 @@
-"""How an engine is built on the device that will run it: the line for trtexec, and a script that says it for you."""
+"""Writes how to build an engine on the device that will run it: the trtexec command, and a script that calls it."""
 
 import shlex
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 from evm_deploy.exporters.tensorrt.shapes import Profile
 
 SCRIPT = "build_engine.sh"
-# The graph says every type; TF32 would round the operands of float32 products to 11 bits, also in the recurrence.
+# The graph defines every type. TF32 would round the operands of float32 products to 11 bits, also in the recurrence.
 OPTIONS = ("--stronglyTyped", "--noTF32", "--profilingVerbosity=detailed", "--skipInference")
 PLACES = ("/usr/src/tensorrt/bin",)  # where JetPack and the Debian packages put trtexec, besides PATH
 

@@ -198,7 +198,7 @@ class Module:
 def module(monkeypatch: pytest.MonkeyPatch) -> Module:
     """The stand-in with our operators registered, on an Orin."""
     found = Module()
-    monkeypatch.setattr(aot.driver, "gpu", lambda: Gpu("sm_87", 16))
+    monkeypatch.setattr(aot.driver, "find_gpu", lambda: Gpu("sm_87", 16))
     aot._register_once(found, TRT)
     return found
 

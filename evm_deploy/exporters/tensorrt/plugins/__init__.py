@@ -14,7 +14,7 @@ from evm_deploy.exporters.tensorrt.plugins import operators
 
 
 class PluginRequest(Protocol):
-    """What of `build.EngineRequest` concerns plugins."""
+    """The fields of `build.EngineRequest` that concern plugins."""
 
     @property
     def graph(self) -> bytes: ...
@@ -24,10 +24,10 @@ class PluginRequest(Protocol):
 
 @contextlib.contextmanager
 def register_plugins(trt: Any, request: PluginRequest) -> Iterator[bytes]:
-    """The graph to parse while our plugins are registered, where the request wants them.
+    """Yields the graph to parse. Registers our plugins meanwhile, if the request wants them.
 
     The bodies of the operators that have a plugin are left out: older parsers know them before any plugin.
-    Raises MissingToolError where the library cannot have plugins.
+    Raises MissingToolError if the library does not support plugins.
     """
     if not request.plugin:
         yield request.graph
@@ -37,7 +37,7 @@ def register_plugins(trt: Any, request: PluginRequest) -> Iterator[bytes]:
 
 
 def choose_registration(trt: Any) -> Callable[[Any], contextlib.AbstractContextManager[None]]:
-    """With the kernel inside of the engine from TensorRT 10.9 on; before, and for TensorRT-RTX, called from Python."""
+    """Chooses kernels inside the engine for TensorRT 10.9 or newer, else (and for TensorRT-RTX) calls from Python."""
     from evm_deploy.exporters.tensorrt.plugins import aot, v3
 
     return aot.register_operators if has_aot(trt) else v3.register_operators

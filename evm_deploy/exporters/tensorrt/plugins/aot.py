@@ -12,19 +12,19 @@ from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, SIZES
 from evm_deploy.operators import DOMAIN, Operator
 
-NOMINAL = 28  # what a side that is open is planned for: any plan is right for every size, and this one fast for most
+NOMINAL = 28  # the planned length of an open side: every plan is correct for every size, and this one is fast for most
 
 
 @contextlib.contextmanager
 def register_operators(trt: Any) -> Iterator[None]:
-    """Registers the operators. They stay: this registry of TensorRT gives nothing back."""
+    """Registers the operators. They stay registered, because this registry of TensorRT removes nothing."""
     _register_once(importlib.import_module(f"{trt.__name__}.plugin"), trt)
     yield
 
 
 @functools.cache
 def _register_once(trtp: Any, trt: Any) -> None:
-    """A description, what the builder may choose, and the compiled kernel of each operator.
+    """Registers the description and the compiled kernel of each operator.
 
     TensorRT reads the names and types of the arguments: a description has a parameter for each input and attribute.
     """
@@ -58,7 +58,7 @@ def _make_implementation(trt: Any, trtp: Any, operator: Operator) -> Callable[..
 
 
 def _set_signature(function: Callable[..., Any], types: Mapping[str, Any], *, returns: Any) -> Callable[..., Any]:
-    """The function, for whoever inspects it with these parameters."""
+    """Gives the function a signature with these parameters, which TensorRT inspects."""
     kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
     parameters = [inspect.Parameter(name, kind, annotation=type_) for name, type_ in types.items()]
     function.__signature__ = inspect.Signature(parameters, return_annotation=returns)  # type: ignore[attr-defined]

@@ -1,4 +1,4 @@
-"""What the plugins of both kinds share: which operators have one, and their nodes in the graph."""
+"""Shared by both kinds of plugins: the operators that have one, and their nodes in the graph."""
 
 import onnx
 
@@ -11,7 +11,7 @@ SIZES = (1, 2, 3)
 
 
 def mark_scans(proto: onnx.ModelProto) -> int:
-    """Notes on every node that scans which plugin may take it; returns how many there are. Other runtimes skip it."""
+    """Marks every scan node with its plugin, which other runtimes ignore. Returns the number of these nodes."""
     nodes = [node for node in proto.graph.node if is_scan(node)]
     for node in nodes:
         there = {attribute.name for attribute in node.attribute}  # of a graph that was marked before

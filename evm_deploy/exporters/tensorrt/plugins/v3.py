@@ -20,7 +20,7 @@ RTX_LIBRARY = "libtensorrt_rtx.so"
 
 @contextlib.contextmanager
 def register_operators(trt: Any) -> Iterator[None]:
-    """Registers a creator for each operator, and takes them back."""
+    """Registers a creator for each operator, and removes them afterwards."""
     _check_loadable(trt)
     registry = trt.get_plugin_registry()
     creators = [_make_creator(trt, operator) for operator in PLUGINS]
