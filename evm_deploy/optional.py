@@ -23,7 +23,7 @@ def import_library(module: str, package: str | None = None) -> ModuleType:
 
 @functools.cache
 def coremltools() -> ModuleType:
-    """Imports coremltools without its warnings. Raises MissingToolError if it is not installed, or cannot be imported."""
+    """Imports coremltools silently. Raises MissingToolError if it is not installed, or cannot be imported."""
     logger = logging.getLogger("coremltools")
     level = logger.level
     try:

@@ -8,7 +8,7 @@ from evm_deploy.exporters.tensorrt.build import Engine, EngineRequest, build_eng
 
 
 def get_engine(trt: Any, request: EngineRequest, progress: Callable[[str], None]) -> Engine:
-    """Loads or builds the engine. Raises what `build_engine` raises; a cache that cannot be written is only reported."""
+    """Loads or builds the engine. Raises what `build_engine` does; a cache that cannot be written is only reported."""
     path = cache.find_engine_path(trt, request)
     engine = cache.load_engine(path)
     if engine is not None:

@@ -78,7 +78,7 @@ def count_layers(layers: Iterable[EngineLayer]) -> dict[str, int]:
 
 
 def _describe(layer: EngineLayer) -> str:
-    """The kind and output types of a layer; also its input types if one is int8, as the outputs are mostly float then."""
+    """The kind and output types of a layer; also its input types if one is int8: the outputs are mostly float."""
     types = ["/".join(sorted(set(side))) for side in (layer.inputs, layer.outputs)]
     given = "->".join(types) if "int8" in layer.inputs else types[1]
     return f"{layer.kind} {given}".strip()
