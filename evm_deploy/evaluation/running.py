@@ -79,6 +79,6 @@ def find_best(contender: Contender, runner: Runner, sample: LabelledInput) -> In
     """(k,), the best classes of an image. Raises BundleError for outputs that are not an answer."""
     try:
         return contender.metric.find_best(runner.run(sample.input), contender.classes, TOP)
-    except NotAnAnswer:
-        what = f"{contender.name} on {runner.name} {collect_answers} for {sample.name}."
+    except NotAnAnswer as problem:
+        what = f"{contender.name} on {runner.name} {problem} for {sample.name}."
         raise BundleError(what, "verify the bundle, or make it again.") from None
