@@ -207,7 +207,7 @@ def test_a_broken_scan_fails_the_tolerance(golden: Any, precision: str) -> None:
 def test_onnx_itself_evaluates_the_graph(golden: Any) -> None:
     """Without any runtime: its evaluator needs a body to come after those that it calls."""
     model, image = golden.model("micro"), golden.image(64, 64)
-    proto = exporter.export(model, Preprocessing((64, 64)), ExportOptions(image_size=(64, 64)))
+    proto = export(model, SMALL)
     found = ReferenceEvaluator(proto).run(None, {proto.graph.input[0].name: image.numpy()})[0]
     with torch.no_grad():
         assert relative(found, model(image).numpy()) <= 1e-5
