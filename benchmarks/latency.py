@@ -19,7 +19,7 @@ from unroll import unroll
 
 from evm_deploy import ExportOptions, ModelConfig
 from evm_deploy.exporters import onnx as exporter
-from evm_deploy.exporters.record import first_manifest
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.models import VARIANTS, EfficientVMamba
 from evm_deploy.models.module import open_module
 from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
@@ -65,7 +65,7 @@ def ours(variant: str, image: np.ndarray) -> onnx.ModelProto:
     """The exported network, after both of its forms agreed with PyTorch."""
     model = EfficientVMamba(ModelConfig.variant(variant)).eval()
     network, options = open_module(model), ExportOptions(image_size=SIZE)
-    proto = exporter.export(network, first_manifest(network, options), options)
+    proto = exporter.export(network, make_manifest(network, options), options)
     for library in [False, True] if native.available() else [False]:
         agrees(proto.SerializeToString(), model, image, library)
     return proto

@@ -67,13 +67,13 @@ def export(
 
         from evm_deploy.exporters import exporter_of
         from evm_deploy.exporters.deployed import Source
-        from evm_deploy.exporters.record import check_float16, first_manifest
+        from evm_deploy.exporters.record import check_float16, make_manifest
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.golden_pair import compute_golden_pair
         from evm_deploy.verification.images import make_verification_images
 
         network = _open_network(model, options, say)
-        manifest = first_manifest(network, options)
+        manifest = make_manifest(network, options)
         labels = None
         if options.labels:
             labels = read_labels(Path(options.labels), find_task(manifest.task), manifest.outputs)

@@ -16,6 +16,7 @@ import pytest
 import torch
 
 from evm_deploy import cli, console
+from evm_deploy.bundle import CheckpointRecord
 from evm_deploy.diagnosis import Check
 from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.export_options import ExportOptions
@@ -25,7 +26,8 @@ from evm_deploy.prediction import Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
 ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
-BUNDLE: Any = SimpleNamespace(path=Path("out"), manifest=SimpleNamespace(calibration=None))
+CHECKPOINT = CheckpointRecord("weights.pth", "0" * 64)
+BUNDLE: Any = SimpleNamespace(path=Path("out"), manifest=SimpleNamespace(calibration=None, checkpoint=CHECKPOINT))
 PASSED = ParityReport("PyTorch", 1e-4, (ROW,))
 
 

@@ -15,7 +15,7 @@ from evm_deploy.calib.plots import prepare_folder
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Data, Samples, describe_left_out, read_samples
 from evm_deploy.errors import CheckFailed, OptionError
-from evm_deploy.exporters.record import tools
+from evm_deploy.exporters.record import list_tool_versions
 from evm_deploy.folders import check_outside
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.targets import TARGETS
@@ -48,7 +48,7 @@ def quantize(
             manifest,
             precision="int8",
             model_file=model_file,
-            tools=tools(),
+            tools=list_tool_versions(),
             build=facts or None,
             calibration=calibration,
             parity=None,

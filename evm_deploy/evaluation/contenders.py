@@ -57,7 +57,7 @@ class Contender:
         return ways[self.way]()
 
     def _open_pytorch(self) -> Any:
-        from evm_deploy.exporters.deployed import reference
+        from evm_deploy.exporters.deployed import make_reference
         from evm_deploy.models.network import open_checkpoint
         from evm_deploy.runtimes.pytorch import TorchRunner
 
@@ -65,7 +65,7 @@ class Contender:
         network = open_checkpoint(self.path, key=key, scan=scan)
         if network.record.sha256 != self.sha256:
             self._raise_replaced()
-        return TorchRunner(reference(network.module, self.preprocessing))
+        return TorchRunner(make_reference(network.module, self.preprocessing))
 
     def _raise_replaced(self) -> None:
         raise BundleError(

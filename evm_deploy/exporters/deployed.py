@@ -67,7 +67,7 @@ def _make_float32(output: Tensor) -> Tensor:
     return output.float() if output.is_floating_point() else output
 
 
-def reference(model: nn.Module, preprocessing: Preprocessing, post_process: PostProcess | None = None) -> Deployed:
+def make_reference(model: nn.Module, preprocessing: Preprocessing, post_process: PostProcess | None = None) -> Deployed:
     """`model` as it was loaded, nothing folded, in float32: what an artifact has to agree with."""
     normalise = preprocessing if preprocessing.baked else None
     return Deployed(model, post_process=post_process, uint8=preprocessing.baked, normalise=normalise).eval()

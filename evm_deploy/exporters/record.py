@@ -11,7 +11,7 @@ from evm_deploy.targets import TARGETS
 TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 
-def first_manifest(network: Network, options: ExportOptions) -> Manifest:
+def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     """What can be said of the bundle before it is written."""
     from evm_deploy.exporters.deployed import describe_io
 
@@ -27,7 +27,7 @@ def first_manifest(network: Network, options: ExportOptions) -> Manifest:
         checkpoint=network.record,
         model=network.facts,
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],
-        tools=tools(),
+        tools=list_tool_versions(),
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
         more_sizes=options.more_sizes,
     )
@@ -46,6 +46,6 @@ def check_float16(network: Network) -> None:
             )
 
 
-def tools() -> dict[str, str]:
+def list_tool_versions() -> dict[str, str]:
     """The versions of what makes a bundle."""
     return {name: importlib.metadata.version(name) for name in TOOLS}

@@ -82,14 +82,14 @@ def load(
 def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Checkpoint:
     """As `load`, but returns the weights and where they come from instead of the network."""
     path = Path(path)
-    sha256, content = _sha256(path), tensor_files.read(path)
+    sha256, content = _hash_file(path), tensor_files.read(path)
     if scan is not None:
         check_choice("scan", scan, tuple(dict.fromkeys(name for family in FAMILIES for name in family.scans)))
     found = _find_networks(path, content, key, scan)
     if len(found) > 1:
         raise _refuse_to_choose(path, content, found)
     ((held, family, tensors, config),) = found
-    state_dict = _check_tensors(path, tensors, _expected(family, config))
+    state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
     source = describe_state_dict(content, held)
     return Checkpoint(family, state_dict, config, held.key, source, sha256, held.others)
 
@@ -100,7 +100,7 @@ def list_networks(path: str | os.PathLike[str]) -> dict[str | None, str]:
     Networks with the same weights are there once. Raises CheckpointError: the file cannot be read, or holds none.
     """
     path = Path(path)
-    _sha256(path)
+    _hash_file(path)
     content = tensor_files.read(path)
     return {
         held.key: describe_state_dict(content, held) for held, *_ in _find_networks(path, content, key=None, scan=None)
@@ -137,7 +137,7 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
                 break
             mismatches[-1].append(config)
     if not found:
-        raise _refusal(path, mismatches[0])
+        raise _refuse_tensors(path, mismatches[0])
     return found
 
 
@@ -150,7 +150,7 @@ def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> 
     config = family.infer_config(tensors, scan if scan in family.scans else usual)
     if isinstance(config, list):
         return _Mismatch(family, config, list(tensors))
-    expected = _expected(family, config)
+    expected = _describe_tensors(family, config)
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # no part in inference
     missing = [name for name in expected if name not in tensors and name not in counters]
     unexpected = [name for name in tensors if name not in expected]
@@ -166,12 +166,12 @@ def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> 
     return config
 
 
-def _expected(family: Family, config: Any) -> dict[str, Tensor]:
+def _describe_tensors(family: Family, config: Any) -> dict[str, Tensor]:
     with torch.device("meta"):
         return dict(family.network(config).state_dict())
 
 
-def _sha256(path: Path) -> str:
+def _hash_file(path: Path) -> str:
     if not path.exists():
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     if not path.is_file():
@@ -219,7 +219,7 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str
     return checked
 
 
-def _refusal(path: Path, mismatches: list[_Mismatch]) -> CheckpointError:
+def _refuse_tensors(path: Path, mismatches: list[_Mismatch]) -> CheckpointError:
     """Names every family, and says what the tensors lack to be a network of the one that comes nearest."""
     nearest = min(mismatches, key=lambda mismatch: mismatch.size)
     groups = (

@@ -64,13 +64,13 @@ def describe_state_dict(content: Mapping[Any, Any], found: StateDict) -> str:
     """What the file records of these weights, for people: "model_ema (max_accuracy_ema 82.6)"."""
     name = found.key or "the file's own tensors"
     averaged = bool(_AVERAGED.search(name))
-    facts = [f"{key} {value:.6g}" for key, value in _recorded(content) if bool(_AVERAGED.search(key)) == averaged]
+    facts = [f"{key} {value:.6g}" for key, value in _list_records(content) if bool(_AVERAGED.search(key)) == averaged]
     if found.container in MMENGINE and all(isinstance(content.get(each), Mapping) for each in MMENGINE):
         facts.insert(0, ("the averaged weights" if found.container == MMENGINE[0] else "not averaged") + " in mmengine")
     return f"{name} ({', '.join(facts[:4])})" if facts else name
 
 
-def _recorded(content: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
+def _list_records(content: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
     """The numbers beside the weights that say how far training had come, and how good the network was."""
     meta = content.get("meta")
     for holder in (content, meta if isinstance(meta, Mapping) else {}):

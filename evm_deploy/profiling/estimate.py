@@ -29,7 +29,7 @@ def estimate(operators: Operators, device: Peak, precision: str) -> Estimate:
         fix = f"operators measured in {measured} stand for: {', '.join(offered)}."
         raise OptionError(f"{precision} cannot be estimated for {device.name} of these operators.", fix)
     error = check(operators)
-    ms = _predicted(operators.rows, _shares(operators.rows, _here(operators)), device, precision)
+    ms = _predict(operators.rows, _shares(operators.rows, _here(operators)), device, precision)
     note = f"{NOTE}; blocks here are predicted within {error:.0%} of what they took"
     return Estimate(device.name, ms, ms / (1 + error), ms * (1 + error), device.source, note)
 
@@ -46,7 +46,7 @@ def check(operators: Operators) -> float:
     for block in sorted(blocks):
         held = [row for row in operators.rows if row.block == block]
         shares = _shares([row for row in operators.rows if row.block != block], here)
-        off += abs(_predicted(held, shares, here, INT8) - sum(row.ms for row in held))
+        off += abs(_predict(held, shares, here, INT8) - sum(row.ms for row in held))
     whole = sum(row.ms for row in operators.rows)
     return off / whole if whole else 0.0
 
@@ -70,7 +70,7 @@ def _shares(rows: Sequence[TimedOperator], here: Peak) -> dict[str, float]:
     return {kind: least[kind] / taken[kind] for kind in least if least[kind] and taken[kind]}
 
 
-def _predicted(rows: Sequence[TimedOperator], shares: dict[str, float], device: Peak, precision: str) -> float:
+def _predict(rows: Sequence[TimedOperator], shares: dict[str, float], device: Peak, precision: str) -> float:
     """Milliseconds; what is of a kind without a share, such as one that only renames, takes none."""
     return sum(_least(row, device, precision) / shares[row.kind] for row in rows if row.kind in shares)
 

@@ -12,7 +12,7 @@ from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan, plan_selective_scan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.scan.inputs import KernelInputs, given_tensors
+from evm_deploy.scan.inputs import KernelInputs, list_tensors
 
 DTYPES = (torch.float32, torch.float16)
 
@@ -29,7 +29,7 @@ class Call:
 
 def takes(inputs: KernelInputs) -> bool:
     """Whether the kernels run on these inputs: float32 or float16 on one GPU for which a kernel can be compiled."""
-    given = list(given_tensors(inputs).values())
+    given = list(list_tensors(inputs).values())
     device = given[0].device
     if device.type != "cuda" or any(t.device != device or t.dtype not in DTYPES for t in given):
         return False
@@ -53,7 +53,7 @@ def run(inputs: KernelInputs) -> Tensor:
 
 def prepare_call(inputs: KernelInputs, *, sm_count: int) -> Call:
     """What `run` launches, on any device. Raises ValueError for shapes and types that do not fit."""
-    shapes, given = inputs.shapes(), given_tensors(inputs)
+    shapes, given = inputs.shapes(), list_tensors(inputs)
     dtype = _wider(*(tensor for name, tensor in given.items() if name not in inputs.states))
     tensors = tuple(
         _ready(name, tensor, shapes[name], torch.float32 if name in inputs.states else dtype, inputs[0].device)

@@ -166,6 +166,6 @@ _plan_scan = cache(plan_selective_scan)
 _plan_scan_2d = cache(plan_efficient_scan_2d)
 
 
-def given_tensors(inputs: KernelInputs) -> dict[str, Tensor]:
+def list_tensors(inputs: KernelInputs) -> dict[str, Tensor]:
     """The tensors by their names, without those that are left out."""
     return {name: value for name, value in zip(inputs._fields, inputs, strict=True) if isinstance(value, Tensor)}

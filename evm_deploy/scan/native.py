@@ -67,10 +67,10 @@ def set_isa(name: str) -> None:
 
 def run(inputs: KernelInputs) -> Tensor:
     """As `reference.run`, for float32 tensors on the CPU. Raises ValueError for other shapes, types or devices."""
-    from evm_deploy.scan.inputs import given_tensors
+    from evm_deploy.scan.inputs import list_tensors
 
     shapes = inputs.shapes()
-    given = {name: _checked(name, tensor, shapes[name]) for name, tensor in given_tensors(inputs).items()}
+    given = {name: _check_tensor(name, tensor, shapes[name]) for name, tensor in list_tensors(inputs).items()}
     y = _like(inputs[0])
     numbers = inputs.sizes() | {"threads": _threads()}
     pointers = dict.fromkeys(shapes) | {name: _address(tensor) for name, tensor in (given | {"y": y}).items()}
@@ -98,7 +98,7 @@ def _load(path: Path) -> ctypes.CDLL:
     return library
 
 
-def _checked(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
+def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     import torch
 
     if tensor.shape != shape:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.scan import chunked, cuda, native
-from evm_deploy.scan.inputs import KernelInputs, Scan2DInputs, ScanInputs, given_tensors
+from evm_deploy.scan.inputs import KernelInputs, Scan2DInputs, ScanInputs, list_tensors
 
 
 @torch.library.custom_op(
@@ -42,7 +42,7 @@ def _run(inputs: KernelInputs) -> Tensor:
 
 
 def _is_native(inputs: KernelInputs) -> bool:
-    given = given_tensors(inputs).values()
+    given = list_tensors(inputs).values()
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given) and native.available()
 
 

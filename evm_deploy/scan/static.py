@@ -68,7 +68,7 @@ def _scan(delta: Tensor, A: Tensor, x: Tensor, B: Tensor, C: Tensor) -> Tensor:
     for decay, token in zip(decays[1:], tokens[1:], strict=True):
         end = decay * end + token
     elapsed = delta.reshape(G, -1, T, D).sum(2)  # (G, chunks, D)
-    h = _entering(torch.exp(elapsed.unsqueeze(2) * A), end.reshape(G, -1, N, D))
+    h = _carry_states(torch.exp(elapsed.unsqueeze(2) * A), end.reshape(G, -1, N, D))
     h = h.reshape(-1, 1, N, D)
 
     outputs = []
@@ -78,7 +78,7 @@ def _scan(delta: Tensor, A: Tensor, x: Tensor, B: Tensor, C: Tensor) -> Tensor:
     return torch.cat(outputs, 1).reshape(G, -1, D)[:, :L]
 
 
-def _entering(decay: Tensor, end: Tensor) -> Tensor:
+def _carry_states(decay: Tensor, end: Tensor) -> Tensor:
     """What enters each chunk: the states at the chunks' ends, one after the other. All (G, chunks, N, D)."""
     h = torch.zeros_like(end[:, :1])
     entering = [h]

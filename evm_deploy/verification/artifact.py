@@ -7,7 +7,7 @@ from typing import Any
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.exporters.deployed import find_post_process, reference
+from evm_deploy.exporters.deployed import find_post_process, make_reference
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.runtimes.onnxruntime import LIBRARY
@@ -22,7 +22,7 @@ from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runn
 def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
     """Compares every runtime on every image with the loaded network, and traces a failure to a block."""
     manifest = bundle.manifest
-    pytorch = TorchRunner(reference(network.module, manifest.preprocessing, find_post_process(manifest)))
+    pytorch = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest)))
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)

@@ -13,10 +13,14 @@ SOURCES = [path for path in sorted(PACKAGE.rglob("*.py")) if not SKIPPED & set(p
 
 
 def find_comparisons(text: str) -> list[int]:
-    """The lines that compare something called a task or a meaning, or look it up among others."""
+    """The lines that compare something called a task or a meaning, or look it up among others.
+
+    `is None` asks whether one was named at all.
+    """
     found = []
     for node in ast.walk(ast.parse(text)):
         sides = [node.left, *node.comparators] if isinstance(node, ast.Compare) else []
+        sides = [] if any(isinstance(side, ast.Constant) and side.value is None for side in sides) else sides
         sides += [node.subject] if isinstance(node, ast.Match) else []
         if any(isinstance(side, ast.Attribute) and side.attr in ("task", "meaning") for side in sides):
             found.append(node.lineno)
@@ -42,5 +46,6 @@ def test_comparisons_are_found(text: str) -> None:
     assert find_comparisons(text) == [1]
 
 
-def test_asking_the_row_is_no_comparison() -> None:
-    assert find_comparisons("find_task(manifest.task).metric == other.metric") == []
+@pytest.mark.parametrize("text", ["find_task(manifest.task).metric == other.metric", "options.task is not None"])
+def test_asking_the_row_is_no_comparison(text: str) -> None:
+    assert find_comparisons(text) == []

@@ -13,8 +13,8 @@ from onnx.reference import ReferenceEvaluator
 from evm_deploy import ExportOptions, selective_scan_fn
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters import onnx as exporter
-from evm_deploy.exporters.deployed import reference
-from evm_deploy.exporters.record import first_manifest
+from evm_deploy.exporters.deployed import make_reference
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.graph import functions
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Preprocessing
@@ -33,7 +33,7 @@ SMALL = ExportOptions(image_size=(64, 64))
 
 def export(model: EfficientVMamba, options: ExportOptions) -> onnx.ModelProto:
     network = open_module(model)
-    return exporter.export(network, first_manifest(network, options), options)
+    return exporter.export(network, make_manifest(network, options), options)
 
 
 def run(proto: onnx.ModelProto, image: np.ndarray, library: bool = False) -> list[np.ndarray]:
@@ -103,7 +103,7 @@ def test_options(golden: Any, options: ExportOptions) -> None:
     rng = np.random.default_rng(0)
     outputs = CLASSIFICATION.describe_outputs([(1, 10)], softmax=options.softmax)
     preprocessing = Preprocessing((64, 64), baked=options.bake_preprocessing)
-    pytorch = reference(model, preprocessing, CLASSIFICATION.post_process(outputs))
+    pytorch = make_reference(model, preprocessing, CLASSIFICATION.post_process(outputs))
     for batch, (h, w) in [(b, size) for b in batches for size in sizes]:
         if options.bake_preprocessing:
             image = rng.integers(0, 256, (batch, h, w, 3), dtype=np.uint8)

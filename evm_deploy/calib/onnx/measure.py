@@ -55,7 +55,7 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     taken = rewrite(model, bundle, scheme)
     found = find_layers(model)
     image = np.zeros_like(bundle.sample().input)
-    outputs = Tap(finished(model), [str(layer.node.outputs[0].name) for layer in found])(image)
+    outputs = Tap(finish_model(model), [str(layer.node.outputs[0].name) for layer in found])(image)
     shapes = {name: value.shape for name, value in outputs.items()}
     candidates = select_worthwhile(found, shapes)
     chosen = _without(candidates, options.exclude)
@@ -93,7 +93,9 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     return Measured(model, candidates, [layer.name for layer in chosen], ranges, means, facts)
 
 
-def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tuple[onnx.ModelProto, dict[str, Any]]:
+def build_integer_graph(
+    measured: Measured, chosen: Collection[str], scheme: Scheme
+) -> tuple[onnx.ModelProto, dict[str, Any]]:
     """A graph with integers in the chosen layers; `measured` stays as it is."""
     model = measured.model.clone()
     found = [layer for layer in find_layers(model) if layer.name in set(chosen) and scheme.supports(layer)]
@@ -102,7 +104,7 @@ def written(measured: Measured, chosen: Collection[str], scheme: Scheme) -> tupl
         if name in measured.means:
             correct_bias(layer, measured.means[name])
     parameters = write_integers(model, found, measured.ranges, scheme)
-    proto = finished(model)
+    proto = finish_model(model)
     if oversized := find_oversized_pairs(proto):
         raise CheckFailed(
             f"the integers of {oversized[0]} exceed what every processor adds exactly.",
@@ -188,7 +190,7 @@ def _check_same(model: ir.Model, original: onnx.ModelProto, bundle: Bundle) -> N
     """Raises CheckFailed unless the graph gives what the original does: a fault here would pass for rounding."""
     image = bundle.sample().input
     names = [value.name for value in original.graph.output]
-    expected, found = Tap(original, names)(image), Tap(finished(model), names)(image)
+    expected, found = Tap(original, names)(image), Tap(finish_model(model), names)(image)
     for name in names:
         error = np.abs(found[name] - expected[name]).max() / max(1.0, np.abs(expected[name]).max())
         if not error <= PARITY["fp32"]:
@@ -206,13 +208,13 @@ def _collect(
     stage: str,
     progress: Progress,
 ) -> dict[str, TensorStatistics]:
-    proto = finished(model)
+    proto = finish_model(model)
     key = hashlib.sha256(proto.SerializeToString(deterministic=True) + repr(sorted(axes.items())).encode()).hexdigest()
     cache = None if options.cache is None else Path(options.cache) / f"{stage}.npz"
     return collect_statistics(Tap(proto, axes), axes, samples, cache=cache, key=key, progress=progress)
 
 
-def finished(model: ir.Model) -> onnx.ModelProto:
+def finish_model(model: ir.Model) -> onnx.ModelProto:
     """The model as a checked file's content: constants that nothing uses left out, bodies for the operators it has."""
     schemas.register()
     proto = ir.to_proto(model)

@@ -8,7 +8,7 @@ from typing import Any
 import onnx
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.calib.onnx.measure import Measured, measure, written
+from evm_deploy.calib.onnx.measure import Measured, build_integer_graph, measure
 from evm_deploy.calib.onnx.pareto import plot_search
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, Scheme
 from evm_deploy.calib.onnx.search import group_layers, search
@@ -37,7 +37,7 @@ def quantize(
     if options.search and not isinstance(score, str):
         chosen, found = _search_layers(measured, samples, options, score, progress)
     progress("writing integers")
-    proto, facts = written(measured, chosen, ONNXRUNTIME)
+    proto, facts = build_integer_graph(measured, chosen, ONNXRUNTIME)
     path.write_bytes(proto.SerializeToString())
     return {"calibration": facts | found}
 
@@ -74,7 +74,7 @@ def quantize_graph(
     """
     measured = measure(bundle, samples, options, scheme, progress)
     progress("writing integers")
-    return written(measured, measured.chosen, scheme)
+    return build_integer_graph(measured, measured.chosen, scheme)
 
 
 def _search_layers(
@@ -84,7 +84,7 @@ def _search_layers(
     parts = group_layers((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
     found = search(
         parts,
-        lambda names: written(measured, names, ONNXRUNTIME)[0].SerializeToString(),
+        lambda names: build_integer_graph(measured, names, ONNXRUNTIME)[0].SerializeToString(),
         samples,
         options.max_drop,
         score=score,

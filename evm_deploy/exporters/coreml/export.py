@@ -17,7 +17,7 @@ import torch
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.recurrence import FORMS, measure
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Source, reference
+from evm_deploy.exporters.deployed import INPUT, Source, make_reference
 from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
@@ -37,7 +37,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     losses: dict[str, float] = {}
     if source.options.precision == "fp16":
         progress("measuring what float16 costs the recurrence")
-        exact = reference(source.network.module, source.manifest.preprocessing)
+        exact = make_reference(source.network.module, source.manifest.preprocessing)
         losses = measure(exact, map(torch.from_numpy, source.images.values()))
     kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
 

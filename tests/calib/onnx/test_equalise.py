@@ -17,7 +17,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx import equalise as equalisation
 from evm_deploy.calib.onnx.equalise import equalise, find_groups
 from evm_deploy.calib.onnx.layers import find_layers
-from evm_deploy.calib.onnx.measure import finished
+from evm_deploy.calib.onnx.measure import finish_model
 from evm_deploy.calib.onnx.rewrites import rewrite_pools
 from evm_deploy.calib.onnx.taps import Tap
 from evm_deploy.tolerances import PARITY
@@ -42,7 +42,7 @@ def test_the_network_stays_the_same_function(networks: Networks, seed: int, spre
         equalisation._rescale(group, np.exp(spread * rng.standard_normal(channels)))
     image = Bundle.open(path).sample().input
     expected = Tap(onnx.load(path / "model.onnx"), ["logits"])(image)["logits"]
-    found = Tap(finished(model), ["logits"])(image)["logits"]
+    found = Tap(finish_model(model), ["logits"])(image)["logits"]
     assert np.abs(found - expected).max() <= PARITY["fp32"] * max(1, np.abs(expected).max())
 
 

@@ -22,7 +22,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.calib.onnx.integer_writer import write_integers
 from evm_deploy.calib.onnx.layers import find_layers
 from evm_deploy.calib.onnx.lookups import gelu, gelu_tanh, make_table, silu
-from evm_deploy.calib.onnx.measure import Measured, finished, measure, written
+from evm_deploy.calib.onnx.measure import Measured, build_integer_graph, finish_model, measure
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME, TENSORRT, Scheme
 from evm_deploy.calib.ranges import Range
 from evm_deploy.data.samples import read_samples
@@ -125,7 +125,7 @@ class Everything(dict[str, Range]):
 def quantised(model: ir.Model, scheme: Scheme = ONNXRUNTIME, without: tuple[str, ...] = ()) -> onnx.ModelProto:
     chosen = [layer for layer in find_layers(model) if str(layer.node.name) not in without]
     write_integers(model, chosen, Everything(), scheme)
-    return finished(model)
+    return finish_model(model)
 
 
 def count(proto: onnx.ModelProto) -> Counter[str]:
@@ -252,7 +252,7 @@ def behind(proto: onnx.ModelProto, value: str) -> Iterator[str]:
 
 
 def test_depthwise_convolutions_of_a_network(measured: Measured, networks: Callable[..., Path]) -> None:
-    found, plain = (written(measured, measured.chosen, scheme)[0] for scheme in (ONNXRUNTIME, WITHOUT))
+    found, plain = (build_integer_graph(measured, measured.chosen, scheme)[0] for scheme in (ONNXRUNTIME, WITHOUT))
     image = Bundle.open(networks()).sample().input
     depthwise = [
         each.output[0]
@@ -286,6 +286,8 @@ def test_any_choice_of_layers(measured: Measured, networks: Callable[..., Path],
     image = Bundle.open(networks()).sample().input
     scores = []
     for scheme in (ONNXRUNTIME, WITHOUT):
-        with OnnxRunner(written(measured, chosen, scheme)[0].SerializeToString(), library=native.available()) as runner:
+        with OnnxRunner(
+            build_integer_graph(measured, chosen, scheme)[0].SerializeToString(), library=native.available()
+        ) as runner:
             scores.append(runner.run(image)[0])
     np.testing.assert_allclose(*scores, atol=0.005 * float(np.abs(scores[1]).max()))

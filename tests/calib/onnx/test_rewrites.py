@@ -11,7 +11,7 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxscript import ir
 
 from evm_deploy.bundle import Bundle, Preprocessing
-from evm_deploy.calib.onnx.measure import finished
+from evm_deploy.calib.onnx.measure import finish_model
 from evm_deploy.calib.onnx.rewrites import rewrite_pixels, rewrite_pools, rewrite_products
 from evm_deploy.calib.onnx.taps import Tap
 from evm_deploy.images import preprocess
@@ -43,7 +43,7 @@ def convolution(size: int = 8, out: str = "y", **attributes: object) -> ir.Model
 
 def run(model: ir.Model, image: np.ndarray) -> np.ndarray:
     name = str(model.graph.outputs[0].name)
-    return Tap(finished(model), [name])(image)[name]
+    return Tap(finish_model(model), [name])(image)[name]
 
 
 def test_a_network_stays_the_same_function(networks: Networks) -> None:
@@ -97,7 +97,7 @@ def test_pixels_of_a_prepared_image_are_whole_numbers(zero: int) -> None:
     expected = run(model, image)
     assert rewrite_pixels(model.graph, preprocessing, zero) == "pixels"
     assert np.allclose(run(model, image), expected, atol=1e-4)
-    found = Tap(finished(model), ["pixels"])(image)["pixels"]
+    found = Tap(finish_model(model), ["pixels"])(image)["pixels"]
     exact = np.asarray(preprocess(picture, dataclasses.replace(preprocessing, baked=True)), np.float32).transpose(
         0, 3, 1, 2
     )

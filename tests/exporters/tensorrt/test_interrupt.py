@@ -10,7 +10,7 @@ import pytest
 
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.record import first_manifest
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import build
 from evm_deploy.exporters.tensorrt.interrupt import make_monitor, run_interruptibly
 from evm_deploy.exporters.tensorrt.shapes import Profile
@@ -44,7 +44,7 @@ def test_a_build_is_given_up(golden: Any, monkeypatch: pytest.MonkeyPatch, tmp_p
     trt = pytest.importorskip("tensorrt_rtx")
     shape, options = (1, 3, 64, 64), ExportOptions(target="tensorrt", image_size=(64, 64))
     network = open_module(golden.model("micro"))
-    graph = exporter.export(network, first_manifest(network, options), options).SerializeToString()
+    graph = exporter.export(network, make_manifest(network, options), options).SerializeToString()
     request = build.EngineRequest(graph, "fp32", Profile("image", shape, shape, shape), ("8.6",), 2)
     configured, log, finished = build._make_config, tmp_path / "failed.log", list[Any]()
 

@@ -17,7 +17,7 @@ from evm_deploy.cuda.driver import Gpu
 from evm_deploy.errors import MissingToolError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.record import first_manifest
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
 from evm_deploy.models.module import open_module
@@ -29,7 +29,7 @@ from evm_deploy.scan import native
 def graph(golden: Any, precision: str = "fp32") -> onnx.ModelProto:
     options = ExportOptions(target="tensorrt", precision=precision, image_size=(64, 64))
     network = open_module(golden.model("micro"))
-    return exporter.export(network, first_manifest(network, options), options)
+    return exporter.export(network, make_manifest(network, options), options)
 
 
 def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:

@@ -15,7 +15,7 @@ from evm_deploy import caches, pipeline
 from evm_deploy.errors import MissingToolError, OptionError
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.record import first_manifest
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
 from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
 from evm_deploy.models.module import open_module
@@ -95,7 +95,7 @@ def test_a_typo_in_the_capability_leaves_nothing(checkpoint: Callable[[str], Pat
 def proto_of(golden: Any, name: str, **changes: Any) -> tuple[onnx.ModelProto, int]:
     asked = options(**changes)
     network = open_module(golden.model(name))
-    proto = exporter.export(network, first_manifest(network, asked), asked)
+    proto = exporter.export(network, make_manifest(network, asked), asked)
     return proto, mark_scans(proto)
 
 
