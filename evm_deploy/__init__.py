@@ -1,4 +1,4 @@
-"""EfficientVMamba checkpoints to verified bundles for ONNX, Core ML and TensorRT."""
+"""Visual state-space models to verified bundles for ONNX, Core ML and TensorRT."""
 
 import importlib
 from typing import TYPE_CHECKING

@@ -24,7 +24,7 @@ class OptionError(InputError):
 
 
 class CheckpointError(InputError):
-    """A checkpoint cannot be read, or does not hold an EfficientVMamba."""
+    """A checkpoint cannot be read, or does not hold one network of a known family."""
 
 
 class ImageError(InputError):

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
 
 app = typer.Typer(
-    help="From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT.",
+    help="From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML or TensorRT.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -37,7 +37,7 @@ def common(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """From an EfficientVMamba checkpoint to a verified bundle for ONNX, Core ML or TensorRT."""
+    """From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML or TensorRT."""
 
 
 def print_report(report: ParityReport) -> None:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from evm_deploy import console
 from evm_deploy.cli.app import BundleArgument, Json, app, print_json, print_report
+from evm_deploy.errors import OptionError
 
 if TYPE_CHECKING:
     from evm_deploy.packaging.verify import PackageReport
@@ -22,6 +23,10 @@ def verify(
     checkpoint: Annotated[
         Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")
     ] = None,
+    module: Annotated[
+        str | None,
+        typer.Option(help="The same with the module of file.py:function that was exported. Runs the code of the file."),
+    ] = None,
     images: Annotated[Path | None, typer.Option(help="An image, or a folder of images, to compare on.")] = None,
     public_key: Annotated[
         str | None, typer.Option(help="Of a package: minisign's public key, a file or its text.")
@@ -29,11 +34,18 @@ def verify(
     json: Json = False,
 ) -> None:
     """Run a bundle in every way that is here, and compare; of a package check every byte. Exit code 1 if it differs."""
+    if checkpoint is not None and module is not None:
+        raise OptionError("verify compares with a checkpoint or with --module.", "name one of the two.")
     with console.show_progress() as progress:
         from evm_deploy import pipeline
         from evm_deploy.verification.parity import ParityReport
 
-        report = pipeline.verify(bundle, checkpoint=checkpoint, images=images, public_key=public_key, progress=progress)
+        model: Any = checkpoint
+        if module is not None:
+            from evm_deploy.models.module_file import build_module
+
+            model = build_module(module)
+        report = pipeline.verify(bundle, checkpoint=model, images=images, public_key=public_key, progress=progress)
     if json:
         print_json(bundle=bundle, passed=report.passed, report=report)
     elif isinstance(report, ParityReport):

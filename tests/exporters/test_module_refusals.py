@@ -203,6 +203,19 @@ def test_a_function_of_a_file_is_exported(file: Path, tmp_path: Path) -> None:
     assert (manifest.checkpoint.file, manifest.outputs[0].name) == ("Sequential", "scores")
 
 
+def test_a_bundle_is_verified_with_its_module(file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out, build = str(tmp_path / "out"), "def build():\n"
+    file.write_text(FILE.replace(build, f"{build}    torch.manual_seed(1)\n"))
+    assert main(["export", "--module", f"{file}:build", "--out", out, "--image-size", "32"]) == 0
+    assert main(["verify", out, "--module", f"{file}:build"]) == 0
+    assert "compared with PyTorch" in capsys.readouterr().out
+    file.write_text(FILE.replace(build, f"{build}    torch.manual_seed(123456)\n"))
+    assert main(["verify", out, "--module", f"{file}:build"]) == 2
+    assert "is not, or no longer, the module" in capsys.readouterr().err
+    assert main(["verify", out, "--module", f"{file}:build", "--checkpoint", "a.pth"]) == 2
+    assert "a checkpoint or with --module" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("named", "reason"),
     [
