@@ -13,9 +13,10 @@ from PIL import Image
 from torch import Tensor, nn
 
 import evm_deploy
-from evm_deploy import Bundle, ExportOptions, PackageOptions, ProfileOptions, QuantizeOptions, selective_scan_fn
+from evm_deploy import Bundle, ExportOptions, PackageOptions, ProfileOptions, selective_scan_fn
 from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.models.batch_norms import fold_pairs
+from evm_deploy.tolerances import INT8_COSINE
 
 SIZE = (32, 32)
 
@@ -185,9 +186,12 @@ def test_every_form_agrees_with_pytorch(module: nn.Module, tmp_path: Path, optio
 
 
 def test_int8(module: nn.Module, plain: Bundle, pictures: Path, tmp_path: Path) -> None:
-    result = evm_deploy.quantize(plain.path, str(pictures), tmp_path / "int8", QuantizeOptions(verify=False))
-    calibration = result.bundle.manifest.calibration
+    result = evm_deploy.quantize(plain.path, str(pictures), tmp_path / "int8")
+    calibration, report = result.bundle.manifest.calibration, result.report
     assert calibration
+    assert report is not None
+    assert report.passed
+    assert min(row.cosine for row in report.rows) >= INT8_COSINE
     assert len(calibration["layers"]) >= 3
     assert all(len(report["float_nodes"]) <= 6 for report in calibration["integers"])
 
