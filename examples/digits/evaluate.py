@@ -9,7 +9,7 @@ from data import PREPROCESSING, held_out, model_inputs
 
 from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.models import checkpoint
-from evm_deploy.runtimes import Runner, runtime_of
+from evm_deploy.runtimes import Runner, find_runtime
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 HERE = Path(__file__).resolve().parent
@@ -25,7 +25,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     report(TorchRunner(checkpoint.load(options.checkpoint)), PREPROCESSING, batch=32)
     if options.bundle:
         bundle = Bundle.open(options.bundle)
-        for open_runner in runtime_of(bundle).ways(bundle).open:
+        for open_runner in find_runtime(bundle).find_ways(bundle).open:
             with open_runner() as runner:
                 report(runner, bundle.manifest.preprocessing, batch=1)
 

@@ -156,7 +156,7 @@ def test_a_jetson_gets_scripts_for_engines(
     assert script.stat().st_mode & 0o111
     assert "engines/colours.sh" in (tmp_path / "out/README.md").read_text()
     assert not (tmp_path / "out/engines/integers.sh").exists()
-    assert any("does not take the integers of integers" in note for note in made.index.notes)
+    assert any("does not accept the INT8 form of integers" in note for note in made.index.notes)
     tool = tmp_path / "trtexec"
     tool.write_text(
         '#!/bin/sh\nfor word; do case $word in --onnx=*) test -f "${word#--onnx=}";; '

@@ -88,7 +88,7 @@ def test_times_are_of_the_quieter_runs_and_less_what_recording_costs(
         times = np.outer([1.0] * operators.WARM_UP + [8.0, 2.0, 4.0, 9.0], np.ones(count))
         return dataclasses.replace(read_record(trace, graph), times=times, wholes=times.sum(1) + 10 * count)
 
-    monkeypatch.setattr(operators, "read", made_up)
+    monkeypatch.setattr(operators, "read_record", made_up)
     monkeypatch.setattr(operators, "measure_recording_cost", lambda folder: Recording(within=0.5, between=0.25))
     found = operators.measure_operators(bundle, library=False, runs=4)
     assert {row.ms for row in found.rows} == {3 - 0.5}

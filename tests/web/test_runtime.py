@@ -1,6 +1,7 @@
 """Where onnxruntime-web comes from."""
 
 import base64
+import gzip
 import hashlib
 import io
 import os
@@ -21,7 +22,7 @@ DATA = {"ort.wasm.min.mjs": b"module", "ort.wasm": b"engine"}
 def packed(files: dict[str, bytes]) -> bytes:
     """A package as npm has them, with a member beside it that leads out of any folder."""
     buffer = io.BytesIO()
-    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+    with gzip.GzipFile(fileobj=buffer, mode="w", mtime=0) as zipped, tarfile.open(fileobj=zipped, mode="w") as archive:
         for name, data in {
             "../../evil": b"x",
             **{f"package/dist/{name}": data for name, data in files.items()},

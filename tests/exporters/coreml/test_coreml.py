@@ -124,8 +124,10 @@ def test_every_size_is_verified(
     result = export(checkpoint("micro"), tmp_path / "bundle", options)
     assert result.report is not None
     assert [row.input for row in result.report.rows] == ["random 1x32x32", "random 1x48x64"]
-    entering = static._entering
-    monkeypatch.setattr(static, "_entering", lambda a, x: torch.zeros_like(x) if x.shape[1] == 12 else entering(a, x))
+    entering = static._carry_states
+    monkeypatch.setattr(
+        static, "_carry_states", lambda a, x: torch.zeros_like(x) if x.shape[1] == 12 else entering(a, x)
+    )
     with pytest.raises(CheckFailed, match="random 1x48x64"):
         export(checkpoint("micro"), tmp_path / "broken", options)
 
@@ -184,7 +186,7 @@ def test_a_broken_scan_is_not_let_through(
 ) -> None:
     options = ExportOptions(target="coreml", precision=precision)
     if broken == "carry":
-        monkeypatch.setattr(static, "_entering", lambda decay, end: torch.zeros_like(end))
+        monkeypatch.setattr(static, "_carry_states", lambda decay, end: torch.zeros_like(end))
     else:
         monkeypatch.setattr(static, "_scan", lambda delta, A, x, B, C: torch.zeros_like(x))
     with pytest.raises(CheckFailed, match="does not agree with PyTorch"):

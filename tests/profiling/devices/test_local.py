@@ -168,7 +168,7 @@ def test_time_by_operator(micro_bundle: tuple[Path, Path]) -> None:
 def test_a_checkpoint_that_no_bundle_was_made_from(small_bundle: Make, tmp_path: Path) -> None:
     path = small_bundle(tmp_path / "net").path
     (tmp_path / "other.pth").write_bytes(b"weights")
-    with pytest.raises(InputError, match="not one of the named bundles"):
+    with pytest.raises(InputError, match="none of the bundles was made from"):
         measured(path, checkpoint=tmp_path / "other.pth")
     with pytest.raises(InputError, match="is not a file"):
         measured(path, checkpoint=tmp_path / "none.pth")

@@ -64,7 +64,7 @@ def place(server: Any, sshd: ModuleType, tmp_path: Path, monkeypatch: pytest.Mon
         for name, text in LIBRARIES.items():
             (tmp_path / "libraries" / f"{name}.py").write_text(text)
         python(f"export PYTHONPATH='{tmp_path / 'libraries'}'")
-        monkeypatch.setattr(ssh.zipped, "archive", lambda path: path.write_text(AT_WORK) and path)
+        monkeypatch.setattr(ssh.zipped, "write_agent", lambda path: path.write_text(AT_WORK) and path)
 
     python()
     monkeypatch.setenv(ssh.COMMAND, server.command)
@@ -188,7 +188,7 @@ def test_a_file_that_arrives_changed(
 ) -> None:
     place.pretend()
     monkeypatch.setattr(connection, "sha256_file", lambda path: "0" * 64)
-    with pytest.raises(DeviceError, match="arrived changed at board"):
+    with pytest.raises(DeviceError, match="changed on the way to board"):
         profile([small_bundle(tmp_path / "one").path])
 
 
@@ -207,7 +207,7 @@ def test_a_disk_that_fills_up_while_files_arrive(
     labels = tmp_path / "large"
     bundle = small_bundle(tmp_path / "one")
     labels.write_bytes(os.urandom(4 << 20))
-    monkeypatch.setattr(ssh.sent, "bundles", lambda folders: [ssh.Sent("bundles/0/large", labels)])
+    monkeypatch.setattr(ssh.sent, "list_bundle_files", lambda folders: [ssh.sent.SentFile("bundles/0/large", labels)])
     with pytest.raises(DeviceError, match="disk of board is full"):
         profile([bundle.path])
     assert list(small_disk.iterdir()) == []
