@@ -100,7 +100,7 @@ def list_networks(path: str | os.PathLike[str]) -> dict[str | None, str]:
     Networks with the same weights are there once. Raises CheckpointError: the file cannot be read, or holds none.
     """
     path = Path(path)
-    _hash_file(path)
+    _check_file(path)
     content = tensor_files.read(path)
     return {
         held.key: describe_state_dict(content, held) for held, *_ in _find_networks(path, content, key=None, scan=None)
@@ -171,11 +171,15 @@ def _describe_tensors(family: Family, config: Any) -> dict[str, Tensor]:
         return dict(family.network(config).state_dict())
 
 
-def _hash_file(path: Path) -> str:
+def _check_file(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file.", "Pass the checkpoint file itself.")
+
+
+def _hash_file(path: Path) -> str:
+    _check_file(path)
     try:
         return sha256_file(path)
     except OSError as error:
