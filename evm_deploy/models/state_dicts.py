@@ -44,7 +44,7 @@ def find_state_dicts(content: Any, stems: Sequence[re.Pattern[str]]) -> list[Sta
     stems: match the name of a tensor that every network of a family has, with what precedes it as the first group.
     """
     held = content if isinstance(content, Mapping) else {}
-    containers = [str(name) for name, value in held.items() if _is_state_dict(value)]
+    containers = list_keys(held)
     usual = [name for name in CONTAINERS if name in containers]
     found = [each for name in usual for each in _split_by_prefix(held[name], name, stems)]
     if _is_state_dict(held):
