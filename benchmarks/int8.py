@@ -23,7 +23,7 @@ from sklearn.datasets import load_sample_images
 
 import evm_deploy
 from evm_deploy.bundle import Bundle, Preprocessing
-from evm_deploy.images import preprocess
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native

@@ -1,4 +1,4 @@
-"""Prepares an image file as the model's input, with the evaluation transform of the paper."""
+"""Decodes image files of every usual kind to the same RGB pixels."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import numpy.typing as npt
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from evm_deploy.errors import ImageError
-from evm_deploy.manifest import Preprocessing
 
 MAX_PIXELS = 64_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # formats whose decoders start no other program
@@ -31,23 +30,6 @@ def load_image(path: str | os.PathLike[str]) -> UInt8:
     return np.array(_convert_to_eight_bits(_decode(path), path).convert("RGB"))
 
 
-def preprocess(image: UInt8, preprocessing: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
-    """Prepares an RGB image, uint8 (H, W, 3), as a batch of one: float32 (1, 3, h, w), or uint8 (1, h, w, 3) if baked.
-
-    It is resized bicubically with antialiasing to cover the resize size, then cropped at the centre, as torchvision's
-    Resize(256) and CenterCrop(224) do with a PIL image. Raises ImageError: not such an array, or so narrow that
-    covering the resize size takes more than 64 megapixels.
-    """
-    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
-        raise ImageError(f"the image is {image.dtype} {image.shape}.", "pass uint8 of shape (H, W, 3) in RGB order.")
-    cropped = _crop(image, preprocessing)  # (h, w, 3)
-    if preprocessing.baked:
-        return cropped[None]
-    unit = cropped.astype(np.float32) / np.float32(255)
-    mean, std = (np.array(value, np.float32) for value in (preprocessing.mean, preprocessing.std))
-    return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])
-
-
 def _decode(path: str | os.PathLike[str]) -> Image.Image:
     """The upright pixels, in the mode of the file."""
     try:
@@ -65,20 +47,6 @@ def _decode(path: str | os.PathLike[str]) -> Image.Image:
     if decoded is None:
         raise ImageError(f"{path} has more than {MAX_PIXELS // 1_000_000} megapixels.", "make the image smaller first.")
     return decoded
-
-
-def _crop(image: UInt8, preprocessing: Preprocessing) -> UInt8:
-    (h, w), (cover_h, cover_w) = preprocessing.image_size, preprocessing.resize_size
-    height, width = image.shape[:2]
-    if cover_w * height >= cover_h * width:  # the width is scaled more to cover the size
-        size = (cover_w * height // width, cover_w)
-    else:
-        size = (cover_h, cover_h * width // height)
-    if size[0] * size[1] > MAX_PIXELS:
-        raise ImageError(f"an image of {width}x{height} is too narrow for {w}x{h}.", "crop the image first.")
-    resized = Image.fromarray(image).resize(size[::-1], Image.Resampling.BICUBIC)
-    top, left = round((size[0] - h) / 2), round((size[1] - w) / 2)
-    return np.array(resized.crop((left, top, left + w, top + h)))
 
 
 def _convert_to_eight_bits(image: Image.Image, path: str | os.PathLike[str]) -> Image.Image:

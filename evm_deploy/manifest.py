@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, get_args
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative
@@ -16,6 +16,9 @@ SCHEMA_VERSION = 1
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
+Resize = Literal["cover", "squash", "letterbox"]
+Channels = Literal["RGB", "BGR"]
 
 _STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
 _SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -23,20 +26,37 @@ _SHA256 = re.compile(r"[0-9a-f]{64}")
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """From a decoded RGB image to the model's input: cover `resize_size`, centre crop `image_size`, normalise.
+    """From a decoded RGB image to the model's input: resized, cropped at the centre, its channels put in the model's
+    order, normalised.
 
-    With `baked` the model normalises itself and takes the cropped uint8 image.
+    An image (h, w) is resized by `interpolation`, as Pillow's `Image.resize` does it (all but "nearest" antialiased):
+    first along its rows and then, from 8 bits again, along its columns. Its new size depends on `resize` and
+    `resize_size` (H, W); in integers, // rounding down:
+
+    - "cover": (W * h // w, W) if W * h >= H * w, else (H, H * w // h): the least that covers (H, W);
+    - "squash": (H, W), whatever the aspect;
+    - "letterbox": (max(1, (2 * W * h + w) // (2 * w)), W) if W * h <= H * w, else (H, max(1, (2 * H * w + h) // (2 *
+      h))): the most that fits, to the nearest pixel. It is pasted at (round((H - its height) / 2), round((W - its
+      width) / 2)) on a canvas (H, W) whose channels all have the level `fill`.
+
+    Of the result (h, w) the crop `image_size` begins at (round((h - crop height) / 2), round((w - crop width) / 2)).
+    Every `round` takes a half to the even number. Each channel x of 0..255, in the order `channels`, then becomes
+    (x / 255 - mean) / std. With `baked` the model does this itself, and takes the crop, uint8, in the order `channels`.
+
+    Raises ValueError for a value out of its range, and for a `fill` where nothing is padded.
     """
 
     __pydantic_config__: ClassVar[Any] = _STRICT
 
     image_size: tuple[int, int]  # (h, w)
     crop_pct: float = 0.875
-    interpolation: Literal["bicubic"] = "bicubic"
-    channels: Literal["RGB"] = "RGB"
-    mean: tuple[float, float, float] = IMAGENET_MEAN
+    interpolation: Interpolation = "bicubic"
+    channels: Channels = "RGB"  # the order in which the model takes them
+    mean: tuple[float, float, float] = IMAGENET_MEAN  # in units of 0..1, in the order `channels`
     std: tuple[float, float, float] = IMAGENET_STD
     baked: bool = False
+    resize: Resize = "cover"
+    fill: int = 0  # what "letterbox" pads with, 0..255
 
     def __post_init__(self) -> None:
         if not all(1 <= side <= LARGEST_IMAGE for side in self.image_size):
@@ -45,10 +65,17 @@ class Preprocessing:
             raise ValueError(f"crop_pct {self.crop_pct} is not within 0.1 to 1")
         if not all(abs(mean) <= 1e6 for mean in self.mean) or not all(1e-6 <= std <= 1e6 for std in self.std):
             raise ValueError("mean is not within -1e6 to 1e6, or std not within 1e-6 to 1e6")
+        for name, kind in (("interpolation", Interpolation), ("channels", Channels), ("resize", Resize)):
+            if getattr(self, name) not in get_args(kind):
+                raise ValueError(f"{name} {getattr(self, name)!r} is not one of {', '.join(get_args(kind))}")
+        if not 0 <= self.fill <= 255:
+            raise ValueError(f"fill {self.fill} is not within 0 to 255")
+        if self.fill and self.resize != "letterbox":
+            raise ValueError(f"fill {self.fill} is what a letterbox is padded with, and resize is {self.resize}")
 
     @property
     def resize_size(self) -> tuple[int, int]:
-        """The (h, w) that the resized image covers before the crop: (256, 256) for 224."""
+        """The (h, w) that `resize` speaks of: (256, 256) for 224."""
         h, w = self.image_size
         return math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
 

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.tasks import NotAnAnswer, find_task
 

@@ -190,6 +190,13 @@ def test_an_unknown_schema_version(bundle: Bundle, version: object) -> None:
         {"preprocessing": {"image_size": [224, 224], "std": [1, 1, 0]}},
         {"preprocessing": {"image_size": [224, 224], "mean": [1e400, 0, 0]}},
         {"preprocessing": {"image_size": [224, 224], "std": [1, 1, 1e-320]}},
+        {"preprocessing": {"image_size": [32, 32], "interpolation": "area"}},
+        {"preprocessing": {"image_size": [32, 32], "resize": "stretch"}},
+        {"preprocessing": {"image_size": [32, 32], "channels": "GRB"}},
+        {"preprocessing": {"image_size": [32, 32], "resize": "letterbox", "fill": 256}},
+        {"preprocessing": {"image_size": [32, 32], "resize": "letterbox", "fill": 0.5}},
+        {"preprocessing": {"image_size": [32, 32], "fill": 1}},
+        {"preprocessing": {"image_size": [32, 32], "padding": 1}},
         {"checkpoint": {"file": "../x.pth", "sha256": "0" * 64}},
     ],
 )
@@ -462,3 +469,17 @@ def test_resize_size() -> None:
     assert Preprocessing((224, 224)).resize_size == (256, 256)
     assert Preprocessing((192, 256)).resize_size == (219, 292)
     assert Preprocessing((225, 33), crop_pct=1.0).resize_size == (225, 33)
+
+
+def test_a_manifest_without_resize_and_fill_covers(bundle: Bundle) -> None:
+    """As those of before they were there."""
+    written = json.loads((bundle.path / "manifest.json").read_text())["preprocessing"]
+    edit(bundle, preprocessing={name: value for name, value in written.items() if name not in ("resize", "fill")})
+    assert Bundle.open(bundle.path).manifest.preprocessing == bundle.manifest.preprocessing
+
+
+def test_every_choice_of_preprocessing_is_kept(tmp_path: Path, make_bundle: Maker) -> None:
+    steps = Preprocessing(
+        (32, 32), 1.0, "lanczos", "BGR", mean=(0.5, 0.5, 0.5), std=(0.1, 0.2, 0.3), resize="letterbox", fill=114
+    )
+    assert Bundle.open(make_bundle(tmp_path / "out", preprocessing=steps).path).manifest.preprocessing == steps

@@ -1,4 +1,4 @@
-"""Images: every usual kind becomes the same RGB pixels, hostile ones an error, and the transform is the paper's."""
+"""Images: every usual kind becomes the same RGB pixels, hostile ones an error."""
 
 import io
 import struct
@@ -9,13 +9,10 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 from PIL import Image
 
-from evm_deploy.bundle import Preprocessing
 from evm_deploy.errors import ImageError
-from evm_deploy.images import FORMATS, load_image, preprocess
+from evm_deploy.images import FORMATS, load_image
 
 Pixels = npt.NDArray[np.uint8]
 
@@ -33,9 +30,6 @@ def png(width: int, height: int, data: bytes = b"", depth: int = 8, color: int =
     header = struct.pack(">IIBBBBB", width, height, depth, color, 0, 0, 0)
     parts = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(data)) + chunk(b"IEND", b"")
     return b"\x89PNG\r\n\x1a\n" + parts
-
-
-# Decoding
 
 
 def test_pillow_knows_every_kind_we_name() -> None:
@@ -165,93 +159,6 @@ def test_truncated_or_flipped_bytes_never_escape(tmp_path: Path, suffix: str) ->
         except ImageError:
             refused += 1
     assert refused > 20
-
-
-# The transform
-
-
-def by_hand(image: Pixels, resized: tuple[int, int], corner: tuple[int, int], size: tuple[int, int]) -> Pixels:
-    """Resize to (h, w), and cut `size` at (top, left)."""
-    large = np.array(Image.fromarray(image).resize(resized[::-1], Image.Resampling.BICUBIC))
-    return large[corner[0] : corner[0] + size[0], corner[1] : corner[1] + size[1]]
-
-
-@pytest.mark.parametrize(
-    ("shape", "size", "resized", "corner"),
-    [
-        ((300, 400), (224, 224), (256, 341), (16, 58)),  # (341 - 224) / 2 = 58.5, rounded to even as Python does
-        ((400, 300), (224, 224), (341, 256), (58, 16)),
-        ((256, 256), (224, 224), (256, 256), (16, 16)),
-        ((50, 31), (224, 224), (412, 256), (94, 16)),
-        ((224, 224), (225, 225), (257, 257), (16, 16)),
-        ((300, 400), (192, 256), (219, 292), (14, 18)),
-        ((400, 300), (192, 256), (389, 292), (98, 18)),
-        ((100, 900), (192, 256), (219, 1971), (14, 858)),
-    ],
-)
-def test_resize_and_crop(
-    shape: tuple[int, int], size: tuple[int, int], resized: tuple[int, int], corner: tuple[int, int]
-) -> None:
-    image = pixels(*shape)
-    baked = preprocess(image, Preprocessing(size, baked=True))
-    expected = by_hand(image, resized, corner, size)
-    assert baked.dtype == np.uint8
-    np.testing.assert_array_equal(baked, expected[None])
-
-    plain = preprocess(image, Preprocessing(size))
-    mean, std = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
-    assert plain.dtype == np.float32
-    assert plain.flags.c_contiguous
-    np.testing.assert_allclose(plain[0].transpose(1, 2, 0), (expected / 255 - mean) / std, atol=1e-6)
-
-
-def usual_sizes(height: int, width: int, short: int) -> tuple[int, int]:
-    """(h, w) after the usual resize of the short side, written as its authors write it: in floating point."""
-    if width <= height:
-        return int(short * height / width), short
-    return short, int(short * width / height)
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 97, 224]))
-def test_square_sizes_are_the_usual_transform(height: int, width: int, side: int) -> None:
-    short = int(side / 0.875)
-    resized = usual_sizes(height, width, short)
-    if resized[0] * resized[1] > 4_000_000:
-        return
-    corner = round((resized[0] - side) / 2), round((resized[1] - side) / 2)
-    image = pixels(height, width)
-    expected = by_hand(image, resized, corner, (side, side))
-    np.testing.assert_array_equal(preprocess(image, Preprocessing((side, side), baked=True)), expected[None])
-
-
-@settings(deadline=None, max_examples=60)
-@given(st.integers(1, 300), st.integers(1, 300), st.integers(32, 256), st.integers(32, 256))
-def test_every_pixel_comes_from_the_image(height: int, width: int, h: int, w: int) -> None:
-    """The crop never reaches past the resized image, which Pillow would fill with black."""
-    white = np.full((height, width, 3), 255, np.uint8)
-    cropped = preprocess(white, Preprocessing((h, w), baked=True))
-    assert cropped.shape == (1, h, w, 3)
-    assert cropped.min() == 255
-
-
-def test_a_sliver_is_refused_before_it_is_blown_up() -> None:
-    with pytest.raises(ImageError, match="too narrow"):
-        preprocess(np.zeros((1, 300_000, 3), np.uint8), Preprocessing((224, 224)))
-
-
-@pytest.mark.parametrize(
-    "image",
-    [
-        np.zeros((8, 8), np.uint8),
-        np.zeros((8, 8, 4), np.uint8),
-        np.zeros((8, 8, 3), np.float32),
-        np.zeros((0, 8, 3), np.uint8),
-    ],
-)
-def test_arrays_that_are_no_image(image: Pixels) -> None:
-    with pytest.raises(ImageError, match="the image is"):
-        preprocess(image, Preprocessing((224, 224)))
 
 
 def test_no_warning_reaches_the_user(tmp_path: Path) -> None:

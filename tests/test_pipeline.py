@@ -103,7 +103,8 @@ def test_verify_needs_the_right_checkpoint(bundle: Path, golden: Any, tmp_path: 
 
 
 def test_predict_gives_what_pytorch_gives(bundle: Path, checkpoint: Path, tmp_path: Path) -> None:
-    from evm_deploy.images import load_image, preprocess
+    from evm_deploy.images import load_image
+    from evm_deploy.preprocessing import preprocess
 
     image = picture(tmp_path / "b.png", seed=1)
     batch = preprocess(load_image(image), Bundle.open(bundle).manifest.preprocessing)

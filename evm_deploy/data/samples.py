@@ -15,9 +15,9 @@ from evm_deploy.data.listing import NO_IMAGES
 from evm_deploy.data.sampling import sample_by_class
 from evm_deploy.data.sources import ImageEntry, ImageSource
 from evm_deploy.errors import ImageError, InputError, OptionError
-from evm_deploy.images import preprocess
 from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import Preprocessing
+from evm_deploy.preprocessing import preprocess
 
 __all__ = ["Data", "LabelledInput", "ReadEntry", "Samples", "describe_left_out", "read_samples"]
 

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image, ImageOps
 
-from evm_deploy.images import preprocess
 from evm_deploy.jsontext import dumps
 from evm_deploy.manifest import Preprocessing
+from evm_deploy.preprocessing import preprocess
 
 _ORIENTATION = 0x0112  # EXIF's tag
 # (h, w) of an image, its EXIF orientation, (h, w) of the network. The images are made smaller, larger, or keep their

@@ -8,8 +8,9 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import InputError
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
 from evm_deploy.manifest import Manifest
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.tasks import IOSpec
 
 MAX_REAL = 64  # images of a folder that are used, the first by name

@@ -13,7 +13,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
-from evm_deploy.images import preprocess
+from evm_deploy.preprocessing import preprocess
 
 NOTES = ("rise", "fall", "arch", "dip")
 LABELS = tuple(f"{first}-{second}" for first in NOTES for second in NOTES)

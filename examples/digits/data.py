@@ -6,7 +6,7 @@ from PIL import Image
 from sklearn.datasets import load_digits
 
 from evm_deploy.bundle import Preprocessing
-from evm_deploy.images import preprocess
+from evm_deploy.preprocessing import preprocess
 
 CLASSES = 10
 SHEET, INK = 80, 64  # pixels a side; the deployed crop keeps 0.875 of a sheet, so all of the ink

@@ -20,7 +20,8 @@ from evm_deploy.data import archive
 from evm_deploy.data import kinds as data
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
+from evm_deploy.preprocessing import preprocess
 
 SIZE = Preprocessing((32, 32))
 LABELS = ("cat", "dog", "sea eel")

@@ -11,9 +11,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
 from evm_deploy.models import checkpoint
 from evm_deploy.models.efficientvmamba.blocks import ScanMixer
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 CALLS = Path(__file__).resolve().parents[2] / "examples" / "calls"

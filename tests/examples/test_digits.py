@@ -12,8 +12,9 @@ import torch
 
 pytest.importorskip("sklearn", reason="the examples need scikit-learn: pip install 'evm-deploy[examples]'")
 
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
 from evm_deploy.models import checkpoint
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.pytorch import TorchRunner
 
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"

@@ -17,10 +17,10 @@ from PIL import Image
 
 from evm_deploy.bundle import Bundle, IOSpec, Sample, write_bundle
 from evm_deploy.exporters.tensorrt.script import SCRIPT
-from evm_deploy.images import preprocess
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.packaging import cross, linux
 from evm_deploy.packaging.package import Package
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.scan import native
 from evm_deploy.tolerances import PARITY, ROUNDED
 

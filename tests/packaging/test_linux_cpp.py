@@ -19,12 +19,13 @@ from PIL import Image
 
 import evm_deploy
 from evm_deploy.bundle import Bundle
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.packaging import cross
 from evm_deploy.packaging.package import package
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.verify import verify
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.scan import native
 

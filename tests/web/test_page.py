@@ -13,8 +13,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from evm_deploy.images import load_image, preprocess
+from evm_deploy.images import load_image
 from evm_deploy.manifest import Preprocessing
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.tasks.agreement import compare
 
 Modules = Callable[..., Any]

@@ -20,7 +20,7 @@ from evm_deploy import QuantizeOptions
 from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib.onnx import quantize as quantizer
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
-from evm_deploy.images import preprocess
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import INT8_COSINE

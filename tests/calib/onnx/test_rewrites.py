@@ -14,7 +14,7 @@ from evm_deploy.bundle import Bundle, Preprocessing
 from evm_deploy.calib.onnx.measure import finish_model
 from evm_deploy.calib.onnx.rewrites import rewrite_pixels, rewrite_pools, rewrite_products
 from evm_deploy.calib.onnx.taps import Tap
-from evm_deploy.images import preprocess
+from evm_deploy.preprocessing import preprocess
 from evm_deploy.tolerances import PARITY
 
 Networks = Callable[..., Path]
