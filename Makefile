@@ -5,7 +5,7 @@ OUT ?= demo-out
 DIGITS := examples/digits
 CALLS := examples/calls
 
-.PHONY: demo system test test-slow test-aarch64 test-oldest test-processors bench check clean
+.PHONY: demo system test test-slow test-aarch64 test-oldest test-processors test-sanitizers bench check clean
 
 demo: .venv/installed
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --image-size 64 --labels $(DIGITS)/labels.txt \
@@ -66,6 +66,16 @@ test-processors: .venv/installed
 	for processor in $(PROCESSORS); do echo "on $$processor:"; \
 		qemu-x86_64-static -cpu $$processor $(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" \
 			tests/native tests/calib/onnx tests/graph/test_integer_weights.py || exit 1; done
+
+# Our kernels, compiled so that a read or write outside of memory, and any undefined arithmetic, ends the program.
+SANITIZED := build/sanitized
+test-sanitizers: .venv/installed
+	cmake -S native -B $(SANITIZED) -DCMAKE_BUILD_TYPE=Debug \
+		-DCMAKE_CXX_FLAGS="-g -fsanitize=address,undefined -fno-sanitize-recover=all"
+	cmake --build $(SANITIZED) --target evm_ops -j 2
+	ASAN_OPTIONS=detect_leaks=0,allocator_may_return_null=1 EVM_DEPLOY_NATIVE_LIBRARY=$(CURDIR)/$(SANITIZED)/libevm_ops.so \
+		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
+		$(BIN)/python -m pytest -q tests/native -m "not slow"
 
 bench: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt huggingface_hub pyyaml

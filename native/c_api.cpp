@@ -1,8 +1,10 @@
 #include "c_api.h"
 
+#include <algorithm>
 #include <atomic>
+#include <exception>
 #include <new>
-#include <system_error>
+#include <stdexcept>
 #include <thread>
 #include <vector>
 
@@ -23,12 +25,10 @@ evm::Parallel on_threads(int64_t threads) {
       }
     };
     std::vector<std::thread> others;
-    others.reserve(static_cast<size_t>(threads));
     try {
-      while (static_cast<int64_t>(others.size()) + 1 < threads && static_cast<int64_t>(others.size()) + 1 < count)
-        others.emplace_back(work);
-    } catch (const std::system_error&) {
-      // The system gives no more threads: those there are do all the work.
+      for (int64_t wanted = std::min(threads, count); wanted > 1; --wanted) others.emplace_back(work);
+    } catch (const std::exception&) {
+      // The system gives no more threads, or no memory for them: those there are do all the work.
     }
     work();
     for (std::thread& other : others) other.join();
@@ -42,6 +42,8 @@ int run_on(const Scan& scan, int64_t threads) {
     evm::run(scan, on_threads(threads));
   } catch (const std::bad_alloc&) {
     return EVM_OUT_OF_MEMORY;
+  } catch (const std::invalid_argument&) {
+    return EVM_BAD_ARGUMENT;
   }
   return EVM_OK;
 }
@@ -67,6 +69,6 @@ int evm_efficient_scan_2d_f32(const evm_efficient_scan_2d_args* a) {
       a->threads < 1)
     return EVM_BAD_ARGUMENT;
   const evm::EfficientScan2D scan = {a->batch, a->height, a->width, a->channels, a->states, a->rank, a->step,
-                                     a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->y};
+                                     a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->y, nullptr};
   return run_on(scan, a->threads);
 }

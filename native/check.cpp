@@ -7,12 +7,14 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <exception>
 #include <vector>
 
 #include "c_api.h"
 #include "lookup.h"
 #include "norm.h"
 #include "scan.h"
+#include "sizes.h"
 
 namespace {
 
@@ -26,8 +28,8 @@ class Reader {
     return value;
   }
 
-  const float* floats(int64_t count) {
-    tensors_.emplace_back(static_cast<size_t>(count));
+  const float* floats(std::initializer_list<int64_t> sizes) {
+    tensors_.emplace_back(static_cast<size_t>(evm::count_numbers(sizes)));
     std::vector<float>& tensor = tensors_.back();
     complete = std::fread(tensor.data(), sizeof(float), tensor.size(), file_) == tensor.size() && complete;
     return tensor.data();
@@ -45,15 +47,15 @@ int selective_scan(Reader& in, std::vector<float>& y) {
   for (int64_t* dim : {&a.batch, &a.groups, &a.length, &a.channels, &a.states, &a.delta_softplus, &a.threads})
     *dim = in.number();
   const bool has_D = in.number() != 0, has_bias = in.number() != 0;
-  const int64_t tokens = a.batch * a.groups * a.length;
-  a.u = in.floats(tokens * a.channels);
-  a.delta = in.floats(tokens * a.channels);
-  a.A = in.floats(a.groups * a.states * a.channels);
-  a.B = in.floats(tokens * a.states);
-  a.C = in.floats(tokens * a.states);
-  a.D = has_D ? in.floats(a.groups * a.channels) : nullptr;
-  a.delta_bias = has_bias ? in.floats(a.groups * a.channels) : nullptr;
-  y.resize(static_cast<size_t>(tokens * a.channels));
+  const int64_t tokens = evm::count_numbers({a.batch, a.groups, a.length});
+  a.u = in.floats({tokens, a.channels});
+  a.delta = in.floats({tokens, a.channels});
+  a.A = in.floats({a.groups, a.states, a.channels});
+  a.B = in.floats({tokens, a.states});
+  a.C = in.floats({tokens, a.states});
+  a.D = has_D ? in.floats({a.groups, a.channels}) : nullptr;
+  a.delta_bias = has_bias ? in.floats({a.groups, a.channels}) : nullptr;
+  y.resize(static_cast<size_t>(evm::count_numbers({tokens, a.channels})));
   a.y = y.data();
   return in.complete ? evm_selective_scan_f32(&a) : -1;
 }
@@ -62,14 +64,16 @@ int efficient_scan_2d(Reader& in, std::vector<float>& y) {
   evm_efficient_scan_2d_args a = {};
   for (int64_t* dim : {&a.batch, &a.height, &a.width, &a.channels, &a.states, &a.rank, &a.step, &a.threads})
     *dim = in.number();
-  const int64_t groups = a.step * a.step, pixels = a.batch * a.height * a.width;
-  a.x = in.floats(pixels * a.channels);
-  a.x_proj = in.floats(groups * a.channels * (a.rank + 2 * a.states));
-  a.dt_proj = in.floats(groups * a.rank * a.channels);
-  a.dt_bias = in.floats(groups * a.channels);
-  a.A = in.floats(groups * a.states * a.channels);
-  a.D = in.floats(groups * a.channels);
-  y.resize(static_cast<size_t>(pixels * a.channels));
+  const int64_t groups = evm::count_numbers({a.step, a.step});
+  const int64_t columns = evm::count_numbers({a.rank}) + evm::count_numbers({2, a.states});
+  const int64_t pixels = evm::count_numbers({a.batch, a.height, a.width});
+  a.x = in.floats({pixels, a.channels});
+  a.x_proj = in.floats({groups, a.channels, columns});
+  a.dt_proj = in.floats({groups, a.rank, a.channels});
+  a.dt_bias = in.floats({groups, a.channels});
+  a.A = in.floats({groups, a.states, a.channels});
+  a.D = in.floats({groups, a.channels});
+  y.resize(static_cast<size_t>(evm::count_numbers({pixels, a.channels})));
   a.y = y.data();
   return in.complete ? evm_efficient_scan_2d_f32(&a) : -1;
 }
@@ -81,11 +85,11 @@ void on_this_thread(int64_t count, const evm::Task& task) {
 int gated_norm(Reader& in, std::vector<float>& y) {
   evm::GatedNorm norm = {};
   norm.rows = in.number(), norm.channels = in.number(), norm.epsilon = 1e-5f;
-  norm.x = in.floats(norm.rows * norm.channels);
-  norm.z = in.floats(norm.rows * norm.channels);
-  norm.scale = in.floats(norm.channels);
-  norm.bias = in.floats(norm.channels);
-  y.resize(static_cast<size_t>(norm.rows * norm.channels));
+  norm.x = in.floats({norm.rows, norm.channels});
+  norm.z = in.floats({norm.rows, norm.channels});
+  norm.scale = in.floats({norm.channels});
+  norm.bias = in.floats({norm.channels});
+  y.resize(static_cast<size_t>(evm::count_numbers({norm.rows, norm.channels})));
   norm.y = y.data();
   if (in.complete) evm::run(norm, on_this_thread);
   return in.complete ? 0 : -1;
@@ -94,10 +98,10 @@ int gated_norm(Reader& in, std::vector<float>& y) {
 int mean_of_norm(Reader& in, std::vector<float>& y) {
   evm::MeanOfNorm norm = {};
   norm.batch = in.number(), norm.tokens = in.number(), norm.channels = in.number(), norm.epsilon = 1e-5f;
-  norm.x = in.floats(norm.batch * norm.tokens * norm.channels);
-  norm.scale = in.floats(norm.channels);
-  norm.bias = in.floats(norm.channels);
-  y.resize(static_cast<size_t>(norm.batch * norm.channels));
+  norm.x = in.floats({norm.batch, norm.tokens, norm.channels});
+  norm.scale = in.floats({norm.channels});
+  norm.bias = in.floats({norm.channels});
+  y.resize(static_cast<size_t>(evm::count_numbers({norm.batch, norm.channels})));
   norm.y = y.data();
   if (in.complete) evm::run(norm, on_this_thread);
   return in.complete ? 0 : -1;
@@ -105,7 +109,7 @@ int mean_of_norm(Reader& in, std::vector<float>& y) {
 
 int lookup(Reader& in, std::vector<float>& y) {
   const int64_t count = in.number();
-  const float *numbers = in.floats(count), *floats = in.floats(256), *entries = in.floats(256);
+  const float *numbers = in.floats({count}), *floats = in.floats({256}), *entries = in.floats({256});
   const std::vector<uint8_t> x(numbers, numbers + count), bytes(entries, entries + 256);
   std::vector<uint8_t> found(static_cast<size_t>(count));
   y.resize(static_cast<size_t>(count));
@@ -131,6 +135,18 @@ bool halves_survive() {
   return true;
 }
 
+// y of the operator and the case in the file; what it returned.
+int run_case(Reader& in, std::vector<float>& y) {
+  constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
+                                                                 mean_of_norm, lookup};
+  const uint64_t op = static_cast<uint64_t>(in.number());
+  try {
+    return op < 5 ? kOperators[op](in, y) : -1;
+  } catch (const std::exception& error) {
+    return std::fprintf(stderr, "%s\n", error.what()), -1;
+  }
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -142,10 +158,7 @@ int main(int argc, char** argv) {
   if (!file) return std::perror(argv[1]), 2;
   Reader in(file);
   std::vector<float> y;
-  constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
-                                                                 mean_of_norm, lookup};
-  const uint64_t op = static_cast<uint64_t>(in.number());
-  const int error = op < 5 ? kOperators[op](in, y) : -1;
+  const int error = run_case(in, y);
   std::fclose(file);
   if (error != 0) return std::fprintf(stderr, "the operator returned %d\n", error), 1;
   if (!halves_survive()) return std::fprintf(stderr, "a float16 does not survive float32\n"), 1;

@@ -8,8 +8,10 @@ EVM_INLINE F rounded(F x, F scale, F low, F high) {
 
 static void round_tokens(const float* x, const Rounding& r, float* out, int64_t count) {
   const F scale = splat(r.scale), low = splat(r.low()), high = splat(r.high());
-  for (int64_t i = 0; i < count; i += kLanes)
-    store(out + i, rounded(load(x + i, static_cast<int>(count - i)), scale, low, high), static_cast<int>(count - i));
+  for (int64_t i = 0; i < count; i += kLanes) {
+    const int left = static_cast<int>(count - i < kLanes ? count - i : kLanes);
+    store(out + i, rounded(load(x + i, left), scale, low, high), left);
+  }
 }
 
 #if defined(__AVX2__)

@@ -1,9 +1,10 @@
 // The onnxruntime operator library: the scans and the normalisations of domain evm, for float and float16, and lookups.
 
-#include <cstring>
+#include <cstdio>
 #include <exception>
 #include <memory>
 #include <mutex>
+#include <new>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -13,6 +14,7 @@
 #include "norm.h"
 #include "ort_api.h"
 #include "scan.h"
+#include "sizes.h"
 
 namespace {
 
@@ -35,12 +37,6 @@ std::string to_string(const Shape& shape) {
   return text + ")";
 }
 
-int64_t product(const Shape& shape) {
-  int64_t count = 1;
-  for (const int64_t dim : shape) count *= dim;
-  return count;
-}
-
 // Nothing that is thrown may cross into onnxruntime.
 template <class Body>
 OrtStatus* guarded(const Body& body) {
@@ -51,6 +47,8 @@ OrtStatus* guarded(const Body& body) {
     return failure.status;
   } catch (const std::invalid_argument& error) {
     return api->CreateStatus(ORT_INVALID_ARGUMENT, error.what());
+  } catch (const std::bad_alloc&) {
+    return api->CreateStatus(ORT_FAIL, "evm: there is not enough memory");
   } catch (const std::exception& error) {
     return api->CreateStatus(ORT_FAIL, error.what());
   }
@@ -97,6 +95,7 @@ class Call {
     check(api->GetDimensionsCount(info, &rank));
     Shape dims(rank);
     check(api->GetDimensions(info, dims.data(), rank));
+    evm::count_numbers(dims);
     return dims;
   }
 
@@ -121,7 +120,7 @@ class Call {
   const float* floats(size_t index, bool typed) {
     const void* data = this->data(index);
     if (!half_ || !typed) return static_cast<const float*>(data);
-    const int64_t count = product(shape(index));
+    const int64_t count = evm::count_numbers(shape(index));
     float* out = buffer(count);
     const uint16_t* in = static_cast<const uint16_t*>(data);
     convert(count, [&](int64_t first, int64_t n) { evm::kernels().to_float(in + first, out + first, n); });
@@ -137,7 +136,7 @@ class Call {
 
   float* output(const Shape& dims) {
     raw_output(dims);
-    result_count_ = product(dims);
+    result_count_ = evm::count_numbers(dims);
     return half_ ? result_floats_ = buffer(result_count_) : static_cast<float*>(result_);
   }
 
@@ -226,8 +225,9 @@ struct EfficientScan2D {
   static int type(size_t input) { return input < 3 ? kRow : ORT_FLOAT; }  // x, x_proj, dt_proj
 
   explicit EfficientScan2D(const OrtKernelInfo* info) : step(attribute(info, "step", 2)) {
-    if (step < 1)
-      throw std::invalid_argument("evm::EfficientScan2D: step is " + std::to_string(step) + ", expected >= 1");
+    if (step < 1 || step > evm::kMostSteps)
+      throw std::invalid_argument("evm::EfficientScan2D: step is " + std::to_string(step) + ", expected 1 to " +
+                                  std::to_string(evm::kMostSteps));
   }
 
   void compute(Call& call) const {
@@ -324,8 +324,7 @@ struct GatedNorm {
     call.expect(1, "z", x);
     call.expect(2, "scale", {C});
     call.expect(3, "bias", {C});
-    int64_t rows = 1;
-    for (size_t i = 0; i + 1 < x.size(); ++i) rows *= x[i];
+    const int64_t rows = evm::count_numbers(Shape(x.begin(), x.end() - 1));
     evm::GatedNorm norm = {rows, C, epsilon, nullptr, nullptr, nullptr, nullptr, nullptr};
     norm.x = call.floats(0, true);
     norm.z = call.floats(1, true);
@@ -377,7 +376,7 @@ struct Lookup {
   void compute(Call& call) const {
     const Shape x = call.shape(0);
     call.expect(1, "table", {256});
-    evm::Lookup<T> lookup = {product(x), nullptr, nullptr, nullptr};
+    evm::Lookup<T> lookup = {evm::count_numbers(x), nullptr, nullptr, nullptr};
     lookup.x = static_cast<const uint8_t*>(call.data(0));
     lookup.table = static_cast<const T*>(call.data(1));
     lookup.y = static_cast<T*>(call.raw_output(x));
@@ -474,9 +473,10 @@ OrtCustomOpDomain* domain() {
 extern "C" EVM_EXPORT OrtStatus* RegisterCustomOps(OrtSessionOptions* options, const OrtApiBase* base) {
   const OrtApi* found = base->GetApi(kOrtApiVersion);
   if (!found) {
-    const std::string message =
-        std::string("the evm operators need onnxruntime 1.17 or newer, this is ") + base->GetVersionString();
-    return base->GetApi(1)->CreateStatus(ORT_FAIL, message.c_str());
+    char message[128];  // what is not allocated cannot fail
+    std::snprintf(message, sizeof message, "the evm operators need onnxruntime 1.17 or newer, this is %s",
+                  base->GetVersionString());
+    return base->GetApi(1)->CreateStatus(ORT_FAIL, message);
   }
   api = found;
   return guarded([&] { check(api->AddCustomOpDomain(options, domain())); });

@@ -3,9 +3,11 @@
 #include <algorithm>
 #include <memory>
 #include <new>
+#include <stdexcept>
 #include <vector>
 
 #include "scan.h"
+#include "sizes.h"
 
 namespace evm {
 namespace {
@@ -23,6 +25,14 @@ class Floats {
   std::unique_ptr<char[]> owner_;
   float* data_;
 };
+
+// What is checked below is as large as every other product of sizes in this file.
+void check_sizes(const SelectiveScan& s) {
+  count_numbers({s.batch, s.groups, s.length, s.channels});
+  count_numbers({s.batch, s.groups, s.length, s.states});
+  count_numbers({s.groups, s.states, s.channels});
+  count_numbers({s.states, 2 * kUnit});  // the scratch
+}
 
 int64_t ceil_div(int64_t a, int64_t b) { return (a + b - 1) / b; }
 
@@ -67,6 +77,20 @@ struct Projected {
     });
   }
 };
+
+void check_sizes(const EfficientScan2D& s) {
+  if (s.step < 1 || s.step > kMostSteps) throw std::invalid_argument("evm: step is not between 1 and 64");
+  if (s.integers && s.channels > kMostIntegerChannels)
+    throw std::invalid_argument("evm: more than 65536 channels, whose integer products do not fit int32");
+  count_numbers({s.batch, s.height, s.width, s.channels});
+  count_numbers({s.step, s.width, s.channels});
+  count_numbers({s.step * s.step, s.batch, s.channels});
+  for (const int64_t columns : {s.rank, s.states}) count_numbers({s.step * s.step, s.channels, columns});
+  const Projected shape(s);
+  count_numbers({shape.groups, s.channels, shape.width});
+  count_numbers({s.batch, shape.groups, shape.length, shape.width});
+  count_numbers({s.rank + 2 * s.states, kUnit});  // the scratch
+}
 
 // `scales` (groups, columns): what the sums are multiplied with; null: nothing.
 void project_floats(const EfficientScan2D& s, const float* x, const float* W, const float* scales, float* out,
@@ -169,6 +193,7 @@ void scan_unit(Unit& unit) {
 }  // namespace
 
 void run(const SelectiveScan& s, const Parallel& parallel) {
+  check_sizes(s);
   if (s.length == 0) return;
   const int64_t units = units_of(s.channels);
   parallel(s.batch * s.groups * units, [&](int64_t index) {
@@ -194,6 +219,7 @@ void run(const SelectiveScan& s, const Parallel& parallel) {
 }
 
 void run(const EfficientScan2D& s, const Parallel& parallel) {
+  check_sizes(s);
   const Projected shape(s);
   const int64_t groups = shape.groups, length = shape.length, sequences = shape.sequences, width = shape.width;
   if (length == 0 || s.batch == 0 || s.channels == 0) return;

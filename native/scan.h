@@ -55,7 +55,8 @@ struct EfficientScan2D {
 using Task = std::function<void(int64_t)>;
 using Parallel = std::function<void(int64_t count, const Task& task)>;
 
-// The results do not depend on how `parallel` spreads the tasks. Throws std::bad_alloc.
+// The results do not depend on how `parallel` spreads the tasks. Throws std::bad_alloc, and std::invalid_argument for
+// sizes that cannot be (sizes.h).
 void run(const SelectiveScan& scan, const Parallel& parallel);
 void run(const EfficientScan2D& scan, const Parallel& parallel);
 

@@ -24,6 +24,7 @@ ELEMENT_BYTES = {"float32": 4, "float16": 2}
 # What every GPU from compute capability 7.5 on gives a block without being asked.
 SHARED_LIMIT = 48 * 1024
 MAX_THREADS = 512
+MOST_STEPS = 64  # `step` of ES2D, as in native/sizes.h: a body writes step * step groups down one by one
 # Multiprocessors of a common GPU of each architecture, for plans made on a machine that has none.
 SM_COUNTS = {
     "sm_75": 40,  # T4
@@ -76,7 +77,7 @@ def plan_selective_scan(
     softplus: the operator's attribute delta_softplus. Raises OptionError for another dtype and for sizes that are not
     positive or not addressable with 32 bits.
     """
-    _check_sizes(L, B=B, K=K, L=L, D=D, N=N, sm_count=sm_count)
+    _check_sizes(L, K * N * D, B=B, K=K, L=L, D=D, N=N, sm_count=sm_count)
     flags = {"EVM_SKIP": int(skip), "EVM_BIAS": int(bias), "EVM_SOFTPLUS": int(softplus)}
     return _plan("evm_selective_scan", _Work(dtype, B * K, L, D, N, 0, sm_count), flags)
 
@@ -89,7 +90,9 @@ def plan_efficient_scan_2d(
     dtype: "float32" or "float16", of x, x_proj, dt_proj and y. Raises OptionError as `plan_selective_scan` does, and
     for a K that is not step * step.
     """
-    _check_sizes(H * W, B=B, H=H, W=W, D=D, N=N, R=R, step=step, sm_count=sm_count)
+    if not 1 <= step <= MOST_STEPS:
+        raise OptionError(f"step is {step}.", f"Give a step of 1 to {MOST_STEPS}.")
+    _check_sizes(H * W, K * D * (R + 2 * N), B=B, H=H, W=W, D=D, N=N, R=R, sm_count=sm_count)
     if step * step != K:
         raise OptionError(f"K is {K} for a step of {step}.", "Give one group for each place of a step by step square.")
     work = _Work(dtype, B * K, math.ceil(H / step) * math.ceil(W / step), D, N, R, sm_count)
@@ -252,12 +255,14 @@ def _cycles(work: _Work, tile: _Tile) -> float:
     return max(math.hypot(each * busy, math.ceil(each / resident) * segments * wait), memory)
 
 
-def _check_sizes(tokens: int, **sizes: int) -> None:
+def _check_sizes(tokens: int, weights: int, **sizes: int) -> None:
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise OptionError(f"{name} is {size!r}.", "Give sizes that are whole numbers of at least 1.")
     if tokens * max(sizes["D"], sizes["N"]) >= 2**31:
         raise OptionError(f"A sequence of {tokens} tokens is too long for 32-bit offsets.", "Use smaller images.")
+    if weights >= 2**31:
+        raise OptionError(f"{weights} weights are too many for 32-bit offsets.", "Use a smaller network.")
 
 
 def _up(value: int, multiple: int) -> int:

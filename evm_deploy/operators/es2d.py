@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from evm_deploy.cuda.plan import MOST_STEPS
+from evm_deploy.errors import InputError
 from evm_deploy.operators import selective_scan
 from evm_deploy.operators.operator import Shapes
 
@@ -16,7 +18,12 @@ END = 2**63 - 1  # "to the end" in Slice
 
 
 def write_atrous_scan(b: Body, x: str, dt_proj: str, step: int, project: Callable[[str], str]) -> None:
-    """y of x (B, H, W, D); `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D)."""
+    """y of x (B, H, W, D); `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D).
+
+    Raises InputError: a step that no scan has.
+    """
+    if not 1 <= step <= MOST_STEPS:
+        raise InputError(f"step is {step}.", f"use scans with a step of 1 to {MOST_STEPS}.")
     H, W = b.size(x, 1), b.size(x, 2)
     x = b.pad(x, 4, after={1: b.missing(H, step), 2: b.missing(W, step)})
     u = b("Concat", *(_group(b, x, k, step) for k in range(step * step)), axis=1)  # (B, K, L, D)

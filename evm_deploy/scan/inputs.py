@@ -12,7 +12,7 @@ from typing import NamedTuple, TypeAlias
 import torch
 from torch import Tensor
 
-from evm_deploy.cuda.plan import LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
+from evm_deploy.cuda.plan import MOST_STEPS, LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
 from evm_deploy.scan.atrous import gather, scatter
 
 Shapes = dict[str, tuple[int, ...]]
@@ -98,6 +98,7 @@ class Scan2DInputs(NamedTuple):
 
     def through(self, scan: Scan, project: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """y by this form of the selective scan; `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D)."""
+        _check_step(self.step)
         H, W = self.x.shape[1:3]
         R, N = self.dt_proj.shape[1], self.A.shape[1]
         u = gather(self.x, self.step)  # (B, K, L, D)
@@ -108,10 +109,11 @@ class Scan2DInputs(NamedTuple):
 
     def shapes(self) -> Shapes:
         """Those that the tensors must have. Raises ValueError for another rank of x, dt_proj or A, and for the step."""
-        if self.step < 1 or self.x.dim() != 4 or self.dt_proj.dim() != 3 or self.A.dim() != 3:
+        _check_step(self.step)
+        if self.x.dim() != 4 or self.dt_proj.dim() != 3 or self.A.dim() != 3:
             raise ValueError(
-                f"step is {self.step}, x has shape {tuple(self.x.shape)}, dt_proj {tuple(self.dt_proj.shape)} and A "
-                f"{tuple(self.A.shape)}; expected 1 or more, (B, H, W, D), (K, R, D) and (K, N, D)"
+                f"x has shape {tuple(self.x.shape)}, dt_proj {tuple(self.dt_proj.shape)} and A "
+                f"{tuple(self.A.shape)}; expected (B, H, W, D), (K, R, D) and (K, N, D)"
             )
         D, K, R, N = self.x.shape[3], self.step * self.step, self.dt_proj.shape[1], self.A.shape[1]
         given = (tuple(self.x.shape), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D))
@@ -164,6 +166,11 @@ AnyInputs: TypeAlias = KernelInputs | QuantizedScan2DInputs
 
 _plan_scan = cache(plan_selective_scan)
 _plan_scan_2d = cache(plan_efficient_scan_2d)
+
+
+def _check_step(step: int) -> None:
+    if not 1 <= step <= MOST_STEPS:
+        raise ValueError(f"step is {step}, expected 1 to {MOST_STEPS}")
 
 
 def list_tensors(inputs: KernelInputs) -> dict[str, Tensor]:

@@ -4,6 +4,7 @@ import dataclasses
 import math
 from typing import Any
 
+from evm_deploy.cuda.plan import MOST_STEPS
 from evm_deploy.errors import OptionError, check_choice
 
 BLOCKS = ("evss", "inres")
@@ -43,6 +44,8 @@ class ModelConfig:
                 )
         for name in ("dims", "depths", "dt_rank", "d_state", "step", "num_classes"):
             _check_counts(name, getattr(self, name))
+        if self.step > MOST_STEPS:
+            raise OptionError(f"step is {self.step}.", f"Use a network with a step of 1 to {MOST_STEPS}.")
         for kind in self.blocks:
             check_choice("block", kind, BLOCKS)
         check_choice("scan", self.scan, SCANS)
