@@ -111,19 +111,21 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
 
 
 def _describe_checkpoint(path: Path, key: str | None) -> dict[str, Any]:
-    from evm_deploy.models import count_parameters, list_networks, read_checkpoint
+    from evm_deploy.models import count_parameters, open_file
 
-    networks = list_networks(path)
-    facts = {"bytes": path.stat().st_size, "sha256": sha256_file(path), "networks": list(networks.values())}
+    file = open_file(path)
+    networks = file.list_networks()
+    facts = {"bytes": path.stat().st_size, "sha256": file.sha256, "networks": list(networks.values())}
     if key is None and len(networks) > 1:
         return facts | {"choose_with_key": list(networks)}
-    checkpoint = read_checkpoint(path, key=key)
+    checkpoint = file.read(key=key)
     return facts | {
         "variant": checkpoint.family.name_variant(checkpoint.config),
         "parameters": count_parameters(checkpoint.build()),
         "config": asdict(checkpoint.config),
         "weights_under": checkpoint.source_key,
         "ignored": checkpoint.ignored,
+        "not_loaded": checkpoint.not_loaded,
     }
 
 

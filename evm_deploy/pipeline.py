@@ -37,10 +37,11 @@ Location = str | os.PathLike[str]
 
 @dataclass(frozen=True)
 class ExportResult:
-    """A bundle that was written, and the report that let it through (None: verification was not wanted)."""
+    """A bundle that was written, the report that let it through (None: verification was not wanted), and notes."""
 
     bundle: Bundle
     report: "ParityReport | None"
+    notes: tuple[str, ...] = ()
 
 
 def export(
@@ -103,7 +104,7 @@ def export(
                 worst = report.describe_worst_failure()
                 raise CheckFailed(f"the artifact does not agree with PyTorch: {worst}.", _ADVICE)
             draft.seal(dataclasses.replace(manifest, parity=report.to_dict()))
-    return ExportResult(Bundle.open(out), report)
+    return ExportResult(Bundle.open(out), report, network.notes)
 
 
 def quantize(

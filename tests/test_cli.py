@@ -114,11 +114,18 @@ def test_export_json_is_one_object(exported: Calls, capsys: pytest.CaptureFixtur
 
 
 def test_export_without_verification_says_so(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
-    exported.answer = ExportResult(exported.answer.bundle, None)
+    exported.answer = ExportResult(exported.answer.bundle, None, ("ignored: total_ops",))
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify"]) == 0
-    assert "not verified" in capsys.readouterr().out
+    said = capsys.readouterr().out
+    assert "ignored: total_ops\n" in said
+    assert "not verified" in said
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify", "--json"]) == 0
-    assert json.loads(capsys.readouterr().out) == {"bundle": "out", "passed": None, "report": None}
+    assert json.loads(capsys.readouterr().out) == {
+        "bundle": "out",
+        "passed": None,
+        "report": None,
+        "notes": ["ignored: total_ops"],
+    }
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from evm_deploy.cli import main
 from evm_deploy.errors import InputError
 from evm_deploy.files import sha256_file
 from evm_deploy.inspection import inspect
-from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters, tensor_files
 
 
 def model(domain: str = "evm", *, body: bool = True) -> onnx.ModelProto:
@@ -129,6 +129,18 @@ def test_a_checkpoint(tmp_path: Path, key: str | None) -> None:
     assert found.facts["weights_under"] == key
     assert found.facts["variant"] is None
     assert found.facts["sha256"] == sha256_file(found.path)
+
+
+def test_a_checkpoint_is_read_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    network = EfficientVMamba(ModelConfig((16, 32), (1, 1), blocks=("inres", "inres"), num_classes=2))
+    content = {"state_dict": network.state_dict() | {"total_ops": torch.zeros(1)}, "act": torch.nn.GELU}
+    torch.save(content, tmp_path / "micro.pth")
+    read, calls = tensor_files.read, []
+    monkeypatch.setattr(tensor_files, "read", lambda path: calls.append(path) or read(path))
+    facts = inspect(tmp_path / "micro.pth").facts
+    assert len(calls) == 1
+    assert facts["ignored"] == ("total_ops",)
+    assert facts["not_loaded"] == (f"{torch.nn.GELU.__module__}.GELU",)
 
 
 def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:

@@ -54,7 +54,7 @@ def print_result(result: ExportResult) -> None:
     """What a command says of the bundle that it wrote."""
     if result.report is not None:
         print_report(result.report)
-    for note in (result.bundle.manifest.calibration or {}).get("notes", ()):
+    for note in (*result.notes, *(result.bundle.manifest.calibration or {}).get("notes", ())):
         print(console.clean(note))
     weights = result.bundle.manifest.checkpoint.describe_key()
     if weights and result.report is None:  # of a report it is a note

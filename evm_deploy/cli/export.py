@@ -38,6 +38,6 @@ def export(
         result = pipeline.export(model, out, options, progress=progress)
     if json:
         report = result.report
-        print_json(bundle=result.bundle.path, passed=report and report.passed, report=report)
+        print_json(bundle=result.bundle.path, passed=report and report.passed, report=report, notes=result.notes)
     else:
         print_result(result)

@@ -9,19 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from evm_deploy.bundle import MANIFEST
 from evm_deploy.errors import CheckpointError, OptionError, check_choice
 from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family
-from evm_deploy.models.state_dicts import CONTAINERS, StateDict, describe_state_dict, find_state_dicts, list_keys
+from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_tensors
+from evm_deploy.models.state_dicts import StateDict, describe_state_dict, find_state_dicts, list_keys
 
-SHOWN = 3
+SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")  # usual names; content alone counts
 
 
 @dataclasses.dataclass(frozen=True)
 class Checkpoint:
-    """What a file said. `state_dict` has the released names, float32; `ignored` what the file holds besides."""
+    """What a file said. `state_dict` has the released names, float32.
+
+    ignored: the names of what stands beside it; not_loaded: the classes and functions that the file refers to.
+    """
 
     family: Family
     state_dict: dict[str, Tensor]
@@ -30,6 +35,13 @@ class Checkpoint:
     source: str  # the same for people, with what the file records of them
     sha256: str
     ignored: tuple[str, ...]
+    not_loaded: tuple[str, ...]
+
+    def describe_ignored(self) -> str | None:
+        """What of the file is not used, in a line for people; None: nothing is left over."""
+        names = f"{len(self.ignored)} entries ({list_some(self.ignored)})" if self.ignored else ""
+        objects = f"objects of {list_some(self.not_loaded)}" if self.not_loaded else ""
+        return f"ignored in the checkpoint: {'; '.join(filter(None, (names, objects)))}" if names or objects else None
 
     def build(self) -> nn.Module:
         """The network with these weights, in eval mode."""
@@ -38,20 +50,6 @@ class Checkpoint:
         weights = {name: tensor.clone() for name, tensor in self.state_dict.items()}
         model.load_state_dict(weights, assign=True)
         return model.eval()
-
-
-@dataclasses.dataclass(frozen=True)
-class _Mismatch:
-    """Why tensors are not those of a network of the family."""
-
-    family: Family
-    missing: list[str]
-    unexpected: list[str]
-    wrong: list[str] = dataclasses.field(default_factory=list)
-
-    @property
-    def size(self) -> int:
-        return len(self.missing) + len(self.unexpected) + len(self.wrong)
 
 
 def load(
@@ -81,30 +79,43 @@ def load(
 
 def read_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Checkpoint:
     """As `load`, but returns the weights and where they come from instead of the network."""
+    return open_file(path).read(key=key, scan=scan)
+
+
+def open_file(path: str | os.PathLike[str]) -> "CheckpointFile":
+    """Reads the checkpoint at `path`. Raises CheckpointError: it cannot be read."""
     path = Path(path)
-    sha256, content = _hash_file(path), tensor_files.read(path)
-    if scan is not None:
-        check_choice("scan", scan, tuple(dict.fromkeys(name for family in FAMILIES for name in family.scans)))
-    found = _find_networks(path, content, key, scan)
-    if len(found) > 1:
-        raise _refuse_to_choose(path, content, found)
-    ((held, family, tensors, config),) = found
-    state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
-    source = describe_state_dict(content, held)
-    return Checkpoint(family, state_dict, config, held.key, source, sha256, held.others)
+    return CheckpointFile(path, _hash_file(path), tensor_files.read(path))
 
 
-def list_networks(path: str | os.PathLike[str]) -> dict[str | None, str]:
-    """The networks in the checkpoint at `path`, by their keys, with what the file records of each.
+@dataclasses.dataclass(frozen=True)
+class CheckpointFile:
+    """A file that was read: the networks in it are not chosen between yet."""
 
-    Networks with the same weights are there once. Raises CheckpointError: the file cannot be read, or holds none.
-    """
-    path = Path(path)
-    _check_file(path)
-    content = tensor_files.read(path)
-    return {
-        held.key: describe_state_dict(content, held) for held, *_ in _find_networks(path, content, key=None, scan=None)
-    }
+    path: Path
+    sha256: str
+    content: tensor_files.FileContent
+
+    def list_networks(self) -> dict[str | None, str]:
+        """The networks by their keys, with what the file records of each; with the same weights, once.
+
+        Raises CheckpointError: there is none.
+        """
+        found = _find_networks(self.path, self.content.held, key=None, scan=None)
+        return {held.key: describe_state_dict(self.content.held, held) for held, *_ in found}
+
+    def read(self, *, key: str | None = None, scan: str | None = None) -> Checkpoint:
+        """The network of the key. Raises what `load` does."""
+        if scan is not None:
+            check_choice("scan", scan, tuple(dict.fromkeys(name for family in FAMILIES for name in family.scans)))
+        path, content = self.path, self.content.held
+        found = _find_networks(path, content, key, scan)
+        if len(found) > 1:
+            raise _refuse_to_choose(path, content, found)
+        ((held, family, tensors, config),) = found
+        state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
+        source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
+        return Checkpoint(family, state_dict, config, held.key, source, self.sha256, held.others, not_loaded)
 
 
 _Found = tuple[StateDict, Family, dict[str, Tensor], Any]  # where it was; its tensors by released names; configuration
@@ -121,9 +132,9 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
         if not candidates:
             raise _refuse_key(path, content, key)
     if not candidates:
-        raise _refuse_content(path, content)
+        raise refuse_content(path, content)
     found: list[_Found] = []
-    mismatches: list[list[_Mismatch]] = []
+    mismatches: list[list[Mismatch]] = []
     for each in candidates:
         if sum(t.numel() * t.element_size() for t in each.tensors.values()) > path.stat().st_size:
             raise CheckpointError(f"{path} declares more weights than it holds.", tensor_files.DOWNLOAD)
@@ -131,25 +142,25 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
         for family in FAMILIES:
             tensors = family.rename(each.tensors)
             config = _recognise(family, tensors, scan)
-            if not isinstance(config, _Mismatch):
+            if not isinstance(config, Mismatch):
                 if not any(each.equals(other) for other, *_ in found):
                     found.append((each, family, tensors, config))
                 break
             mismatches[-1].append(config)
     if not found:
-        raise _refuse_tensors(path, mismatches[0])
+        raise refuse_tensors(path, content, mismatches[0])
     return found
 
 
 def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> Any:
-    """The configuration of the network of `family` that has exactly these tensors, or the `_Mismatch`.
+    """The configuration of the network of `family` that has exactly these tensors, or the `Mismatch`.
 
     Raises OptionError: it has no such scan.
     """
     usual = family.scans[0] if family.scans else None
     config = family.infer_config(tensors, scan if scan in family.scans else usual)
     if isinstance(config, list):
-        return _Mismatch(family, config, list(tensors))
+        return Mismatch(family, config, list(tensors))
     expected = _describe_tensors(family, config)
     counters = {name for name in expected if name.endswith("num_batches_tracked")}  # no part in inference
     missing = [name for name in expected if name not in tensors and name not in counters]
@@ -160,7 +171,8 @@ def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> 
         if name in tensors and tensors[name].shape != t.shape
     ]
     if missing or unexpected or wrong:
-        return _Mismatch(family, missing, unexpected, wrong)
+        said = family.explain(tensors)
+        return Mismatch(family, missing, unexpected, wrong, said, near=len(missing) + len(wrong) < len(expected) // 2)
     if scan is not None and scan not in family.scans:
         raise OptionError(f"{family.title} has no scan {scan!r}.", "leave the scan out.")
     return config
@@ -174,8 +186,18 @@ def _describe_tensors(family: Family, config: Any) -> dict[str, Tensor]:
 def _check_file(path: Path) -> None:
     if not path.exists():
         raise CheckpointError(f"There is no file {path}.", "Check the path.")
+    if path.is_dir():
+        raise _refuse_folder(path)
     if not path.is_file():
         raise CheckpointError(f"{path} is not a file.", "Pass the checkpoint file itself.")
+
+
+def _refuse_folder(path: Path) -> CheckpointError:
+    if (path / MANIFEST).is_file():
+        return CheckpointError(f"{path} is not a file, but a bundle.", "Pass the checkpoint that it was made from.")
+    found = sorted(file.name for file in path.iterdir() if file.suffix in SUFFIXES)
+    fix = f"Name one of its files: {list_some(found)}." if found else "Pass the checkpoint file itself."
+    return CheckpointError(f"{path} is not a file, but a folder.", fix)
 
 
 def _hash_file(path: Path) -> str:
@@ -198,15 +220,6 @@ def _refuse_key(path: Path, content: Any, key: str) -> OptionError:
     return OptionError(f"{path} has no weights under {key!r}.", fix)
 
 
-def _refuse_content(path: Path, content: Any) -> CheckpointError:
-    held = list(content)[:8] if isinstance(content, Mapping) else []
-    found = f"a {type(content).__name__} of {', '.join(map(str, held))}" if held else "no dictionary"
-    return CheckpointError(
-        f"{path} holds no state dict, but {found}.",
-        f"Give the state dict itself, or under one of: {', '.join(CONTAINERS)}.",
-    )
-
-
 def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` as float32, if their values can be those of `expected`, whose names and shapes they have."""
     checked = {}
@@ -221,25 +234,3 @@ def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str
                 f"{path}: {name} has values that are not finite.", "Use a checkpoint from before the divergence."
             )
     return checked
-
-
-def _refuse_tensors(path: Path, mismatches: list[_Mismatch]) -> CheckpointError:
-    """Names every family, and says what the tensors lack to be a network of the one that comes nearest."""
-    nearest = min(mismatches, key=lambda mismatch: mismatch.size)
-    groups = (
-        ("missing", nearest.missing),
-        ("unexpected", nearest.unexpected),
-        ("of the wrong shape", nearest.wrong),
-    )
-    said = []
-    for what, names in groups:
-        if names:
-            more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-            said.append(f"{len(names)} {what} ({'; '.join(names[:SHOWN])}{more})")
-    titles = [mismatch.family.title for mismatch in mismatches]
-    listed = " or ".join(f"{'an' if title[0] in 'AEIO' else 'a'} {title}" for title in titles)
-    compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""
-    return CheckpointError(
-        f"{path} does not hold {listed}: of its keys{compared}, {', '.join(said)}.",
-        f"Pass a checkpoint of {' or '.join(titles)}, or export the network as a module: --module file.py:build.",
-    )

@@ -17,6 +17,8 @@ class Family:
     rename: gives the tensors of a file, which no longer have such a prefix, their released names.
     infer_config: the configuration that the tensors' shapes say, which need not fit every tensor; or what is missing
         to say any. Its second argument is one of `scans`, None for a family without.
+    explain: what is wrong with tensors that do not fit the configuration that they say, as "an EfficientVMamba, but"
+        goes on; None: no more than their names and shapes say.
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
     fold: the same function for inference, with everything exact folded, on a copy.
     fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy.
@@ -29,6 +31,7 @@ class Family:
     stem: re.Pattern[str]
     rename: Callable[[dict[str, Tensor]], dict[str, Tensor]]
     infer_config: Callable[[dict[str, Tensor], str | None], Any]
+    explain: Callable[[dict[str, Tensor]], str | None]
     fold: Callable[[Any], nn.Module]
     fold_preprocessing: Callable[[Any, Sequence[float], Sequence[float]], nn.Module]
     name_outputs: Callable[[Any], list[str] | None]

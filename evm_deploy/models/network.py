@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +39,7 @@ class Network:
     blocks: frozenset[str]  # the modules that errors and profiles are told by
     output_names: tuple[str, ...] | None = None  # None: the task's
     example: Tensor | None = None  # (1, 3, h, w), where zeros will not do to try it
+    notes: tuple[str, ...] = ()  # what has to be said of where it came from
     scan_values: tuple[str, ...] = ()  # how the names of folded values end that float16 need not hold
 
     def output_shapes(
@@ -104,7 +105,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, sca
     """The network in the checkpoint at `path`. Raises what `read_checkpoint` does."""
     checkpoint = read_checkpoint(path, key=key, scan=scan)
     record = CheckpointRecord(utf8_name(Path(path).name), checkpoint.sha256, checkpoint.source_key)
-    return network_of_family(checkpoint.family, checkpoint.build(), record)
+    ignored = checkpoint.describe_ignored()
+    network = network_of_family(checkpoint.family, checkpoint.build(), record)
+    return replace(network, notes=(ignored,) if ignored else ())
 
 
 def network_of_family(family: Family, module: Any, record: CheckpointRecord) -> Network:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -14,6 +15,11 @@ from torch import Tensor
 CONTAINERS = ("state_dict", "model", "model_ema", "ema_model", "state_dict_ema")
 # mmengine swaps them when it saves: the averaged weights are in the first, the others in the second.
 MMENGINE = ("state_dict", "ema_state_dict")
+# What wraps modules in training, as a part of the names of their tensors.
+WRAPPERS = frozenset(
+    "module _module _orig_mod _checkpoint_wrapped_module _fsdp_wrapped_module _fpw_module _forward_module".split()
+)
+LEFTOVERS = frozenset("total_ops total_params n_averaged _extra_state".split())  # of tools that count or average
 _RECORDED = re.compile(r"epoch|iter|step|acc|top1|best|metric", re.IGNORECASE)
 _AVERAGED = re.compile(r"ema|averag|swa", re.IGNORECASE)
 
@@ -84,9 +90,9 @@ def _split_by_prefix(
     holder: Mapping[Any, Any], container: str | None, stems: Sequence[re.Pattern[str]]
 ) -> list[StateDict]:
     """The state dicts in one container: one for each prefix that a stem has there."""
-    tensors = {str(name): value for name, value in holder.items() if isinstance(value, Tensor)}
-    loose = tuple(str(name) for name, value in holder.items() if not isinstance(value, Tensor))
-    prefixes = sorted({match[1] for name in tensors for stem in stems if (match := stem.match(name))}, key=len) or [""]
+    tensors = {str(name): value for name, value in holder.items() if _is_weight(str(name), value)}
+    loose = tuple(str(name) for name in holder if str(name) not in tensors)
+    prefixes = sorted({each for name in tensors if (each := _find_prefix(name, stems)) is not None}, key=len) or [""]
     found = []
     for prefix in prefixes:
         longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
@@ -95,12 +101,34 @@ def _split_by_prefix(
         found.append(
             StateDict(
                 key=key if key != "" else ".",
-                tensors={name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name in mine},
+                tensors=_unwrap({name.removeprefix(prefix): tensors[name] for name in tensors if name in mine}),
                 others=(*(name for name in tensors if name not in mine), *loose),
                 container=container,
             )
         )
     return found
+
+
+def _is_weight(name: str, value: Any) -> bool:
+    return isinstance(value, Tensor) and name.rpartition(".")[2] not in LEFTOVERS
+
+
+def _find_prefix(name: str, stems: Sequence[re.Pattern[str]]) -> str | None:
+    """What precedes the name of a tensor that a stem matches; None: none matches."""
+    parts = name.split(".")
+    plain = [at for at, part in enumerate(parts) if part not in WRAPPERS]
+    for stem in stems:
+        if match := stem.match(".".join(parts[at] for at in plain)):
+            return "".join(f"{part}." for part in parts[: plain[match[1].count(".")]])
+    return None
+
+
+def _unwrap(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors by their names without wrappers; where two would have one name, both keep theirs."""
+    plain = [".".join(part for part in name.split(".") if part not in WRAPPERS) for name in tensors]
+    twice = {name for name, count in Counter(plain).items() if count > 1}
+    pairs = zip(tensors.items(), plain, strict=True)
+    return {name if short in twice else short: tensor for (name, tensor), short in pairs}
 
 
 def _are_equal(one: Tensor, other: Tensor) -> bool:

@@ -1,6 +1,7 @@
 """Every form in which weights come, and one clear line for everything else."""
 
 import dataclasses
+import functools
 import hashlib
 
 import pytest
@@ -9,7 +10,7 @@ import torch
 from torch import nn
 
 from evm_deploy.errors import CheckpointError, OptionError
-from evm_deploy.models import EfficientVMamba, ModelConfig, list_networks, load, read_checkpoint
+from evm_deploy.models import EfficientVMamba, ModelConfig, load, open_file, read_checkpoint
 
 ZIP_NAMES = ("weights.pth", "weights.pt", "weights.ckpt", "weights.bin")
 
@@ -135,8 +136,8 @@ def test_the_only_entry_that_holds_a_network_is_taken(weights, save):
 
 def test_all_networks_are_listed(weights, average, save):
     path = save({"model": weights, "model_ema": average, "epoch": 9})
-    assert list_networks(path) == {"model": "model (epoch 9)", "model_ema": "model_ema"}
-    assert list_networks(save(weights, "bare.pth")) == {None: "the file's own tensors"}
+    assert open_file(path).list_networks() == {"model": "model (epoch 9)", "model_ema": "model_ema"}
+    assert open_file(save(weights, "bare.pth")).list_networks() == {None: "the file's own tensors"}
 
 
 @pytest.mark.parametrize("prefix", ["module.", "module.module.", "backbone.", "module.backbone."])
@@ -153,6 +154,77 @@ def test_old_names(weights, save):
         old[key.replace(".op.", ".self_attention.").replace("classifier.", "")] = t
     assert {"norm.weight", "head.bias", "layers.0.blocks.0.ln_1.bias"} <= old.keys()
     assert same(load(save({"model": {f"module.{key}": t for key, t in old.items()}})), weights)
+
+
+@pytest.mark.parametrize(
+    ("part", "wrapper"),
+    [
+        ("layers.0.blocks.0.", "_checkpoint_wrapped_module."),
+        ("layers.0.", "_fsdp_wrapped_module."),
+        ("patch_embed.", "_orig_mod."),
+        ("patch_embed.0.", "module."),
+        ("layers.", "_fsdp_wrapped_module._fpw_module."),
+    ],
+)
+def test_wrappers_within_names(weights, save, part, wrapper):
+    wrapped = {f"_orig_mod.module.{key.replace(part, part + wrapper)}": t for key, t in weights.items()}
+    assert any(wrapper in key.removeprefix("_orig_mod.module.") for key in wrapped)
+    assert same(load(save({"state_dict": wrapped})), weights)
+
+
+def test_two_tensors_of_one_name_are_not_chosen_between(weights, save):
+    weights["classifier._orig_mod.head.bias"] = weights["classifier.head.bias"] + 1
+    assert "classifier._orig_mod.head.bias" in refusal(save(weights))
+
+
+def test_leftovers_of_counting_tools(weights, save):
+    """As thop leaves them in every module."""
+    counted = dict(weights)
+    for name in ("", "patch_embed.", "layers.0.blocks.0."):
+        counted |= {f"{name}total_ops": torch.zeros(1, dtype=torch.float64), f"{name}total_params": torch.zeros(1)}
+    checkpoint = read_checkpoint(save({"model": counted, "act": functools.partial(nn.GELU, "tanh")}))
+    assert same(checkpoint.build(), weights)
+    said = "ignored in the checkpoint: 6 entries (total_ops, total_params, patch_embed.total_ops and 3 more)"
+    assert checkpoint.describe_ignored() == f"{said}; objects of functools.partial, {nn.GELU.__module__}.GELU"
+    assert read_checkpoint(save(weights)).describe_ignored() is None
+
+
+# Almost ours
+
+
+@pytest.mark.parametrize("name", ["head", "fc", "classifier.head.1", "head.1", "classifier.1", "cls_head.fc"])
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_head_that_is_one_linear_layer(golden, weights, save, name, bias):
+    changed = {key.replace("classifier.head", name): t for key, t in weights.items()}
+    if not bias:
+        del changed[f"{name}.bias"]
+        weights["classifier.head.bias"] = torch.zeros(10)
+    checkpoint = read_checkpoint(save({"model": {f"module.{key}": t for key, t in changed.items()}}))
+    assert same(checkpoint.build(), weights)
+    assert checkpoint.config == golden.configs["micro"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"patch_embed.0.weight": (16, 1, 4, 4)}, "its first convolution takes 1 channel, and images have 3"),
+        ({"patch_embed.0.weight": (16, 13, 4, 4)}, "its first convolution takes 13 channels, and images have 3"),
+        ({"patch_embed.0.weight": (16, 3, 2, 2)}, "its patches are of 2x2 pixels, not of 4x4"),
+        (
+            {"classifier.head.weight": None, "classifier.head.bias": None, "head.0.weight": (64, 128),
+             "head.0.bias": (64,), "head.2.weight": (10, 64), "head.2.bias": (10,)},
+            "its head is not one linear layer (classifier.head.0.weight, classifier.head.0.bias, "
+            "classifier.head.2.weight, ...)",
+        ),
+        ({"layers.0.blocks.0.gamma": (16,)}, "1 unexpected (layers.0.blocks.0.gamma)"),
+        ({"layers.1.blocks.0.se.norm.bias": None}, "1 missing (layers.1.blocks.0.se.norm.bias)"),
+    ],
+)  # fmt: skip
+def test_almost_one_of_ours(weights, save, changes, words):
+    for name, shape in changes.items():
+        weights[name] = torch.ones(shape) if shape else None
+    said = refusal(save({"model": {name: t for name, t in weights.items() if t is not None}}))
+    assert f"holds an EfficientVMamba, but {words}. Fix: Export the network as a module" in said
 
 
 def test_a_detector_gives_its_backbone(golden, save):
@@ -259,7 +331,7 @@ def test_an_empty_file(tmp_path, name):
 
 def test_a_text_file(tmp_path):
     path = tmp_path / "weights.pth"
-    path.write_text("<!doctype html><title>404</title>")
+    path.write_text("the weights")
     assert "is not a checkpoint" in refusal(path)
 
 

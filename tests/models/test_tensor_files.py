@@ -8,6 +8,7 @@ import os
 import pathlib
 import pickle
 import random
+import re
 import struct
 import zipfile
 
@@ -165,9 +166,63 @@ def test_torch_says_nothing_beside_our_line(file, recwarn):
     assert not recwarn.list
 
 
-def test_a_whole_pickled_network_is_no_state_dict(file):
-    torch.save(torch.nn.Linear(2, 2), file)
-    assert "holds no state dict" in refusal(file)
+@FORMATS
+@pytest.mark.parametrize("boxed", [False, True])
+def test_a_whole_pickled_network(file, options, boxed):
+    network = torch.nn.Linear(2, 2)
+    torch.save({"model": network, "loss": torch.ones(1)} if boxed else network, file, **options)
+    said = refusal(file)
+    assert "holds a whole pickled module (torch.nn.modules.linear.Linear)" in said
+    assert "state_dict()" in said
+
+
+def test_a_torchscript_program(file):
+    class Double(torch.nn.Module):
+        def forward(self, x):
+            return 2 * x
+
+    exported = torch.export.export(Double(), (torch.ones(1),))
+    torch.export.save(exported, file)
+    assert "not one of torch.save" in refusal(file)
+    with zipfile.ZipFile(file, "w") as archive:
+        for name in ("x/data.pkl", "x/constants.pkl", "x/code/__torch__.py"):
+            archive.writestr(name, b"\x80\x02}.")
+    assert "is a TorchScript program" in refusal(file)
+
+
+# Other files in the place of a checkpoint
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:00\nsize 9\n", "pointer of git LFS.* `git lfs pull`"),
+        (b"<!DOCTYPE html><title>404</title>", "a web page.*Download the file itself"),
+        (b"\n <html>", "a web page"),
+        (b"<?xml version='1.0'?><Error><Code>AccessDenied</Code></Error>", "a web page"),
+        (b"\x08\x0a\x12\x07pytorch", "an ONNX file"),
+        (b"\x89HDF\r\n\x1a\n", "an HDF5 file"),
+        (b"\x1f\x8b\x08\x00", "compressed.*Unpack it first"),
+        (b"", "an empty file"),
+        (b"weights", "is not a checkpoint: it starts with b'weights'"),
+    ],
+)
+def test_other_files_are_named(file, content, words):
+    file.write_bytes(content)
+    assert re.search(words, refusal(file))
+
+
+def test_folders_are_named(tmp_path, make_bundle):
+    make_bundle(tmp_path / "bundle")
+    assert "is not a file, but a bundle. Fix: Pass the checkpoint that it was made from" in refusal(tmp_path / "bundle")
+    (tmp_path / "epoch_1.pth").touch()
+    assert "a folder. Fix: Name one of its files: epoch_1.pth." in refusal(tmp_path)
+
+
+def test_a_package(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("digits/evm-package.json", "{}")
+    assert "is a package. Fix: Pass the checkpoint itself" in refusal(file)
 
 
 # Damage

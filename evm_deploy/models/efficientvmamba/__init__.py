@@ -4,7 +4,7 @@ import re
 
 from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig, name_variant
 from evm_deploy.models.efficientvmamba.fold import SCAN_PARAMETERS, fold, fold_preprocessing
-from evm_deploy.models.efficientvmamba.names import STEM, infer_config, rename
+from evm_deploy.models.efficientvmamba.names import STEM, explain, infer_config, rename
 from evm_deploy.models.efficientvmamba.network import EfficientVMamba
 from evm_deploy.models.family import Family
 
@@ -20,6 +20,7 @@ FAMILY = Family(
     stem=STEM,
     rename=rename,
     infer_config=infer_config,
+    explain=explain,
     fold=fold,
     fold_preprocessing=fold_preprocessing,
     name_outputs=_name_outputs,

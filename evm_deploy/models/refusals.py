@@ -1,0 +1,98 @@
+"""Why what a checkpoint holds is not a network of a known family, in words."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evm_deploy.errors import CheckpointError
+from evm_deploy.models.family import Family
+from evm_deploy.models.pickles import StandIn
+from evm_deploy.models.state_dicts import CONTAINERS
+
+SHOWN = 3
+AS_MODULE = "export the network as a module: --module file.py:build."
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """Why tensors are not those of a network of the family.
+
+    said: what the family says of them; near: most of them are there and fit.
+    """
+
+    family: Family
+    missing: Sequence[str]
+    unexpected: Sequence[str]
+    wrong: Sequence[str] = ()
+    said: str | None = None
+    near: bool = False
+
+    @property
+    def size(self) -> int:
+        """The number of tensors that do not fit."""
+        return len(self.missing) + len(self.unexpected) + len(self.wrong)
+
+    def count_tensors(self) -> str:
+        """How many do not fit in which way, with the names of the first."""
+        groups = (("missing", self.missing), ("unexpected", self.unexpected), ("of the wrong shape", self.wrong))
+        return ", ".join(f"{len(names)} {what} ({list_some(names, '; ')})" for what, names in groups if names)
+
+
+def list_some(names: Sequence[str], separator: str = ", ") -> str:
+    """The first names, and how many more there are."""
+    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
+    return separator.join(names[:SHOWN]) + more
+
+
+def refuse_content(path: Path, content: Any) -> CheckpointError:
+    """The error for a file without a state dict."""
+    if (module := _find_module(content)) is not None:
+        return _refuse_module(path, module)
+    held = list(content)[:8] if isinstance(content, Mapping) else []
+    found = f"a {type(content).__name__} of {', '.join(map(str, held))}" if held else "no dictionary"
+    return CheckpointError(
+        f"{path} holds no state dict, but {found}.",
+        f"Give the state dict itself, or under one of: {', '.join(CONTAINERS)}.",
+    )
+
+
+def refuse_tensors(path: Path, content: Any, mismatches: Sequence[Mismatch]) -> CheckpointError:
+    """The error for tensors of no family: says what they lack to be a network of the one that comes nearest."""
+    nearest = min(mismatches, key=lambda mismatch: mismatch.size)
+    titles = [_add_article(mismatch.family.title) for mismatch in mismatches]
+    if nearest.near:
+        what = nearest.said or nearest.count_tensors()
+        return CheckpointError(
+            f"{path} holds {_add_article(nearest.family.title)}, but {what}.", AS_MODULE.capitalize()
+        )
+    if (module := _find_module(content)) is not None:
+        return _refuse_module(path, module)
+    compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""
+    return CheckpointError(
+        f"{path} does not hold {' or '.join(titles)}: of its keys{compared}, {nearest.count_tensors()}.",
+        f"Pass a checkpoint of {' or '.join(mismatch.family.title for mismatch in mismatches)}, or {AS_MODULE}",
+    )
+
+
+def _refuse_module(path: Path, module: StandIn) -> CheckpointError:
+    where = "where you trust the file: torch.save(torch.load(path, weights_only=False).state_dict(), path)"
+    return CheckpointError(
+        f"{path} holds a whole pickled module ({module.path}), whose code is not loaded.",
+        f"Save its state_dict() {where}.",
+    )
+
+
+def _find_module(content: Any) -> StandIn | None:
+    """A torch.nn.Module that is the content of a file, or an entry of it."""
+
+    def list_held() -> Iterator[Any]:
+        yield content
+        if isinstance(content, Mapping):
+            yield from content.values()
+
+    return next((held for held in list_held() if isinstance(held, StandIn) and held.is_module), None)
+
+
+def _add_article(title: str) -> str:
+    return f"{'an' if title[0] in 'AEIO' else 'a'} {title}"
