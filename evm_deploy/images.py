@@ -13,6 +13,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from evm_deploy.errors import ImageError
 
 MAX_PIXELS = 64_000_000
+SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())  # of images
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")  # formats whose decoders start no other program
 
 UInt8 = npt.NDArray[np.uint8]

@@ -161,7 +161,7 @@ def _evaluate_bundles(
     chosen = EvaluateOptions(checkpoint=checkpoint, count=options.count, latency_runs=0)
     report = pipeline.evaluate([bundle.path for bundle in timed], str(options.data), chosen, progress=say)
     of_images = f"top-1 of {report.labelled} images" if report.labelled else "the images have no classes: no top-1"
-    return collect_accuracies(report), [of_images]
+    return collect_accuracies(report), [of_images, *report.describe_order()]
 
 
 def _profile_bundles(

@@ -9,6 +9,7 @@ from evm_deploy.errors import InputError
 
 Found = Mapping[str | int, int]
 MAX_INDEX = 1 << 20
+SHOWN = 5
 
 
 def match_classes(found: Sequence[str | int], labels: Sequence[str] | None, folders: Sequence[str] | None) -> Found:
@@ -22,9 +23,9 @@ def match_classes(found: Sequence[str | int], labels: Sequence[str] | None, fold
     numbers = {name: name for name in found if not isinstance(name, str)}
     for number in numbers:
         _check_index(number, labels)
-    if labels is not None and any(text in labels or _normalise(text) in map(_normalise, labels) for text in texts):
+    if labels is not None and _are_labels(texts, labels):
         return numbers | {text: _find_by_text(text, labels) for text in texts}
-    if all(text.isascii() and text.isdigit() for text in texts):
+    if all(map(_is_number, texts)):
         return numbers | {text: _check_index(int(text), labels) for text in texts}
     if labels is not None:
         return numbers | {text: _find_by_text(text, labels) for text in texts}  # raises, and names the nearest label
@@ -39,6 +40,34 @@ def order_classes(found: Found, labels: Sequence[str] | None) -> tuple[str, ...]
         return tuple(labels)
     names = {index: name for name, index in found.items() if isinstance(name, str) and not name.isdigit()}
     return tuple(names[i] for i in range(len(names))) if names and sorted(names) == list(range(len(names))) else None
+
+
+def describe_assumed_order(found: Found, labels: Sequence[str] | None, folders: Sequence[str] | None) -> str | None:
+    """Which order of the classes `match_classes` had to assume, for people; None: the data or the labels say it."""
+    texts = sorted(name for name in found if isinstance(name, str))
+    if labels is None and any(not _is_number(text) for text in texts):
+        return f"the model has no labels: its outputs were taken for the classes by name, {_list_some(texts)}"
+    by_label = labels is not None and _are_labels(texts, labels)
+    numbered = folders is not None and not by_label and all(map(_is_number, texts))
+    if numbered and [found[text] for text in texts] != list(range(len(texts))):
+        return (
+            "the folders' numbers were taken for those of the outputs; the order of their names, in which many "
+            f"programs read folders, would be {_list_some(texts)}"
+        )
+    return None
+
+
+def _are_labels(texts: Sequence[str], labels: Sequence[str]) -> bool:
+    return any(text in labels or _normalise(text) in map(_normalise, labels) for text in texts)
+
+
+def _list_some(names: Sequence[str]) -> str:
+    said = [f"{index}: {name}" for index, name in enumerate(names)]
+    return ", ".join(said if len(said) <= SHOWN else [*said[: SHOWN - 1], "...", said[-1]])
+
+
+def _is_number(text: str) -> bool:
+    return text.isascii() and text.isdigit()
 
 
 def _find_by_text(text: str, labels: Sequence[str]) -> int:

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any, Union
 
 from evm_deploy.data.archive import Archive
-from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, SUFFIXES, list_class_folders, list_file, list_folder
+from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, list_class_folders, list_file, list_folder
 from evm_deploy.data.sources import Files, ImageEntry, ImageSource, Items, Noise, get_array
 from evm_deploy.errors import InputError, OptionError
+from evm_deploy.images import SUFFIXES
 from evm_deploy.manifest import Preprocessing
 
 Data = Union[str, "os.PathLike[str]", Iterable[Any]]
@@ -27,7 +28,7 @@ class Listing:
     source: ImageSource
     entries: list[ImageEntry]
     folders: list[str] | None = None  # if folders are classes: all folders, including those without images
-    ignored: tuple[str, ...] = ()  # files that are not images
+    ignored: tuple[str, ...] = ()  # files that are no images, or lie above class folders
 
 
 def open_data(data: Data, preprocessing: Preprocessing, seed: int) -> Listing:

@@ -11,8 +11,8 @@ from pathlib import Path
 from evm_deploy.data.sources import ImageEntry
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_text
+from evm_deploy.images import SUFFIXES
 
-SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm")
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
 LIST_BYTES = 1 << 28
 NO_IMAGES = "name a folder of images, a folder of class folders, a list file or an .npz."
@@ -24,8 +24,9 @@ _LINE = re.compile(rf"(.+?(?:{'|'.join(map(re.escape, SUFFIXES))}))(?:[ ,\t]+(.*
 def list_folder(root: Path) -> tuple[str, list[ImageEntry], list[str]]:
     """Lists a folder: its kind, its images in the order of their names, and the ignored files.
 
-    The kind is "class folders" if every image is below a folder of the first level, whose name is its class; otherwise
-    "folder". Raises InputError: it has no images.
+    The kind is "class folders" if images are below two folders of the first level, whose names are their classes, and
+    at most one in ten, but at least one, is not: that is ignored. It is too if all are below one folder. Otherwise it
+    is "folder". Raises InputError: it has no images.
     """
     images: list[str] = []
     ignored: list[str] = []
@@ -34,9 +35,16 @@ def list_folder(root: Path) -> tuple[str, list[ImageEntry], list[str]]:
     if not images:
         what = f"none of its {len(ignored)} files is an image" if ignored else "it is empty"
         raise InputError(f"{root} has no images: {what}.", NO_IMAGES)
-    if all("/" in name for name in images):
-        return "class folders", [ImageEntry(name, name, name.split("/")[0]) for name in images], ignored
+    stray = [name for name in images if "/" not in name]
+    classed = [ImageEntry(name, name, name.split("/")[0]) for name in images if "/" in name]
+    if not stray or (len({entry.label for entry in classed}) > 1 and len(stray) <= count_tolerated(len(images))):
+        return "class folders", classed, sorted(ignored + stray)
     return "folder", [ImageEntry(name, name, None) for name in images], ignored
+
+
+def count_tolerated(total: int) -> int:
+    """How many of so many images may be out of place or damaged: one in ten, but at least one, and never all."""
+    return min(max(1, total // 10), total - 1)
 
 
 def list_class_folders(root: Path) -> list[str]:

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from evm_deploy.data.classes import match_classes, order_classes
+from evm_deploy.data.classes import describe_assumed_order, match_classes, order_classes
 from evm_deploy.data.kinds import Data, open_data
-from evm_deploy.data.listing import NO_IMAGES
+from evm_deploy.data.listing import NO_IMAGES, count_tolerated
 from evm_deploy.data.sampling import sample_by_class
 from evm_deploy.data.sources import ImageEntry, ImageSource
 from evm_deploy.errors import ImageError, InputError, OptionError
@@ -21,7 +21,6 @@ from evm_deploy.preprocessing import preprocess
 
 __all__ = ["Data", "LabelledInput", "ReadEntry", "Samples", "describe_left_out", "read_samples"]
 
-SKIPPED_SHARE = 10  # one image in ten may be corrupt
 NAMED = 20  # how many of the unused files a record names
 TOLD = 3  # how many a note names
 
@@ -54,12 +53,12 @@ class Samples:
         *,
         seed: int = 0,
         ignored: Sequence[str] = (),
+        assumed_order: str | None = None,
     ) -> None:
         self.classes = classes  # names by class index, if known
+        self.assumed_order = assumed_order  # which order of the classes was taken where nothing says it, for people
         self.preprocessing = preprocessing
-        self.limit = min(
-            max(1, len(entries) // SKIPPED_SHARE), len(entries) - 1
-        )  # number of corrupt images that is accepted
+        self.limit = count_tolerated(len(entries))  # number of corrupt images that is accepted
         self._source, self._seed, self._ignored = source, seed, tuple(ignored)
         self._entries = dict(entries)  # by position in the whole data, which a shard keeps
         self._positions = tuple(self._entries)
@@ -86,7 +85,7 @@ class Samples:
     def load(self, index: int) -> LabelledInput | None:
         """Loads the sample at `index`; None: it is corrupt, which is recorded.
 
-        Raises InputError: more than a tenth of the entries (but at least one, and never all) are corrupt.
+        Raises InputError: more are corrupt than one in ten, but at least one, and never all.
         """
         position = self._positions[index]
         entry = self._entries[position]
@@ -155,7 +154,8 @@ class Samples:
     def _check_limit(self) -> None:
         skipped = [(position, each.skipped) for position, each in self._seen.items() if each.skipped]
         if len(skipped) > self.limit:
-            what = f"{len(skipped)} of {len(self)} images cannot be used"
+            rule = f"{self.limit} may be left out: one in ten, but at least one, and never all"
+            what = f"{len(skipped)} of {len(self)} images cannot be used ({rule})"
             raise InputError(
                 f"{what}; the reason for the last: {skipped[-1][1]}", "repair or remove them, or use other data."
             )
@@ -194,22 +194,26 @@ def read_samples(
     raw = [entry.label for entry in listing.entries]
     classes: tuple[str, ...] | None = None
     indices: Mapping[str | int, int] = {}
+    assumed = None
     if None not in raw:
         indices = match_classes(
             list(dict.fromkeys(label for label in raw if label is not None)), labels, listing.folders
         )
         classes = order_classes(indices, labels)
+        assumed = describe_assumed_order(indices, labels, listing.folders)
     elif need_labels:
         fix = "use a folder with only class folders, a list of `path class` lines, or an .npz with labels."
         raise InputError("the data does not give the class of each image.", fix)
     resolved = [None if label is None else indices.get(label) for label in raw]
     chosen = sample_by_class(resolved, count, seed)
     entries = {at: listing.entries[at]._replace(label=resolved[at]) for at in chosen}
-    return Samples(listing.source, entries, preprocessing, classes, seed=seed, ignored=listing.ignored)
+    return Samples(
+        listing.source, entries, preprocessing, classes, seed=seed, ignored=listing.ignored, assumed_order=assumed
+    )
 
 
 def describe_left_out(record: Mapping[str, Any]) -> list[str]:
     """Describes the unused files in a record of data, and names the first of them."""
-    reasons = {"skipped": "could not be read", "ignored": "are not images and were ignored"}
+    reasons = {"skipped": "could not be read", "ignored": "were ignored (no images, or above the class folders)"}
     counts = {what: record[f"{what}_count"] for what in reasons}
     return [f"{n} files {reasons[what]}: {', '.join(record[what][:TOLD])}" for what, n in counts.items() if n]

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from evm_deploy.data.orders import ClassOrder, find_better_order
 from evm_deploy.data.samples import Samples, describe_left_out
 from evm_deploy.errors import InputError
 from evm_deploy.evaluation.contenders import ContenderGroup
@@ -43,6 +44,7 @@ class EvaluationRow:
     latency: Latency | None
     per_class: tuple[float | None, ...] | None
     confusion: Ints | None = dataclasses.field(compare=False)  # (classes, classes): true, taken for
+    better_order: ClassOrder | None = None  # of the classes; None: the one that was taken fits
 
     @property
     def title(self) -> str:
@@ -64,11 +66,17 @@ class EvaluationReport:
     conditions: Mapping[str, Any]  # of the latency
     notes: tuple[str, ...] = ()
     failures: tuple[str, ...] = ()
+    assumed_order: str | None = None  # of the classes, where neither the data nor labels say it
 
     @property
     def passed(self) -> bool:
         """Whether every bundle reaches the requested floor and stays within the requested drop."""
         return not self.failures
+
+    def describe_order(self) -> tuple[str, ...]:
+        """What is assumed of the order of the classes, and which rows speak against it."""
+        found = [f"{row.title}: {row.better_order.describe(self.classes)}" for row in self.rows if row.better_order]
+        return (*([self.assumed_order] if self.assumed_order else []), *found)
 
     def to_dict(self) -> dict[str, Any]:
         """The report as plain values; of the confusion matrices only what is not zero, [true, taken for, images]."""
@@ -103,7 +111,7 @@ def build_report(
     classes = tuple(field.labels or samples.classes or ())
     classes += tuple(f"class {index}" for index in range(len(classes), field.classes))
     counts = np.bincount(answers.labels[labelled], minlength=field.classes)
-    return EvaluationReport(
+    report = EvaluationReport(
         rows,
         None if field.reference is None else rows[field.reference].title,
         images=len(answers.labels),
@@ -114,7 +122,9 @@ def build_report(
         conditions=conditions,
         notes=(*field.notes, *_collect_remarks(answers, labelled, data)),
         failures=tuple(failure for row in rows for failure in _find_failures(row, options)),
+        assumed_order=samples.assumed_order,
     )
+    return dataclasses.replace(report, notes=(*report.describe_order(), *report.notes))
 
 
 def _make_row(
@@ -141,6 +151,7 @@ def _make_row(
         latency=latency,
         per_class=None if matrix is None else measure_classes(matrix),
         confusion=matrix,
+        better_order=find_better_order(labels, top[labelled, 0], field.classes),
     )
 
 

@@ -138,8 +138,13 @@ def _keep(found: Sequence[Array]) -> Array:
 
 def _measure_drop(expected: Array, found: Array, labels: Ints | None) -> float:
     """Points of top-1; without labels, of agreement with the classes that are expected."""
-    right: Any = expected.argmax(1) if labels is None else labels
-    return 100 * float((expected.argmax(1) == right).mean() - (found.argmax(1) == right).mean())
+    right: Any = _find_first(expected) if labels is None else labels
+    return 100 * float((_find_first(expected) == right).mean() - (_find_first(found) == right).mean())
+
+
+def _find_first(kept: Array) -> Ints:
+    best: Ints = kept.argmax(1)
+    return best
 
 
 def _measure_divergence(expected: Array, found: Array) -> float:
@@ -162,5 +167,5 @@ CLASSIFICATION = Task(
     compare=_compare,
     show=_show,
     metric=Metric("top-1", _check_labels, _find_best),
-    search_score=SearchScore("top-1", _keep, _measure_drop, _measure_divergence),
+    search_score=SearchScore("top-1", _keep, _measure_drop, _measure_divergence, _find_first),
 )

@@ -47,6 +47,7 @@ class SearchScore:
     # Of the float model and another, for n images (n, ...), and the labels (n,), where all are known: points lost.
     measure_drop: Callable[[Array, Array, Ints | None], float]
     measure_divergence: Callable[[Array, Array], float]  # the same without labels: what tells close mixes apart
+    find_first: Callable[[Array], Ints] | None = None  # the first class of each image (n,), where labels are classes
 
 
 class DescribeOutputs(Protocol):

@@ -8,13 +8,12 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import InputError
-from evm_deploy.images import load_image
+from evm_deploy.images import SUFFIXES, load_image
 from evm_deploy.manifest import Manifest
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.tasks import IOSpec
 
 MAX_REAL = 64  # images of a folder that are used, the first by name
-SUFFIXES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm"}
 
 
 def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | None) -> dict[str, npt.NDArray[Any]]:

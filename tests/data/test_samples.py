@@ -18,10 +18,11 @@ from evm_deploy.bundle import Preprocessing
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data import archive
 from evm_deploy.data import kinds as data
-from evm_deploy.data.samples import Samples, read_samples
+from evm_deploy.data.samples import Samples, describe_left_out, read_samples
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
 from evm_deploy.images import load_image
 from evm_deploy.preprocessing import preprocess
+from evm_deploy.verification.images import list_image_files
 
 SIZE = Preprocessing((32, 32))
 LABELS = ("cat", "dog", "sea eel")
@@ -305,8 +306,43 @@ def test_corrupt_images_are_skipped_up_to_a_limit(tree: Path) -> None:
     assert samples.record()["skipped"] == ["cat/2.png"]
     assert samples.record()["count"] == 11
     (tree / "dog" / "2.jpg").write_bytes((tree / "dog" / "2.jpg").read_bytes()[:300])
-    with pytest.raises(InputError, match="2 of 12 images cannot be used"):
+    with pytest.raises(
+        InputError, match=r"2 of 12 images cannot be used \(1 may be left out: one in ten, but at least one"
+    ):
         list(read_samples(tree, SIZE))
+
+
+def test_one_of_a_few_may_be_corrupt(tmp_path: Path) -> None:
+    for index in range(5):
+        save(tmp_path / f"{index}.png", index)
+    (tmp_path / "3.png").write_text("text")
+    assert len(list(read_samples(tmp_path, SIZE))) == 4
+
+
+def test_every_name_that_images_have(tmp_path: Path) -> None:
+    for suffix in ("jpg", "jpeg", "jpe", "jfif", "JFIF", "png", "bmp", "gif", "webp", "tif", "tiff", "ppm"):
+        Image.new("RGB", (8, 8)).save(tmp_path / f"a.{suffix}", Image.registered_extensions()[f".{suffix.lower()}"])
+    assert len(list(read_samples(tmp_path, SIZE))) == len(list_image_files(tmp_path)) == 12
+    (tmp_path / "list.txt").write_text("a.jfif cat\na.jpe dog\n")
+    assert read_samples(tmp_path / "list.txt", SIZE).labels == (0, 1)
+
+
+@pytest.mark.parametrize(("stray", "labelled"), [(0, True), (1, True), (2, False)])
+def test_an_image_above_the_class_folders(tree: Path, stray: int, labelled: bool) -> None:
+    for index in range(stray):
+        save(tree / f"preview {index}.png")
+    samples = read_samples(tree, SIZE)
+    assert (None not in samples.labels) is labelled
+    assert len(samples) == 12 + (0 if labelled else stray)
+    if stray == 1:
+        (said,) = describe_left_out(samples.record())
+        assert said == "1 files were ignored (no images, or above the class folders): preview 0.png"
+
+
+def test_images_above_one_folder_are_images(tmp_path: Path) -> None:
+    for name in ("a.png", *(f"more/{index}.png" for index in range(20))):
+        save(tmp_path / name)
+    assert len(read_samples(tmp_path, SIZE)) == 21
 
 
 def test_one_image(tmp_path: Path) -> None:

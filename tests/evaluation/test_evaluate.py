@@ -314,6 +314,35 @@ def test_the_order_of_some_classes_is_not_that_of_all(colours: Colours, pictures
     assert report.rows[0].top1.value == 1
 
 
+def test_the_order_of_classes_that_was_assumed(colours: Colours, right: Path, pictures: Path) -> None:
+    assert evm_deploy.evaluate(right, pictures, QUICK).assumed_order is None
+    report = evm_deploy.evaluate(colours("nameless", labels=None), pictures, QUICK)
+    assert report.assumed_order is not None
+    assert "0: blue, 1: green, 2: red" in report.assumed_order
+    assert report.notes[0] == report.assumed_order
+    assert report.to_dict()["assumed_order"] == report.assumed_order
+    assert report.rows[0].better_order is None  # nine images decide nothing
+
+
+def test_another_order_of_classes_is_warned_of(
+    colours: Colours, right: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The network has red, green, blue, and no labels; its folders are read as blue, green, red."""
+    images = [(np.full((40, 40, 3), 200 * np.eye(3)[index], np.uint8), index) for index in (0, 1, 2) for _ in range(12)]
+    for number, (image, index) in enumerate(images):
+        path = tmp_path / "data" / ("red", "green", "blue")[index] / f"{number}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(image).save(path)
+    command = ["evaluate", str(colours("nameless", labels=None)), "--data", str(tmp_path / "data"), "--json"]
+    assert cli.main([*command, "--latency-runs", "0"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["rows"][0]["better_order"] == {"outputs": [2, 1, 0], "top1": 1.0, "taken": 1 / 3}
+    assert (
+        "seem to stand in another order: blue is output 2, red is output 0; in it top-1 is 100.0%" in found["notes"][1]
+    )
+    assert evm_deploy.evaluate(right, tmp_path / "data", QUICK).rows[0].better_order is None
+
+
 @pytest.mark.parametrize("bad", [np.nan, np.inf])
 def test_scores_that_are_not_finite(colours: Colours, pictures: Path, bad: float) -> None:
     with pytest.raises(BundleError, match="gives no scores for"):

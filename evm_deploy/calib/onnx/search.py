@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from evm_deploy.calib.onnx.layers import Layer
 from evm_deploy.calib.onnx.speed import compare_speed
+from evm_deploy.data.orders import find_better_order
 from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, InputError
 from evm_deploy.files import read_file, write_file
@@ -45,6 +46,7 @@ class Search:
     images: int
     labelled: bool
     score: str  # the score that `drop` is measured in
+    remarks: tuple[str, ...] = ()  # on the order of the classes
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
@@ -60,7 +62,7 @@ class Search:
         ]
         if best.ratio >= 1:
             lines.append("int8 is not faster than float here: ship the float bundle on machines like this one")
-        return lines
+        return [*lines, *self.remarks]
 
 
 def group_layers(layers: Iterable[Layer], by: str) -> dict[str, list[str]]:
@@ -111,7 +113,8 @@ def search(
         )
     best = min(good, key=lambda mix: mix.ratio)
     labelled = gauge.labels is not None
-    return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.expected), labelled, score.name)
+    remarks = gauge.describe_order() if labelled else ()
+    return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.expected), labelled, score.name, remarks)
 
 
 def _compute_regret(mix: Mix) -> float:
@@ -147,6 +150,15 @@ class _Gauge:
             if self._cache is not None:
                 write_file(self._cache, json.dumps({"key": self._key, "measured": self._known}), "--cache")
         return Mix(tuple(parts), *self._known[name])
+
+    def describe_order(self) -> tuple[str, ...]:
+        """What is assumed of the order of the classes, and whether the float model speaks against it."""
+        assumed, classes = self._samples.assumed_order, self.expected.shape[1]
+        better = None
+        if self.labels is not None and self._score.find_first is not None:
+            better = find_better_order(self.labels, self._score.find_first(self.expected), classes)
+        names = self._samples.classes or tuple(f"class {index}" for index in range(classes))
+        return (*([assumed] if assumed else []), *([better.describe(names)] if better else []))
 
 
 def _open_runner(graph: bytes) -> OnnxRunner:

@@ -337,7 +337,7 @@ def test_files_that_were_left_out_are_remarked(networks: Networks, photographs: 
     notes = (bundle.manifest.calibration or {})["notes"]
     assert notes[:2] == [
         "1 files could not be read: broken.png",
-        "1 files are not images and were ignored: notes.txt",
+        "1 files were ignored (no images, or above the class folders): notes.txt",
     ]
 
 

@@ -79,6 +79,16 @@ def test_without_labels_agreement_counts() -> None:
     assert "of agreement with the float model" in found.make_notes()[0]
 
 
+def test_another_order_of_the_classes_is_remarked(pictures: Samples) -> None:
+    assert search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE).remarks == ()
+    shifted = [(picture, (i + 1) % 3) for i, picture in enumerate(colours() * 3)]
+    samples = read_samples(shifted, Preprocessing((32, 32)))
+    found = search({"good": PARTS["good"]}, write, samples, 100, cache=None, progress=SAY, score=SCORE)
+    (said,) = found.remarks
+    assert "the classes seem to stand in another order: class 0 is output 2" in said
+    assert found.make_notes()[-1] == said
+
+
 def test_where_every_part_loses_there_is_no_mix(pictures: Samples) -> None:
     with pytest.raises(CheckFailed, match=r"no part of the network can be on integers within 0\.5 points"):
         search({"bad": ["c"]}, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
