@@ -59,6 +59,7 @@ class Bundle:
         leaves the folder, a missing or changed file.
         """
         root = Path(path)
+        restore_folder(root, KIND)
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():
             if sha256_file(find_file(root, name, _make_damage_error)) != digest:
@@ -176,7 +177,6 @@ def _name_outputs(count: int) -> tuple[str, ...]:
 
 
 def _read_manifest(root: Path) -> bytes:
-    restore_folder(root)
     if not root.is_dir():
         what = "is not a folder" if root.exists() else "does not exist"
         raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")

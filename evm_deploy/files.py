@@ -6,35 +6,32 @@ import contextlib
 import errno
 import hashlib
 import os
-import secrets
 import stat
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import OutputError
 
-DRAFT = ".partial"  # ends the name of what is not complete yet
 _BLOCK = 1 << 20  # bytes read at a time
 
 Fail = Callable[[str], Exception]  # the error to raise, from its cause, a sentence
 
 
-def name_draft(target: Path) -> Path:
-    """A name beside `target` that nothing has, to write to before it becomes `target`."""
-    return target.parent / f".{target.name[:50]}.{secrets.token_hex(4)}{DRAFT}"
-
-
 @contextlib.contextmanager
 def replace_file(path: Path) -> Iterator[Path]:
     """Yields a name beside `path` to write a file to. On leaving the block the file becomes `path`; on any failure it
-    is removed, and what was at `path` is still there. Raises OSError.
+    is removed, and what was at `path` is still there. What killed runs left there is removed. Raises OSError.
     """
+    remove_drafts(path)
     draft = name_draft(path)
     try:
-        yield draft
-        sync_file(draft)
-        draft.replace(path)
+        draft.touch(exist_ok=False)
+        with lock(draft):
+            yield draft
+            sync_file(draft)
+            draft.replace(path)
         sync_folder(path.parent)
     finally:
         with contextlib.suppress(OSError):
@@ -145,14 +142,19 @@ def sync_file(path: Path) -> None:
     handle = os.open(path, os.O_RDWR if sys.platform == "win32" else os.O_RDONLY)
     try:
         os.fsync(handle)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         os.close(handle)
 
 
 def sync_folder(path: Path) -> None:
-    """Has the system write the names in the folder to the disk, where it can."""
-    with contextlib.suppress(OSError):  # Windows opens no folders, and some file systems sync none
+    """Has the system write the names in the folder to the disk, where it can. Raises OSError: the disk fails."""
+    try:
         sync_file(path)
+    except OSError as error:
+        if error.errno in (errno.EIO, errno.ENOSPC, errno.EDQUOT):
+            raise  # Windows opens no folders, and some file systems sync none: other errors say that
 
 
 def package_folders() -> list[Path]:

@@ -5,24 +5,16 @@ from __future__ import annotations
 import contextlib
 import errno
 import os
-import re
 import shutil
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
-from evm_deploy.exchange import exchange
-from evm_deploy.files import DRAFT, cannot_write, name_draft, sync_file, sync_folder
+from evm_deploy.files import cannot_write, sync_file, sync_folder
+from evm_deploy.replacement import finish_replacements, name_ready, put_in_place
 
-try:
-    import fcntl
-except ImportError:  # Windows: leftovers stay, since they cannot be told from the drafts of running processes
-    CAN_LOCK = False
-else:
-    CAN_LOCK = True
-
-_OLD = ".old"  # ends the name of a folder that was moved aside
 _ASIDE = {".DS_Store"}  # files that systems, not users, put into folders
 
 
@@ -33,6 +25,7 @@ class FolderKind:
     name: str  # "bundle"
     seal: str  # the file at the top whose presence means that the folder is complete
     files: Callable[[Path], Collection[str]]  # relative names of all files of such a folder; of another it may raise
+    owns_file: Callable[[Path], bool] = lambda file: False  # whether a file beside such a folder is part of the result
 
 
 @contextlib.contextmanager
@@ -44,27 +37,43 @@ def write_folder(out: str | os.PathLike[str], kind: FolderKind, overwrite: bool 
     Raises OutputError: `out` exists (with `overwrite`: and is not of the kind alone), cannot be written, or the disk
     is full.
     """
+    with write_folder_and_files(out, kind, overwrite, ()) as (folder, _):
+        yield folder
+
+
+@contextlib.contextmanager
+def write_folder_and_files(
+    out: str | os.PathLike[str], kind: FolderKind, overwrite: bool, beside: Sequence[str]
+) -> Iterator[tuple[Path, list[Path]]]:
+    """As `write_folder`, with the files of these names beside `out`, all of which the block must write.
+
+    They and the folder are one result: with `overwrite` all are replaced or none.
+    """
     target = Path(os.path.realpath(out))
-    check_free(target, kind, overwrite)
+    check_free(target, kind, overwrite, beside)
     made = _list_missing_parents(target)
     draft = name_draft(target)
+    folder, files = draft / target.name, [draft / name for name in beside]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _remove_leftovers(target)
+        remove_drafts(target)
         draft.mkdir()
-        with _lock(draft):
-            yield draft
-            if not (draft / kind.seal).is_file():
+        with lock(draft):
+            folder.mkdir()
+            yield folder, files
+            if not (folder / kind.seal).is_file():
                 raise RuntimeError(f"the block that wrote the {kind.name} did not seal it")
-            check_free(target, kind, overwrite)
+            check_free(target, kind, overwrite, beside)
             _sync_below(draft)
-            _move(draft, target)
+            put_in_place(draft, [target.name, *beside])
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
-        for folder in made:
+        for parent in made:
             with contextlib.suppress(OSError):  # not made yet, or somebody put something into it meanwhile
-                folder.rmdir()
-        if isinstance(error, OSError) and (reason := _explain(error, draft, target)):
+                parent.rmdir()
+        if isinstance(error, OSError) and (
+            reason := _explain(error, draft, [target, *(target.with_name(name) for name in beside)])
+        ):
             raise reason from error
         raise
 
@@ -82,16 +91,27 @@ def list_files(root: Path) -> Iterator[Path]:
     return (Path(folder, name) for folder, _, names in os.walk(root) for name in names)
 
 
-def check_free(target: Path, kind: FolderKind, overwrite: bool) -> None:
-    """Raises OutputError unless `target` may be created, or replaced without losing anything but such a folder."""
-    restore_folder(target)
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists.", f"choose another --out, or pass --overwrite to replace a {kind.name}.")
-    stranger = _find_stranger(target, kind)
-    if stranger is not None:
-        raise OutputError(f"{target} is not replaced: {stranger}.", "choose another --out, or remove it yourself.")
+def check_free(target: Path, kind: FolderKind, overwrite: bool, beside: Sequence[str] = ()) -> None:
+    """Raises OutputError unless `target`, and the files of these names beside it, may be created, or replaced without
+    losing anything but such a folder and its files.
+    """
+    restore_folder(target, kind)
+    for place in (target, *(target.with_name(name) for name in beside)):
+        if not os.path.lexists(place):
+            continue
+        if not overwrite:
+            raise OutputError(
+                f"{place} exists.", f"choose another --out, or pass --overwrite to replace a {kind.name}."
+            )
+        stranger = _find_stranger(place, kind) if place == target else _find_strange_file(place, kind)
+        if stranger is not None:
+            raise OutputError(f"{place} is not replaced: {stranger}.", "choose another --out, or remove it yourself.")
+
+
+def _find_strange_file(place: Path, kind: FolderKind) -> str | None:
+    """Why deleting the file could lose something of the user's; None for one of the kind."""
+    ours = not place.is_symlink() and place.is_file() and kind.owns_file(place)
+    return None if ours else f"it does not belong to a {kind.name}"
 
 
 def _find_stranger(target: Path, kind: FolderKind) -> str | None:
@@ -115,68 +135,14 @@ def _find_stranger(target: Path, kind: FolderKind) -> str | None:
     return f"it holds {others[0]}, which is not part of the {kind.name}" if others else None
 
 
+def restore_folder(target: Path, kind: FolderKind) -> None:
+    """Finishes what a run was killed in: replacing the folder `target`, and the files beside it."""
+    finish_replacements(target, lambda folder: _find_stranger(folder, kind) is None)
+
+
 def _list_missing_parents(target: Path) -> list[Path]:
     """The folders above `target` that do not exist yet, innermost first."""
     return [folder for folder in target.parents if not os.path.lexists(folder)]
-
-
-def _move(source: Path, target: Path) -> None:
-    """Makes `source` the folder `target`. What was there is deleted after that, or is still there if it fails."""
-    if not os.path.lexists(target):
-        source.rename(target)
-    elif exchange(source, target):
-        shutil.rmtree(source, ignore_errors=True)
-    else:
-        old = source.with_suffix(_OLD)
-        try:
-            target.rename(old)
-            source.rename(target)
-        except BaseException:
-            restore_folder(target)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
-    sync_folder(target.parent)
-
-
-def restore_folder(target: Path) -> None:
-    """Puts back the folder that a run was killed in replacing, where a system takes two steps for that."""
-    if not os.path.lexists(target):
-        for old in _find_leftovers(target, _OLD)[-1:]:
-            old.rename(target)
-
-
-def _remove_leftovers(target: Path) -> None:
-    """Removes what killed runs left that were to write `target`. The drafts of runs that go on are locked."""
-    for left in _find_leftovers(target, DRAFT) if CAN_LOCK else ():
-        with contextlib.suppress(OSError), _lock(left, required=True):
-            shutil.rmtree(left)
-    for left in _find_leftovers(target, _OLD) if os.path.lexists(target) else ():
-        shutil.rmtree(left, ignore_errors=True)
-
-
-def _find_leftovers(target: Path, suffix: str) -> list[Path]:
-    """The drafts for `target`, or by the other suffix what was moved aside for it."""
-    named = re.compile(re.escape(f".{target.name[:50]}.") + r"[0-9a-f]{8}" + re.escape(suffix))
-    folder = target.parent
-    return sorted(path for path in folder.iterdir() if named.fullmatch(path.name)) if folder.is_dir() else []
-
-
-@contextlib.contextmanager
-def _lock(folder: Path, *, required: bool = False) -> Iterator[None]:
-    """Holds the folder until the block ends or this process does.
-
-    With `required` raises OSError where another process holds it; without, goes on where the file system has no locks.
-    """
-    if not CAN_LOCK:
-        yield
-        return
-    handle = os.open(folder, os.O_RDONLY)
-    try:
-        with contextlib.nullcontext() if required else contextlib.suppress(OSError):
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    finally:
-        os.close(handle)
 
 
 def _sync_below(folder: Path) -> None:
@@ -188,8 +154,9 @@ def _sync_below(folder: Path) -> None:
         sync_folder(Path(place))
 
 
-def _explain(error: OSError, draft: Path, target: Path) -> OutputError | None:
+def _explain(error: OSError, draft: Path, targets: Sequence[Path]) -> OutputError | None:
     """An OSError of the destination as ours; None for one that has to do with another file."""
+    target = targets[0]
     folder = isinstance(error, shutil.Error)  # of copying one: it has no errno, and a list of reasons
     if folder and os.strerror(errno.ENOSPC) in str(error):
         return cannot_write(str(target), OSError(errno.ENOSPC, str(error)))
@@ -199,7 +166,8 @@ def _explain(error: OSError, draft: Path, target: Path) -> OutputError | None:
         return cannot_write(str(target), error)
     named = (name for name in (error.filename, error.filename2) if isinstance(name, (str, bytes, os.PathLike)))
     places = [Path(os.fsdecode(name)) for name in named]
-    ours = (draft, target, *target.parents)
-    if any(place in ours or draft in place.parents for place in places):
+    hidden = (draft, name_ready(draft))
+    ours = {*hidden, *targets, *target.parents}
+    if any(place in ours or not set(hidden).isdisjoint(place.parents) for place in places):
         return cannot_write(str(target), error)
     return None

@@ -15,7 +15,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evm_deploy import folders
+from evm_deploy import replacement
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Preprocessing, Sample, write_bundle
 from evm_deploy.errors import BundleError, OutputError
 from evm_deploy.files import check_relative, sha256_file
@@ -388,7 +388,7 @@ def test_a_failure_keeps_the_bundle_it_was_to_replace(bundle: Bundle) -> None:
     assert names(bundle.path.parent) == ["bundle"]
 
 
-@pytest.mark.parametrize("failing", [1, 2])
+@pytest.mark.parametrize("failing", [1, 2, 3])
 def test_a_failed_rename_keeps_the_bundle_it_was_to_replace(
     bundle: Bundle, make_bundle: Maker, monkeypatch: pytest.MonkeyPatch, failing: int
 ) -> None:
@@ -401,7 +401,7 @@ def test_a_failed_rename_keeps_the_bundle_it_was_to_replace(
         return rename(self, target)
 
     monkeypatch.setattr(Path, "rename", fail)
-    monkeypatch.setattr(folders, "exchange", lambda first, second: False)  # of systems that have one step for it
+    monkeypatch.setattr(replacement, "exchange", lambda first, second: False)  # of systems that have one step for it
     with pytest.raises(OutputError, match="Permission denied"):
         make_bundle(bundle.path, model=b"new", overwrite=True)
     assert Bundle.open(bundle.path).manifest == bundle.manifest

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from evm_deploy.drafts import CAN_LOCK
 from evm_deploy.errors import InputError, OutputError
 from evm_deploy.files import digest_file, find_file, read_file, read_text, replace_file, sha256_file, write_file
 
@@ -25,6 +26,18 @@ def test_a_file_and_its_folder_are_written(tmp_path: Path) -> None:
 def test_a_name_of_the_greatest_length(tmp_path: Path) -> None:
     write_file(tmp_path / ("ö" * 127), "text")
     assert (tmp_path / ("ö" * 127)).read_text() == "text"
+
+
+@pytest.mark.skipif(not CAN_LOCK, reason="leftovers stay on this system")
+def test_what_a_killed_run_left_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".file.01234567.partial").write_text("half")
+    (tmp_path / ".other.01234567.partial").write_text("of another file")
+    with replace_file(tmp_path / "file") as draft:
+        write_file(tmp_path / "file", "of another run, which ends first")
+        assert draft.exists()  # of a run that goes on
+        draft.write_text("text")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".other.01234567.partial", "file"]
+    assert (tmp_path / "file").read_text() == "text"
 
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, ValueError, OSError])

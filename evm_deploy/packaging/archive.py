@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
 import stat
 import zipfile
-from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from evm_deploy.errors import BundleError, OutputError, first_line
-from evm_deploy.files import check_relative, replace_file
+from evm_deploy.errors import BundleError, first_line
+from evm_deploy.files import check_relative
 from evm_deploy.folders import list_files
 from evm_deploy.packaging.contents import INDEX, SIGNATURE
 from evm_deploy.packaging.index import LARGEST, Index
@@ -19,21 +16,6 @@ from evm_deploy.packaging.index import LARGEST, Index
 _DATE = (1980, 1, 1, 0, 0, 0)  # the earliest date in the format
 _LARGEST_PACKAGE = 16 << 30  # largest number of bytes to unpack
 _FIX = "package the bundles again, or copy the whole archive."
-
-
-@contextlib.contextmanager
-def write_files(targets: Sequence[Path], overwrite: bool) -> Iterator[list[Path]]:
-    """Yields a temporary file for each target. They are renamed to the targets at the end, or removed on any failure.
-
-    Raises OutputError: a target exists (with `overwrite`: and is neither archive nor signature of a package), or
-    cannot be written.
-    """
-    for target in targets:
-        _check_free(target, overwrite)
-    with contextlib.ExitStack() as stack:
-        yield [stack.enter_context(replace_file(target)) for target in targets]
-        for target in targets:
-            _check_free(target, overwrite)
 
 
 def write_archive(folder: Path, out: Path, top: str) -> None:
@@ -101,17 +83,8 @@ def _check_entries(archive: zipfile.ZipFile, top: str, index: Index, path: Path)
         seen.add(name)
 
 
-def _check_free(target: Path, overwrite: bool) -> None:
-    if not os.path.lexists(target):
-        return
-    if not overwrite:
-        raise OutputError(f"{target} exists.", "choose another --out, or pass --overwrite to replace it.")
-    if target.is_symlink() or not target.is_file() or not _is_ours(target):
-        what = "it is neither the archive nor the signature of a package"
-        raise OutputError(f"{target} is not replaced: {what}.", "choose another --out, or remove it yourself.")
-
-
-def _is_ours(path: Path) -> bool:
+def is_part(path: Path) -> bool:
+    """Whether a file is the archive of a package, or a signature."""
     if path.suffix == ".minisig":
         with path.open("rb") as file:
             return file.read(18) == b"untrusted comment:"

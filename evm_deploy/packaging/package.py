@@ -14,7 +14,7 @@ from typing import Protocol, cast
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.files import sha256_file
-from evm_deploy.folders import FolderKind, check_free, check_outside, list_files, write_folder
+from evm_deploy.folders import FolderKind, check_outside, list_files, write_folder_and_files
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, NamedBundle, Say
 from evm_deploy.packaging.index import FileRecord, Index, ModelRecord, read_index
@@ -58,14 +58,10 @@ def package(
     named = _name_bundles([_open_bundle(Path(path), options.platform) for path in bundles])
     target = Path(os.path.realpath(out))
     check_outside(target, [item.bundle.path for item in named])
-    check_free(target, KIND, options.overwrite)
     zipped = target.with_name(target.name + ".zip") if options.archive else None
     signature = zipped.with_name(zipped.name + ".minisig") if zipped and key else None
-    beside = [path for path in (zipped, signature) if path]
-    with (
-        archive.write_files(beside, options.overwrite) as drafts,
-        write_folder(target, KIND, options.overwrite) as folder,
-    ):
+    beside = [path.name for path in (zipped, signature) if path]
+    with write_folder_and_files(target, KIND, options.overwrite, beside) as (folder, drafts):
         say(f"writing the package for {options.platform}")
         platform = cast(_PlatformModule, importlib.import_module(PLATFORMS[options.platform].module))
         index = _write_common_files(folder, named, platform.write(named, folder, options, say), options)
@@ -158,4 +154,4 @@ def _list_files(root: Path) -> set[str]:
     return read_index(root, root).files.keys() | {INDEX, SIGNATURE}
 
 
-KIND = FolderKind("package", INDEX, _list_files)
+KIND = FolderKind("package", INDEX, _list_files, archive.is_part)

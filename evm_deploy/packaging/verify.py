@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import CheckFailed
 from evm_deploy.files import find_file, sha256_file
-from evm_deploy.folders import list_files
+from evm_deploy.folders import list_files, restore_folder
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, SIGNATURE, NamedBundle
 from evm_deploy.packaging.index import Index, read_index
+from evm_deploy.packaging.package import KIND
 
 if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
@@ -52,6 +53,7 @@ class PackageReport:
 
 def is_package(path: Path) -> bool:
     """Whether `path` is a package rather than a bundle: a folder with an index, or a file (an archive)."""
+    restore_folder(path.with_name(path.name.removesuffix(".zip")), KIND)
     return path.is_file() or ((path / INDEX).is_file() and not (path / MANIFEST).is_file())
 
 
