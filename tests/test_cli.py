@@ -7,7 +7,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
+import warnings
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,7 +20,7 @@ import torch
 from evm_deploy import cli, console
 from evm_deploy.bundle import CheckpointRecord
 from evm_deploy.diagnosis import Check
-from evm_deploy.errors import CheckFailed, CheckpointError, EvmDeployError
+from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models import EfficientVMamba, ModelConfig
 from evm_deploy.pipeline import ExportResult
@@ -235,6 +237,9 @@ def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.Captu
     assert error.startswith("error: ")
     assert fix.startswith("fix: ")
     assert captured.out == ""
+    first, *rest = command.split()
+    assert cli.main([first, "--json", *rest]) == 2
+    assert json.loads(capsys.readouterr().out)["error"].keys() == {"cause", "fix", "exit_code"}
 
 
 @pytest.mark.parametrize(
@@ -243,6 +248,8 @@ def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.Captu
         (CheckpointError("t.pth is\ntruncated \x1b[31m[red].", "download it again."), 2),
         (CheckFailed("it differs.", "report it."), 1),
         (MemoryError(), 2),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), 2),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes"), 2),
         (ZeroDivisionError("a fault"), 70),
         (KeyboardInterrupt(), 130),
         (PermissionError(errno.EACCES, "Permission denied", "labels.txt"), 2),
@@ -266,6 +273,50 @@ def test_exit_codes(
     assert "\x1b" not in captured.err
     if isinstance(error, EvmDeployError):
         assert lines(captured.err)[1] == f"fix: {error.fix}"
+    assert cli.main(["export", "t.pth", "--out", "out", "--json"]) == code
+    found = json.loads(capsys.readouterr().out)["error"]
+    assert found["exit_code"] == code
+    if isinstance(error, EvmDeployError):
+        assert (found["cause"], found["fix"]) == (error.cause, error.fix)
+
+
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_bundle(
+    exported: Calls, capsys: pytest.CaptureFixture[str]
+) -> None:
+    exported.answer = BundleError("onnxruntime cannot load the model: bad allocation.", "export the model again.")
+    exported.answer.__cause__ = RuntimeError("std::bad_alloc")
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 2
+    assert lines(capsys.readouterr().err)[0] == "error: there is not enough memory for this."
+
+
+def test_failed_checks_print_their_results_alone(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    report = SimpleNamespace(to_dict=lambda: {"passed": False}, passed=False, failures=["top-1 is 0.1"])
+    monkeypatch.setattr("evm_deploy.pipeline.evaluate", lambda *_, **__: report)
+    assert cli.main(["evaluate", "out", "--data", "random:2", "--json"]) == 1
+    captured = capsys.readouterr()
+    assert json.loads(captured.out) == {"passed": False}
+    assert "error: top-1 is 0.1" in captured.err
+
+
+def test_libraries_do_not_speak_to_the_user(
+    exported: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    """Neither in warnings, nor by what torch leaves in the folder of temporary files."""
+
+    def export(*_: Any, **__: Any) -> ExportResult:
+        warnings.warn("a word of a library", UserWarning, stacklevel=1)
+        (folder := Path(os.environ["TORCHINDUCTOR_CACHE_DIR"])).joinpath("left").touch()
+        assert folder.parent == tmp_path
+        return ExportResult(BUNDLE, PASSED)
+
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.delenv("TORCHINDUCTOR_CACHE_DIR", raising=False)
+    monkeypatch.setattr("evm_deploy.pipeline.export", export)
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 0
+    assert capsys.readouterr().err == ""
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_the_traceback_is_there_when_asked_for(
@@ -352,12 +403,13 @@ def end_with(number: signal.Signals, tmp_path: Path, **how: Any) -> None:
         "    with write_bundle(out) as draft:\n"
         "        (draft.path / 'model.onnx').write_bytes(b'half')\n"
         "        progress('writing')\n"
-        "        time.sleep(60)\n"
+        "        eval('time.sleep(60)')\n"  # `python -m` remembers an interrupt there, even one that was handled
         "pipeline.export = export\n"
         "sys.exit(cli.main(['export', 't.pth', '--out', sys.argv[1]]))\n"
     )
-    command = [sys.executable, "-c", script, str(tmp_path / "new" / "out")]
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, **how) as running:
+    (tmp_path / "slow_export.py").write_text(script)
+    command = [sys.executable, "-m", "slow_export", str(tmp_path / "new" / "out")]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, **how) as running:
         deadline = time.monotonic() + 60
         while not list(tmp_path.glob("new/.out*/model.onnx")):
             assert time.monotonic() < deadline
@@ -367,7 +419,7 @@ def end_with(number: signal.Signals, tmp_path: Path, **how: Any) -> None:
         _, text = running.communicate(timeout=30)
     assert running.returncode == 130
     assert lines(text)[-1] == "interrupted"
-    assert list(tmp_path.iterdir()) == []
+    assert not (tmp_path / "new").exists()
 
 
 @pytest.mark.parametrize("terminal", [False, True])

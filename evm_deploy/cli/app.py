@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib.metadata
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
 from evm_deploy import console
+from evm_deploy.errors import CheckFailed
 from evm_deploy.jsontext import dumps
 
 if TYPE_CHECKING:
@@ -60,6 +61,12 @@ def print_result(result: ExportResult) -> None:
     if weights and result.report is None:  # of a report it is a note
         print(console.clean(weights))
     print(f"wrote {result.bundle.path}" + ("" if result.report is not None else ", not verified"))
+
+
+def end_failed(cause: str, fix: str) -> NoReturn:
+    """Ends a command whose check failed, after its results were printed."""
+    console.print_error(cause, fix)
+    raise typer.Exit(CheckFailed.exit_code)
 
 
 def print_json(**value: Any) -> None:

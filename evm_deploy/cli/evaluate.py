@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evm_deploy import console
-from evm_deploy.cli.app import Json, print_json
+from evm_deploy.cli.app import Json, end_failed, print_json
 from evm_deploy.cli.command import add_command
-from evm_deploy.errors import CheckFailed
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 
 if TYPE_CHECKING:
@@ -37,7 +36,7 @@ def evaluate(
     else:
         _print(report, per_class)
     if not report.passed:
-        raise CheckFailed(f"{'; '.join(report.failures)}.", "train, export or quantise with less loss.")
+        end_failed(f"{'; '.join(report.failures)}.", "train, export or quantise with less loss.")
 
 
 def _print(report: EvaluationReport, per_class: bool) -> None:

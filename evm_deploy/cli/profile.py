@@ -8,9 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from evm_deploy import console
-from evm_deploy.cli.app import Json, app, print_json
+from evm_deploy.cli.app import Json, app, end_failed, print_json
 from evm_deploy.cli.command import add_command, describe_option
-from evm_deploy.errors import CheckFailed
 from evm_deploy.profiling.profile_options import ProfileOptions
 
 if TYPE_CHECKING:
@@ -35,7 +34,7 @@ def profile(
     _print(report, json)
     failed = [f"{result.name}: {result.error.rstrip('.')}" for result in report.results if result.error is not None]
     if failed:
-        raise CheckFailed(f"not measured: {'; '.join(failed)}.", "see `evm-deploy verify` and `evm-deploy doctor`.")
+        end_failed(f"not measured: {'; '.join(failed)}.", "see `evm-deploy verify` and `evm-deploy doctor`.")
 
 
 @app.command()

@@ -16,15 +16,16 @@ from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_objec
 SCHEMA, VERSION = "evm-deploy/profile", 1
 LARGEST = 64 << 20  # largest profile that is read, in bytes
 LONGEST = 1e9  # longest run in milliseconds: eleven days
+LEAST = 1e-9  # smallest value above 0
 
 # pydantic reads this attribute of a stdlib dataclass
 _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 
 
-def _check(what: str, *values: float | None, most: float = LONGEST) -> None:
-    """Raises ValueError: a value is outside 0 to `most`, so that sums and charts would fail."""
-    if not all(value is None or 0 <= value <= most for value in values):
-        raise ValueError(f"{what} is not within 0 to {most:g}")
+def _check(what: str, *values: float | None, most: float = LONGEST, zero: bool = True) -> None:
+    """Raises ValueError: a value is not within LEAST to `most`, nor 0 with `zero`; sums and charts would fail."""
+    if not all(value is None or (zero and value == 0) or LEAST <= value <= most for value in values):
+        raise ValueError(f"{what} is not within {0 if zero else LEAST:g} to {most:g}")
 
 
 @dataclass(frozen=True)
@@ -153,6 +154,10 @@ class Roofline:
     int8_gops: float | None = None
     cache_gbytes: float | None = None
     cache_bytes: int | None = None  # largest size for which `cache_gbytes` applies
+
+    def __post_init__(self) -> None:
+        _check("a rate", self.gflops, self.gbytes, self.int8_gops, self.cache_gbytes, zero=False)
+        _check("a size", self.cache_bytes, most=2**63)
 
 
 @dataclass(frozen=True)

@@ -158,7 +158,7 @@ def _make_options(*, library: bool, threads: int) -> Any:
     options.intra_op_num_threads = threads
     options.add_session_config_entry("session.force_spinning_stop", "1")  # idle, it leaves the cores to others
     if library:
-        options.register_custom_ops_library(str(native.native_library()))
+        options.register_custom_ops_library(str(native.find_usable_library()))
     return options
 
 

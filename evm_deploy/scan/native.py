@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
+_FUNCTIONS = ("RegisterCustomOps", "evm_isa", "evm_set_isa", "evm_selective_scan_f32", "evm_efficient_scan_2d_f32")
 
 
 def native_library() -> Path:
@@ -45,12 +46,23 @@ def native_library() -> Path:
 
 
 def available() -> bool:
-    """Whether the library is there."""
+    """Whether the library is there. One that EVM_DEPLOY_NATIVE_LIBRARY names counts: that it is not usable is an error
+    where it is loaded, and no reason to run without it.
+    """
+    if os.environ.get(LIBRARY_VARIABLE):
+        return True
     try:
         native_library()
     except MissingToolError:
         return False
     return True
+
+
+def find_usable_library() -> Path:
+    """As `native_library`, of a library that this machine can load. Raises MissingToolError where it cannot."""
+    path = native_library()
+    _load(path)
+    return path
 
 
 def isa() -> str:
@@ -91,11 +103,19 @@ def _load(path: Path) -> ctypes.CDLL:
     try:
         library = ctypes.CDLL(str(path))
     except OSError as error:
+        raise MissingToolError(f"The native library {path} does not load: {error}.", _fix()) from error
+    missing = [name for name in _FUNCTIONS if not hasattr(library, name)]
+    if missing:
         raise MissingToolError(
-            f"The native library {path} does not load: {error}.", "Reinstall evm-deploy on this machine."
-        ) from error
+            f"{path} is not the operator library of this evm-deploy: it has no {missing[0]}.", _fix()
+        )
     library.evm_isa.restype = ctypes.c_char_p
     return library
+
+
+def _fix() -> str:
+    named = os.environ.get(LIBRARY_VARIABLE)
+    return f"Correct or unset {LIBRARY_VARIABLE}." if named else "Reinstall evm-deploy on this machine."
 
 
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:

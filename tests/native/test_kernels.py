@@ -1,5 +1,6 @@
 """The native kernels against the sequential reference in float64, with every instruction set of this machine."""
 
+import _ctypes
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from evm_deploy.errors import MissingToolError
+from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
@@ -237,10 +239,13 @@ def test_the_environment_names_another_library(monkeypatch: pytest.MonkeyPatch, 
     monkeypatch.setenv(native.LIBRARY_VARIABLE, str(tmp_path / "absent.so"))
     with pytest.raises(MissingToolError, match=r"absent.so, which is not a file"):
         native.native_library()
-    assert not native.available()
+    assert native.available()  # a named one that is not usable is an error, and no reason to run without it
     (tmp_path / "absent.so").write_text("text")
     with pytest.raises(MissingToolError, match="does not load"):
-        native.isa()
+        native.find_usable_library()
+    monkeypatch.setenv(native.LIBRARY_VARIABLE, _ctypes.__file__)
+    with pytest.raises(MissingToolError, match="not the operator library of this evm-deploy: it has no Register"):
+        OnnxRunner(b"", library=True)
 
 
 def test_an_installation_without_a_compiler(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

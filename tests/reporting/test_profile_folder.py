@@ -1,5 +1,6 @@
 """The folder of a profile: whole or not there, replaced only when asked, and read back as it was."""
 
+import contextlib
 import dataclasses
 import json
 import sys
@@ -184,3 +185,20 @@ def test_statistics_in_a_file_are_not_believed(report: ProfileReport, tmp_path: 
     told = dataclasses.replace(report, results=(flattered, *report.results[1:]))
     (tmp_path / "p.json").write_text(told.to_json())
     assert reporting.read([tmp_path / "p.json"]) == [report]
+
+
+@pytest.mark.parametrize("value", [0.0, -1.0, 1e-308, 1e308])
+@pytest.mark.parametrize("name", ["gflops", "gbytes", "int8_gops", "cache_gbytes"])
+def test_a_rate_that_no_machine_has_is_refused(report: ProfileReport, name: str, value: float) -> None:
+    document = json.loads(report.to_json())
+    document["results"][0]["operators"]["roofline"][name] = value
+    with pytest.raises(InputError, match="a rate is not within"):
+        ProfileReport.from_json(json.dumps(document).encode())
+
+
+@pytest.mark.parametrize(("value", "taken"), [(0.0, True), (1e-308, False), (-1.0, False), (1e308, False)])
+def test_a_time_that_no_clock_shows_is_refused(report: ProfileReport, value: float, taken: bool) -> None:
+    document = json.loads(report.to_json())
+    document["results"][0]["samples_ms"][0] = value
+    with contextlib.nullcontext() if taken else pytest.raises(InputError, match="a sample is not within"):
+        ProfileReport.from_json(json.dumps(document).encode())

@@ -113,7 +113,7 @@ def find_layers(model: ir.Model) -> list[Layer]:
     for node in model.graph:
         kind = KINDS.get((node.domain, node.op_type))
         weight = node.inputs[1] if kind and len(node.inputs) > 1 else None
-        if kind is None or weight is None or weight.const_value is None or not _is_standard(node):
+        if kind is None or weight is None or not _is_float_constant(weight) or not _is_standard(node):
             continue
         block, name = blocks[node], str(weight.name)
         if name.startswith(NETWORK):
@@ -137,6 +137,10 @@ def select_worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]])
         for layer in found
         if layer.depthwise or work[layer.name] >= least_work or sizes[layer.name] >= least_weights
     ]
+
+
+def _is_float_constant(value: ir.Value) -> bool:
+    return value.const_value is not None and value.const_value.dtype == ir.DataType.FLOAT
 
 
 def _is_standard(node: ir.Node) -> bool:

@@ -1,7 +1,7 @@
 """What has to be known before integers are written: the graph equalised, and the range of each value in it."""
 
 import hashlib
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -50,10 +50,13 @@ class Measured:
 
 def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: Scheme, progress: Progress) -> Measured:
     """Everything before integers are written: equalisation, and ranges by the method of the options."""
-    proto = _float_graph(bundle)
-    model = ir.from_proto(proto)
+    proto, model = _read_float_graph(bundle)
     taken = rewrite(model, bundle, scheme)
     found = find_layers(model)
+    if not found:
+        raise InputError(
+            f"no layer of {bundle.path} multiplies by constant weights in float32.", "quantize what `export` wrote."
+        )
     image = np.zeros_like(bundle.sample().input)
     outputs = Tap(finish_model(model), [str(layer.node.outputs[0].name) for layer in found])(image)
     shapes = {name: value.shape for name, value in outputs.items()}
@@ -127,7 +130,7 @@ def rewrite(model: ir.Model, bundle: Bundle, scheme: Scheme) -> str | None:
     return taken
 
 
-def _float_graph(bundle: Bundle) -> onnx.ModelProto:
+def _read_float_graph(bundle: Bundle) -> tuple[onnx.ModelProto, ir.Model]:
     """The graph of a float32 bundle, one that our exporter can have written. Raises InputError, BundleError."""
     manifest = bundle.manifest
     if manifest.precision != "fp32":
@@ -143,14 +146,15 @@ def _float_graph(bundle: Bundle) -> onnx.ModelProto:
     try:
         proto = onnx.load(bundle.model_path, load_external_data=False)
         onnx.checker.check_model(proto)
-    except (DecodeError, ValueError, onnx.checker.ValidationError) as error:
+        model = ir.from_proto(proto)
+    except (DecodeError, ValueError, onnx.checker.ValidationError, ir.serde.SerdeError) as error:
         raise BundleError(
             f"{bundle.model_path} is not a valid graph ({first_line(error)}).", "export the model again."
         ) from error
     names = [node.name for node in proto.graph.node]
     if "" in names or len(set(names)) < len(names):
         raise BundleError(f"{bundle.model_path} is not a graph of evm-deploy.", "quantize what `export` wrote.")
-    return proto
+    return proto, model
 
 
 def _check_varied(image: TensorStatistics) -> None:
@@ -215,14 +219,32 @@ def _collect(
 
 
 def finish_model(model: ir.Model) -> onnx.ModelProto:
-    """The model as a checked file's content: constants that nothing uses left out, bodies for the operators it has."""
+    """The model as a checked file's content: constants that nothing uses left out, bodies for the operators it has.
+
+    Raises InputError: the graph is one that no check passes, as with an opset without quantised values.
+    """
     schemas.register()
     proto = ir.to_proto(model)
-    used = {name for node in proto.graph.node for name in node.input}
+    used = set(_list_inputs(proto.graph))
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
     del proto.functions[:]
     proto.functions.extend(functions.bodies(proto))
-    onnx.checker.check_model(proto, full_check=True)
+    try:
+        onnx.checker.check_model(proto, full_check=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise InputError(
+            f"the graph cannot be made one of integers ({first_line(error)}).", "quantize what `export` wrote."
+        ) from error
     return proto
+
+
+def _list_inputs(graph: onnx.GraphProto) -> Iterator[str]:
+    """The names of all values that nodes take, those within the branches and bodies of nodes among them."""
+    for node in graph.node:
+        yield from node.input
+        for attribute in node.attribute:
+            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
+                yield from _list_inputs(inner)
+                yield from (value.name for value in inner.output)

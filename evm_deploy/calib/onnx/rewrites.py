@@ -55,7 +55,7 @@ def rewrite_products(graph: ir.Graph) -> None:
     """
     for node in list(graph):
         uses = list(node.outputs[0].uses()) if node.op_type == "Conv" else []
-        image = node.inputs[0]
+        image = node.inputs[0] if uses else None
         if len(uses) != 1 or image is None or not _is_plain_convolution(node):
             continue
         transpose = uses[0][0]

@@ -53,7 +53,7 @@ def _list_onnx_ways(name: str, bundle: Bundle, provider: str) -> list[DeviceCont
     """The contenders on onnxruntime: a stock installation, and one with our operators if that helps."""
     found = [DeviceContender(f"{name} on onnxruntime", bundle, name, ONNXRUNTIME, provider)]
     if provider == CPU and native.available() and bundle.manifest.scan_form != "inlined":
-        path = str(native.native_library())
+        path = str(native.find_usable_library())
         found.append(DeviceContender(f"{name} on onnxruntime + evm_ops", bundle, name, ONNXRUNTIME, provider, path))
     return found
 

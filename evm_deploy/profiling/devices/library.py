@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import native
 
 _ELF = {62: "x86_64", 183: "aarch64"}  # e_machine in the ELF header of our libraries for Linux
@@ -22,10 +21,9 @@ class OperatorLibrary:
 
 def find_library(facts: dict[str, Any], host: str) -> OperatorLibrary:
     """Finds a library for the machine with these facts: EVM_DEPLOY_NATIVE_LIBRARY if set, or the one built here."""
-    try:
-        path = native.native_library()
-    except MissingToolError:
+    if not native.available():
         return _use_portable(f"there is no operator library here to send to {host}")
+    path = native.native_library()
     data = path.read_bytes()
     there = (facts.get("system"), facts.get("machine"))
     if there[0] != "Linux" or _find_machine(data) != there[1]:

@@ -21,6 +21,7 @@ from evm_deploy.profiling.requests import write_request
 
 # Otherwise, idle threads of PyTorch would occupy cores while the others are timed.
 QUIET = {"OMP_WAIT_POLICY": "PASSIVE"}
+TEMPORARY = ("TMPDIR", "TEMP", "TMP")  # the agent is killed where it stands, and its files are removed with the request
 CROWD = 16  # most threads for each core; with more, a run takes seconds and means nothing
 
 
@@ -54,7 +55,7 @@ def run(module: str, path: Path, out: Path, say: Callable[[str], None]) -> None:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=errors,
-            env={**os.environ, **QUIET},
+            env={**os.environ, **QUIET, **dict.fromkeys(TEMPORARY, str(path.parent))},
             start_new_session=os.name == "posix",
         )
         try:

@@ -12,13 +12,16 @@ import numpy.typing as npt
 import onnx
 import onnxruntime.quantization as plain
 import pytest
-from onnx import numpy_helper
+from onnx import TensorProto, helper, numpy_helper
+from onnxscript import ir
 from PIL import Image
 
 import evm_deploy
 from evm_deploy import QuantizeOptions
 from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib.onnx import quantize as quantizer
+from evm_deploy.calib.onnx.measure import finish_model, rewrite
+from evm_deploy.calib.onnx.scheme import ONNXRUNTIME
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
@@ -256,6 +259,10 @@ def test_what_cannot_be_quantised_says_what_can(networks: Networks, photographs:
         (lambda proto: b"", "not a valid graph"),
         (lambda proto: outside(proto), "points outside"),
         (lambda proto: nameless(proto), "not a graph of evm-deploy"),
+        (lambda proto: untyped(proto), "not a valid graph"),
+        (lambda proto: small(proto, TensorProto.DOUBLE), "no layer .* in float32"),
+        (lambda proto: small(proto, TensorProto.FLOAT16), "no layer .* in float32"),
+        (lambda proto: small(proto, TensorProto.FLOAT, opset=9), "cannot be made one of integers"),
     ],
 )
 def test_a_graph_that_export_did_not_write(
@@ -270,9 +277,48 @@ def test_a_graph_that_export_did_not_write(
         (draft.path / "model.onnx").write_bytes(change(onnx.load(float_.model_path)))
         draft.write_sample(float_.sample())
         draft.seal(float_.manifest)
-    with pytest.raises(BundleError, match=message):
+    with pytest.raises(InputError, match=message):
         evm_deploy.quantize(tmp_path / "strange", photographs, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def untyped(proto: onnx.ModelProto) -> bytes:
+    proto.graph.initializer[0].data_type = 99
+    return proto.SerializeToString()
+
+
+def small(proto: onnx.ModelProto, kind: int, opset: int = 20) -> bytes:
+    """A matrix product in numbers of this kind, with a constant that a node holds, and one in a branch alone."""
+    image, scores = proto.graph.input[0], proto.graph.output[0]
+    size = [dim.dim_value for dim in image.type.tensor_type.shape.dim]
+    node, typed = helper.make_node, helper.tensor_dtype_to_np_dtype(kind)
+    weight = np.random.default_rng(0).standard_normal((np.prod(size), 10)) / 100
+    nodes = [
+        node("Flatten", [image.name], ["flat"], name="flat"),
+        node("Cast", ["flat"], ["cast"], to=kind, name="cast"),
+        node("MatMul", ["cast", "weight"], ["product"], name="product"),
+        node("Cast", ["product"], ["scores"], to=TensorProto.FLOAT, name="scores"),
+        node("Constant", [], ["yes"], value=numpy_helper.from_array(np.array(True)), name="yes"),
+        node("If", ["yes"], ["bias"], then_branch=branch("then"), else_branch=branch("else"), name="choice"),
+        node("Add", ["scores", "bias"], [scores.name], name="sum"),
+    ]
+    constants = {"weight": weight.astype(typed), "one": np.ones(10, np.float32)}
+    held = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    graph = helper.make_graph(nodes, "small", [image], [scores], held)
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", opset)], ir_version=8)
+    return bytes(made.SerializeToString())
+
+
+def branch(name: str) -> onnx.GraphProto:
+    made = helper.make_tensor_value_info(name, TensorProto.FLOAT, [10])
+    return helper.make_graph([helper.make_node("Identity", ["one"], [name], name=f"{name}.one")], name, [], [made])
+
+
+def test_constants_of_nodes_and_of_branches_are_kept(networks: Networks) -> None:
+    bundle = Bundle.open(networks())
+    model = ir.from_proto(onnx.load_from_string(small(onnx.load(bundle.model_path), TensorProto.FLOAT)))
+    rewrite(model, bundle, ONNXRUNTIME)
+    assert {tensor.name for tensor in finish_model(model).graph.initializer} == {"weight", "one"}
 
 
 def outside(proto: onnx.ModelProto) -> bytes:

@@ -58,7 +58,8 @@ def test_another_machine_runs_the_portable_form_and_says_so(built: Path, there: 
 
 
 def test_no_library_here(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setenv(native.LIBRARY_VARIABLE, str(tmp_path / "none"))
+    monkeypatch.delenv(native.LIBRARY_VARIABLE, raising=False)
+    monkeypatch.setattr("evm_deploy.__path__", [str(tmp_path)])
     assert "no operator library here" in find_library(facts(), "board").notes[0]
 
 

@@ -3,6 +3,7 @@
 import dataclasses
 import os
 import tempfile
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -215,14 +216,22 @@ def test_a_program_that_fails_is_an_error_in_one_line(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not Path("/proc").is_dir(), reason="processes are looked for in /proc")
-def test_nothing_is_left_when_it_is_interrupted(small_bundle: Make, tmp_path: Path, monkeypatch: Any) -> None:
+@pytest.mark.parametrize("when", ["checking net", "timing"])
+def test_nothing_is_left_when_it_is_interrupted(
+    small_bundle: Make, tmp_path: Path, monkeypatch: Any, when: str
+) -> None:
     path, temporary = small_bundle(tmp_path / "net").path, tmp_path / "temporary"
     temporary.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(temporary))
+    monkeypatch.setenv("TMPDIR", str(temporary))
 
     def interrupt(stage: str) -> None:
-        if stage == "timing":
-            raise KeyboardInterrupt
+        if stage != when:
+            return
+        deadline = time.monotonic() + 60
+        while when != "timing" and not list(temporary.rglob("evm-agent-*")):  # while a process measures alone
+            assert time.monotonic() < deadline
+        raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         local.measure("", [path], dataclasses.replace(QUICK, seconds=60.0), interrupt)
