@@ -6,7 +6,8 @@ import json
 import shutil
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Collection, Iterable, Iterator
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -21,6 +22,7 @@ from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Prepro
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, reference
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.tolerances import DECODED_LEVELS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -67,6 +69,43 @@ class Golden:
         expected = torch.from_numpy(self.outputs[name])
         assert found.shape == expected.shape
         return float((found - expected).abs().max())
+
+
+@pytest.fixture(scope="session")
+def image_kinds() -> tuple[Any, ...]:
+    """The table of images in image_kinds.py, rows of its ImageKind."""
+    spec = importlib.util.spec_from_file_location("image_kinds", Path(__file__).parent / "image_kinds.py")
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their module up
+    spec.loader.exec_module(module)
+    return module.make_image_kinds()  # type: ignore[no-any-return]
+
+
+@pytest.fixture(scope="session")
+def check_pixels() -> Callable[..., None]:
+    """Holds what a loader makes of the table against it: check_pixels(loader, formats, kinds, load).
+
+    load(kind) gives uint8 (H, W, 3), or None for a refusal.
+    """
+
+    def check(loader: str, formats: Collection[str], kinds: Iterable[Any], load: Callable[[Any], Any]) -> None:
+        wrong = {}
+        for kind in kinds:
+            found, wanted = load(kind), kind.pixels
+            if kind.format not in formats or loader in kind.refused_by:
+                wanted = None
+            if found is None or wanted is None:
+                if (found is None) != (wanted is None):
+                    wrong[kind.name] = "refused" if found is None else "not refused"
+            elif found.shape != wanted.shape:
+                wrong[kind.name] = f"{found.shape} for {wanted.shape}"
+            elif (most := np.abs(found.astype(int) - wanted).max()) > (DECODED_LEVELS if kind.lossy else 0):
+                wrong[kind.name] = f"off by {most}"
+        assert not wrong, ", ".join(f"{name} {how}" for name, how in wrong.items())
+
+    return check
 
 
 @pytest.fixture(scope="session")

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.data.sources import hash_array
+from evm_deploy.decoding import MAX_PIXELS, UInt8
 from evm_deploy.errors import InputError
-from evm_deploy.images import MAX_PIXELS, UInt8
 
 UNPACKED_BYTES = 2 << 30  # largest compressed archive, which must fit into memory
 LABELS_BYTES = 1 << 28

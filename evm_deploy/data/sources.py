@@ -11,9 +11,10 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from evm_deploy.decoding import UInt8
 from evm_deploy.errors import ImageError
 from evm_deploy.files import sha256_file
-from evm_deploy.images import UInt8, load_image
+from evm_deploy.images import load_image
 
 Array = npt.NDArray[Any]
 

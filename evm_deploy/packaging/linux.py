@@ -23,6 +23,7 @@ from evm_deploy.tolerances import PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _ENGINES = "engines"
+_SHARED = ("decoding", "resizing")  # modules of ours that the Python loader has copies of
 
 _README = """\
 ```cpp
@@ -47,7 +48,7 @@ libpng and libjpeg (`apt install libpng-dev libjpeg-dev`).
 In Python (`pip install numpy onnxruntime pillow`):
 
 ```python
-from evm_model import Model  # python/evm_model.py
+from evm_model import Model  # in the folder python/
 
 for label, probability in Model("models/{name}").classify("image.jpg", top=3):
     print(f"{{probability:.3f}} {{label}}")
@@ -71,6 +72,10 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
     }
     fill("linux", folder, values)
+    for module in _SHARED:
+        text = (Path(__file__).parents[1] / f"{module}.py").read_text(encoding="utf-8")
+        path = folder / f"python/evm_{module}.py"
+        path.write_text(text.replace("from evm_deploy.", "from evm_"), encoding="utf-8", newline="\n")
     places = {item.name: f"models/{item.name}" for item in bundles}
     for item in bundles:
         copy_bundle(item.bundle, folder / places[item.name])

@@ -16,15 +16,27 @@ from evm_deploy.manifest import Preprocessing
 from evm_deploy.preprocessing import preprocess
 
 _ORIENTATION = 0x0112  # EXIF's tag
-# (h, w) of an image, its EXIF orientation, (h, w) of the network. The images are made smaller, larger, or keep their
-# size; they are wide or tall; some crops have odd margins, whose halves must be rounded.
+# (h, w) of images, wide and tall, and their EXIF orientation. They are made smaller, larger, or keep their size.
+_IMAGES = (((61, 83), 1), ((97, 45), 6), ((20, 23), 3), ((36, 36), 1), ((211, 39), 8), ((50, 70), 5))
+# Every resize with every interpolation. Some crops have odd margins, whose halves must be rounded.
 _CASES = (
-    ((61, 83), 1, (32, 40)),
-    ((97, 45), 6, (32, 32)),
-    ((20, 23), 3, (40, 32)),
-    ((36, 36), 1, (32, 32)),
-    ((211, 39), 8, (33, 47)),
-    ((50, 70), 5, (32, 32)),
+    (0, Preprocessing((32, 40))),
+    (1, Preprocessing((32, 32))),
+    (2, Preprocessing((40, 32))),
+    (3, Preprocessing((32, 32))),
+    (4, Preprocessing((33, 47))),
+    (5, Preprocessing((32, 32), channels="BGR", mean=(0.4, 0.5, 0.6), std=(0.1, 0.2, 0.3))),
+    (0, Preprocessing((32, 40), crop_pct=1.0, interpolation="nearest")),
+    (2, Preprocessing((33, 32), crop_pct=0.9, interpolation="bilinear")),
+    (4, Preprocessing((32, 32), crop_pct=0.95, interpolation="lanczos", channels="BGR")),
+    (1, Preprocessing((32, 33), resize="squash", interpolation="nearest")),
+    (3, Preprocessing((32, 47), crop_pct=1.0, resize="squash", interpolation="bilinear")),
+    (4, Preprocessing((32, 32), crop_pct=0.9, resize="squash")),
+    (5, Preprocessing((40, 33), resize="squash", interpolation="lanczos")),
+    (4, Preprocessing((32, 32), crop_pct=1.0, resize="letterbox", interpolation="nearest", fill=114)),
+    (2, Preprocessing((33, 47), crop_pct=0.5, resize="letterbox", interpolation="bilinear", fill=255)),
+    (0, Preprocessing((40, 33), resize="letterbox", channels="BGR")),
+    (1, Preprocessing((32, 64), crop_pct=0.9, resize="letterbox", interpolation="lanczos", fill=1)),
 )
 
 
@@ -32,17 +44,16 @@ def write_vectors(folder: Path) -> None:
     """Writes images as `.npy`, uint8 (H, W, 3), with their crops and inputs, and `cases.json`, which lists them."""
     folder.mkdir(parents=True)
     cases: list[dict[str, Any]] = []
-    for index, (sides, orientation, size) in enumerate(_CASES):
-        image, steps = _make_pattern(sides, index), Preprocessing(size)
-        turned = _turn_upright(image, orientation)
-        arrays = {
-            "image": image,
-            "crop": preprocess(turned, dataclasses.replace(steps, baked=True))[0],
-            "input": preprocess(turned, steps),
-        }
-        for name, array in arrays.items():
-            _save(folder / f"{name}{index}.npy", array)
-        names = {name: f"{name}{index}.npy" for name in arrays}
+    images = [_make_pattern(sides, index) for index, (sides, _) in enumerate(_IMAGES)]
+    for index, image in enumerate(images):
+        _save(folder / f"image{index}.npy", image)
+    for index, (place, steps) in enumerate(_CASES):
+        orientation = _IMAGES[place][1]
+        turned = _turn_upright(images[place], orientation)
+        crop = preprocess(turned, dataclasses.replace(steps, baked=True))[0]
+        _save(folder / f"crop{index}.npy", crop)
+        _save(folder / f"input{index}.npy", preprocess(turned, steps))
+        names = {"image": f"image{place}.npy", "crop": f"crop{index}.npy", "input": f"input{index}.npy"}
         cases.append({**names, "orientation": orientation, "preprocessing": dataclasses.asdict(steps)})
     (folder / "cases.json").write_text(dumps(cases), encoding="utf-8", newline="\n")
 

@@ -15,18 +15,11 @@ void write(const char* path, const evm::Bytes& data) {
   std::ofstream(path, std::ios::binary).write(reinterpret_cast<const char*>(data.data()), static_cast<std::streamsize>(data.size()));
 }
 
-// input IMAGE HEIGHT WIDTH CROP_PCT BAKED OUT
+// input IMAGE PREPROCESSING.json OUT
 void input(char** words) {
-  evm::Steps steps;
-  steps.height = std::atoi(words[1]);
-  steps.width = std::atoi(words[2]);
-  steps.cover_height = static_cast<int>(steps.height / std::atof(words[3]));
-  steps.cover_width = static_cast<int>(steps.width / std::atof(words[3]));
-  const float mean[] = {0.485f, 0.456f, 0.406f}, deviation[] = {0.229f, 0.224f, 0.225f};
-  std::memcpy(steps.mean, mean, sizeof mean);
-  std::memcpy(steps.std, deviation, sizeof deviation);
-  steps.baked = words[4][0] == '1';
-  write(words[5], evm::model_input(evm::read_image(words[0]), steps));
+  const evm::Bytes text = evm::read_file(words[1], size_t{1} << 20);
+  const evm::Steps steps = evm::read_steps(evm::json::parse(std::string(text.begin(), text.end())));
+  write(words[2], evm::model_input(evm::read_image(words[0]), steps));
 }
 
 int one(const std::string& what, char** words) {

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
+import importlib
+import json
 import os
 import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +25,7 @@ from evm_deploy.exporters.tensorrt.script import SCRIPT
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.packaging import cross, linux
 from evm_deploy.packaging.package import Package
-from evm_deploy.preprocessing import preprocess
+from evm_deploy.packaging.vectors import write_vectors
 from evm_deploy.scan import native
 from evm_deploy.tolerances import PARITY, ROUNDED
 
@@ -82,17 +87,75 @@ def test_the_python_loader(packed: Path, tmp_path: Path) -> None:
         assert found.stdout.split()[-1] == colour
 
 
-def test_the_python_loader_prepares_images_as_we_do(packed: Path, colours: Path, tmp_path: Path) -> None:
-    pixels = np.random.default_rng(1).integers(0, 256, (77, 131, 3), np.uint8)
-    Image.fromarray(pixels).save(tmp_path / "image.png")
-    script = (
-        "import sys; sys.path.insert(0, sys.argv[1]); import numpy, evm_model\n"
-        "numpy.save(sys.argv[4], evm_model.Model(sys.argv[2]).preprocess(sys.argv[3]))\n"
-    )
-    words = [packed / "python", packed / "models/colours", tmp_path / "image.png", tmp_path / "input.npy"]
-    subprocess.run([sys.executable, "-B", "-c", script, *map(str, words)], check=True)
-    expected = preprocess(pixels, Bundle.open(colours).manifest.preprocessing)
-    np.testing.assert_array_equal(np.load(tmp_path / "input.npy"), expected)
+@pytest.fixture
+def loader(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
+    """The Python loader of the package, as an app imports it."""
+    monkeypatch.syspath_prepend(packed / "python")
+    monkeypatch.setattr(sys, "dont_write_bytecode", True)
+    yield importlib.import_module("evm_model")
+    for name in ("evm_model", "evm_decoding", "evm_resizing"):
+        del sys.modules[name]
+
+
+def test_every_kind_of_image(
+    loader: ModuleType, packed: Path, tmp_path: Path, image_kinds: Any, check_pixels: Any
+) -> None:
+    model = loader.Model(packed / "models/colours")
+    steps = loader.Steps([1, 1], 1.0, "nearest", "RGB", [0.0] * 3, [1.0] * 3, True, resize="squash")
+    (tmp_path / "kinds").mkdir()
+
+    def load(kind: Any) -> np.ndarray | None:
+        path = tmp_path / "kinds" / kind.name
+        path.write_bytes(kind.data)
+        height, width = (32, 32) if kind.pixels is None else kind.pixels.shape[:2]
+        model._steps = dataclasses.replace(steps, image_size=[height, width])  # which leaves the pixels as they are
+        try:
+            found: np.ndarray = model.preprocess(path)[0]
+        except loader.ModelError:
+            return None
+        return found
+
+    check_pixels("python", {"png", "jpeg", "webp", "bmp", "gif", "tiff", "ppm", "pnm"}, image_kinds, load)
+
+
+def test_the_python_loader_prepares_images_as_we_do(loader: ModuleType, tmp_path: Path) -> None:
+    write_vectors(tmp_path / "vectors")
+    for case in json.loads((tmp_path / "vectors/cases.json").read_text()):
+        image, expected = (np.load(tmp_path / "vectors" / case[name]) for name in ("image", "input"))
+        exif = Image.Exif()
+        exif[0x0112] = case["orientation"]
+        Image.fromarray(image).save(tmp_path / "image.png", exif=exif)
+        pixels = loader.decode_image((tmp_path / "image.png").read_bytes())
+        np.testing.assert_array_equal(loader.Steps(**case["preprocessing"]).apply(pixels), expected)
+
+
+def test_the_python_loader_refuses_what_it_does_not_know(loader: ModuleType) -> None:
+    steps = dataclasses.asdict(Preprocessing((32, 48)))
+    before = {name: value for name, value in steps.items() if name not in ("resize", "fill")}
+    assert loader.Steps(**before) == loader.Steps(**steps)
+    for change in ({"resize": "stretch"}, {"interpolation": "box"}, {"channels": "GBR"}, {"gamma": 2.2}, {"fill": 9}):
+        with pytest.raises((ValueError, TypeError)):
+            loader.Steps(**{**steps, **change})
+
+
+@pytest.mark.parametrize(
+    ("scores", "meaning"),
+    [
+        ([[1.0]], "logits"),
+        ([[1.0, 2.0]], "logits"),
+        ([[1.0, np.nan, 0.0]], "logits"),
+        ([[0.5, 1.5, 0.0]], "probabilities"),
+        ([[-0.5, 0.5, 0.0]], "probabilities"),
+    ],
+)
+def test_the_python_loader_refuses_what_are_no_scores(
+    loader: ModuleType, packed: Path, tmp_path: Path, scores: Any, meaning: str
+) -> None:
+    model = loader.Model(packed / "models/colours")
+    model.manifest["outputs"][0]["meaning"] = meaning
+    model.run = lambda array: [np.array(scores, np.float32)]
+    with pytest.raises(loader.ModelError, match="gives no"):
+        model.classify(picture(tmp_path / "red.png", "red"))
 
 
 @pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "sample/input.npy"])

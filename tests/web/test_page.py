@@ -100,6 +100,34 @@ def test_photographs_are_within_one_level(modules: Modules, size: tuple[int, int
         assert np.abs(found.astype(int) - expected.astype(int)).max() <= 1
 
 
+DECODE = """async (module, all) => {
+  const found = {};
+  for (const [name, bytes] of Object.entries(all)) {
+    try {
+      const file = new Blob([Uint8Array.from(atob(bytes), (character) => character.charCodeAt(0))]);
+      const { width, height, data } = await module.decoded(file);
+      found[name] = { height, width, rgb: btoa(data.reduce((all, byte) => all + String.fromCharCode(byte), "")) };
+    } catch (error) {
+      found[name] = { error: error.message };
+    }
+  }
+  return found;
+}"""
+
+
+def test_every_kind_of_image(modules: Modules, image_kinds: Any, check_pixels: Any) -> None:
+    files = {kind.name: base64.b64encode(kind.data).decode() for kind in image_kinds}
+    found = modules("image.mjs", DECODE, files)
+
+    def load(kind: Any) -> np.ndarray | None:
+        one = found[kind.name]
+        if "error" in one:
+            return None
+        return np.frombuffer(base64.b64decode(one["rgb"]), np.uint8).reshape(one["height"], one["width"], 3)
+
+    check_pixels("browser", {"png", "jpeg", "gif", "bmp", "webp"}, image_kinds, load)
+
+
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "1", "L"])
 def test_png_with_transparency_keeps_the_colours_below_it(modules: Modules, tmp_path: Path, mode: str) -> None:
     image = Image.fromarray(noise(37, 53, 4)).convert(mode)

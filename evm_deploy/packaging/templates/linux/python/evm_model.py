@@ -18,6 +18,7 @@ import math
 import os
 import platform
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +26,54 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes a
 
 import numpy as np
 import onnxruntime
-from PIL import Image, ImageOps
+from evm_decoding import MAX_BYTES, DecodingError, convert_to_rgb, decode_image
+from evm_resizing import FILTERS, RESIZED, resize_and_crop
+from PIL import Image
 
-MOST_PIXELS = 64000000
+MOST_BYTES = 1 << 32  # of a file of a bundle
+ROUNDING = 1e-3  # how far a probability may be beyond 0 and 1
 TOLERANCES = json.loads("""@TOLERANCES_JSON@""")
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / f"linux-{platform.machine()}" / "libevm_ops.so"
 
 
 class ModelError(Exception):
     """A bundle that is damaged or of another kind, or an image that cannot be used."""
+
+
+@dataclass(frozen=True)
+class Steps:
+    """What the manifest says of the preparation of images. Raises ValueError, TypeError for what is not known here."""
+
+    image_size: list[int]
+    crop_pct: float
+    interpolation: str
+    channels: str
+    mean: list[float]
+    std: list[float]
+    baked: bool
+    resize: str = "cover"
+    fill: int = 0
+
+    def __post_init__(self) -> None:
+        sizes = len(self.image_size) == 2 and all(1 <= side <= 4096 for side in self.image_size)
+        colours = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
+        named = self.interpolation in FILTERS and self.channels in ("RGB", "BGR") and self.resize in RESIZED
+        padded = self.resize == "letterbox" or self.fill == 0
+        if not (sizes and colours and named and padded and 0.1 <= self.crop_pct <= 1 and self.fill in range(256)):
+            raise ValueError("an unknown preparation of images")
+
+    def apply(self, image: np.ndarray) -> np.ndarray:
+        """The model's input for RGB, uint8 (H, W, 3): float32 NCHW, or uint8 NHWC if baked. Raises DecodingError."""
+        h, w = self.image_size
+        canvas = math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
+        pixels = resize_and_crop(image, (h, w), canvas, self.resize, self.interpolation, self.fill)
+        if self.channels == "BGR":
+            pixels = np.ascontiguousarray(pixels[:, :, ::-1])
+        if self.baked:
+            return pixels[None]
+        mean, std = (np.array(value, np.float32) for value in (self.mean, self.std))
+        unit = pixels.astype(np.float32) / np.float32(255)
+        return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])
 
 
 class Model:
@@ -45,10 +85,10 @@ class Model:
     def __init__(self, folder: str | os.PathLike[str], portable: bool = False, threads: int = 0) -> None:
         self.folder = Path(folder)
         try:
-            self.manifest: dict[str, Any] = json.loads((self.folder / "manifest.json").read_bytes())
+            self.manifest: dict[str, Any] = json.loads(read_file(self.folder / "manifest.json", 1 << 20))
             if self.manifest["schema_version"] != 1:
                 raise ModelError(f"{folder} is a bundle of another version")
-            self._steps = self.manifest["preprocessing"]
+            self._steps = Steps(**self.manifest["preprocessing"])
         except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
             raise ModelError(f"{folder} is no bundle ({error!r})") from None
         options = onnxruntime.SessionOptions()
@@ -68,38 +108,20 @@ class Model:
         listed = self.manifest["files"].get(name)
         if listed is None or name.startswith("/") or ".." in name.split("/"):
             raise ModelError(f"{self.folder} does not list {name}")
-        try:
-            data = (self.folder / name).read_bytes()
-        except OSError as error:
-            raise ModelError(f"{name} cannot be read ({error.strerror})") from None
+        data = read_file(self.folder / name, MOST_BYTES)
         if hashlib.sha256(data).hexdigest() != listed:
             raise ModelError(f"{name} in {self.folder} was changed: its sha256 differs")
         return data
 
     def preprocess(self, image: str | os.PathLike[str] | Image.Image) -> np.ndarray:
         """The model's input for an image (a path, or one of Pillow's): float32 NCHW, or uint8 NHWC if baked."""
-        if not isinstance(image, Image.Image):
-            with Image.open(image) as opened:
-                if opened.width * opened.height > MOST_PIXELS:
-                    raise ModelError(f"{image} has more than 64 megapixels")
-                image = ImageOps.exif_transpose(opened)
-        image = image.convert("RGB")
-        h, w = self._steps["image_size"]
-        cover_h, cover_w = (math.floor(side / self._steps["crop_pct"]) for side in (h, w))
-        if cover_w * image.height >= cover_h * image.width:
-            size = (cover_w, cover_w * image.height // image.width)
-        else:
-            size = (cover_h * image.width // image.height, cover_h)
-        if size[0] * size[1] > MOST_PIXELS:
-            raise ModelError("the image is too narrow: crop it first")
-        left, top = round((size[0] - w) / 2), round((size[1] - h) / 2)
-        resized = image.resize(size, Image.Resampling.BICUBIC).crop((left, top, left + w, top + h))
-        pixels = np.asarray(resized)
-        if self._steps["baked"]:
-            return pixels[None]
-        mean, std = (np.array(self._steps[name], np.float32) for name in ("mean", "std"))
-        unit = pixels.astype(np.float32) / np.float32(255)
-        return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])
+        try:
+            if isinstance(image, Image.Image):
+                return self._steps.apply(convert_to_rgb(image))
+            return self._steps.apply(decode_image(read_file(Path(image), MAX_BYTES)))
+        except DecodingError as error:
+            what = "the image" if isinstance(image, Image.Image) else image
+            raise ModelError(f"{what} {error}") from None
 
     def run(self, array: np.ndarray) -> list[np.ndarray]:
         """The outputs, in the order of the manifest, for such an input."""
@@ -112,12 +134,14 @@ class Model:
         if self.manifest["task"] != "classification":
             raise ModelError(f"{self.folder} is a backbone: it gives feature maps, not classes")
         scores = self.run(self.preprocess(image))[0][0].astype(np.float64)
+        labels = self.labels or [f"class {index}" for index in range(len(scores))]
+        if len(scores) < 2 or len(labels) != len(scores) or not np.isfinite(scores).all():
+            raise ModelError(f"{self.folder} gives no scores, or not one for each label")
         if self.manifest["outputs"][0]["meaning"] == "logits":
             scores = np.exp(scores - scores.max())
             scores /= scores.sum()
-        labels = self.labels or [f"class {index}" for index in range(len(scores))]
-        if len(labels) != len(scores) or not np.isfinite(scores).all():
-            raise ModelError(f"{self.folder} gives no scores, or not one for each label")
+        elif not -ROUNDING < scores.min() <= scores.max() < 1 + ROUNDING:
+            raise ModelError(f"{self.folder} gives no probabilities")
         return [(labels[index], float(scores[index])) for index in np.argsort(-scores, kind="stable")[:top]]
 
     def golden_error(self) -> tuple[float, float]:
@@ -138,6 +162,16 @@ class Model:
     def _array(self, name: str) -> np.ndarray:
         array: np.ndarray = np.load(io.BytesIO(self.read(f"sample/{name}.npy")), allow_pickle=False)
         return array
+
+
+def read_file(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file that has at most `limit`. Raises ModelError."""
+    try:
+        if path.is_file() and path.stat().st_size <= limit:
+            return path.read_bytes()
+    except (OSError, ValueError) as error:
+        raise ModelError(f"{path} cannot be read ({error})") from None
+    raise ModelError(f"{path} is not a file of at most {limit} bytes")
 
 
 def main() -> int:

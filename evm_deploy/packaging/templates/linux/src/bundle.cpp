@@ -1,9 +1,9 @@
 #include "bundle.hpp"
 
 #include <cmath>
+#include <set>
 
 #include "files.hpp"
-#include "json.hpp"
 
 namespace evm {
 namespace {
@@ -11,6 +11,13 @@ namespace {
 constexpr size_t kManifest = size_t{1} << 20, kLabels = size_t{1} << 22;
 constexpr int kLargest = 4096;
 const std::map<std::string, double> kTolerances = {@TOLERANCES@};
+const std::map<std::string, Resize> kResizes = {
+    {"cover", Resize::cover}, {"squash", Resize::squash}, {"letterbox", Resize::letterbox}};
+const std::map<std::string, Interpolation> kInterpolations = {{"nearest", Interpolation::nearest},
+                                                              {"bilinear", Interpolation::bilinear},
+                                                              {"bicubic", Interpolation::bicubic},
+                                                              {"lanczos", Interpolation::lanczos}};
+const std::map<std::string, bool> kChannels = {{"RGB", false}, {"BGR", true}};
 
 int side(const json::Value& value) {
   const int64_t number = value.integer();
@@ -23,24 +30,11 @@ void three(const json::Value& value, float (&out)[3]) {
   for (size_t i = 0; i < 3; ++i) out[i] = static_cast<float>(value.array()[i].real());
 }
 
-Steps steps_of(const json::Value& said) {
-  Steps steps;
-  const auto& size = said.at("image_size").array();
-  if (size.size() != 2) throw Error("image_size in the manifest has not two values");
-  steps.height = side(size[0]);
-  steps.width = side(size[1]);
-  const double share = said.at("crop_pct").real();
-  if (!(share >= 0.1 && share <= 1)) throw Error("crop_pct in the manifest is not within 0.1 to 1");
-  if (said.at("interpolation").string() != "bicubic" || said.at("channels").string() != "RGB")
-    throw Error("the manifest asks for another preprocessing than bicubic RGB");
-  steps.cover_height = static_cast<int>(std::floor(steps.height / share));
-  steps.cover_width = static_cast<int>(std::floor(steps.width / share));
-  three(said.at("mean"), steps.mean);
-  three(said.at("std"), steps.std);
-  for (const float each : steps.std)
-    if (!(each > 0)) throw Error("std in the manifest is not above 0");
-  steps.baked = said.at("baked").boolean();
-  return steps;
+template <class Value>
+Value choice(const std::map<std::string, Value>& known, const std::string& name) {
+  const auto found = known.find(name);
+  if (found == known.end()) throw Error("the manifest asks for " + name + ", which is not known here");
+  return found->second;
 }
 
 std::vector<std::string> lines(const Bytes& text) {
@@ -57,6 +51,37 @@ std::vector<std::string> lines(const Bytes& text) {
 
 }  // namespace
 
+Steps read_steps(const json::Value& said) {
+  const std::set<std::string> known = {"image_size", "crop_pct", "interpolation", "channels", "mean",
+                                       "std",        "baked",    "resize",        "fill"};
+  for (const auto& member : said.members)
+    if (!known.count(member.first)) throw Error("the manifest asks for " + member.first + ", which is not known here");
+  Steps steps;
+  const auto& size = said.at("image_size").array();
+  if (size.size() != 2) throw Error("image_size in the manifest has not two values");
+  steps.height = side(size[0]);
+  steps.width = side(size[1]);
+  const double share = said.at("crop_pct").real();
+  if (!(share >= 0.1 && share <= 1)) throw Error("crop_pct in the manifest is not within 0.1 to 1");
+  steps.canvas_height = static_cast<int>(std::floor(steps.height / share));
+  steps.canvas_width = static_cast<int>(std::floor(steps.width / share));
+  steps.interpolation = choice(kInterpolations, said.at("interpolation").string());
+  steps.bgr = choice(kChannels, said.at("channels").string());
+  if (said.members.count("resize")) steps.resize = choice(kResizes, said.at("resize").string());
+  if (said.members.count("fill")) {  // manifests of before have neither
+    const int64_t level = said.at("fill").integer();
+    if (level < 0 || level > 255 || (level && steps.resize != Resize::letterbox))
+      throw Error("fill in the manifest is not a level, or nothing is padded");
+    steps.fill = static_cast<uint8_t>(level);
+  }
+  three(said.at("mean"), steps.mean);
+  three(said.at("std"), steps.std);
+  for (const float each : steps.std)
+    if (!(each > 0)) throw Error("std in the manifest is not above 0");
+  steps.baked = said.at("baked").boolean();
+  return steps;
+}
+
 Bundle::Bundle(const std::string& path) : folder(path) {
   const Bytes text = read_file(folder + "/manifest.json", kManifest);
   manifest_sha256 = sha256(text);
@@ -71,7 +96,7 @@ Bundle::Bundle(const std::string& path) : folder(path) {
   model_file = said.at("model_file").string();
   classification = said.at("task").string() == "classification";
   operators = said.at("scan_form").string() != "inlined";
-  steps = steps_of(said.at("preprocessing"));
+  steps = read_steps(said.at("preprocessing"));
   const auto& inputs = said.at("inputs").array();
   if (inputs.size() != 1) throw Error("the model in " + folder + " has not one input");
   if (inputs[0].at("dtype").string() != (steps.baked ? "uint8" : "float32")) throw Error("the input has another type");

@@ -6,16 +6,27 @@
 #include <vector>
 
 #include "evm_deploy.hpp"
+#include "json.hpp"
+#include "resize.hpp"
 
 namespace evm {
 
-// From an image to the model's input: bicubic to cover `cover`, a centre crop of `size`, (x / 255 - mean) / std.
+enum class Resize { cover, squash, letterbox };
+
+// From an image to the model's input: resized for a canvas, cropped at the centre, (x / 255 - mean) / std.
 struct Steps {
-  int height = 0, width = 0;              // of the model's input
-  int cover_height = 0, cover_width = 0;  // that the resized image covers
-  float mean[3] = {}, std[3] = {};
+  int height = 0, width = 0;                // of the model's input
+  int canvas_height = 0, canvas_width = 0;  // that the resized image covers, fills or fits into
+  Resize resize = Resize::cover;
+  Interpolation interpolation = Interpolation::bicubic;
+  uint8_t fill = 0;               // what a letterbox pads with
+  bool bgr = false;               // the model takes blue first
+  float mean[3] = {}, std[3] = {};  // in the order of the model's channels
   bool baked = false;  // the model takes the cropped pixels and normalises itself
 };
+
+// Throws Error for what is not known here.
+Steps read_steps(const json::Value& said);
 
 struct Bundle {
   std::string folder, target, precision, model_file, manifest_sha256;

@@ -74,17 +74,20 @@ Image blank(uint64_t width, uint64_t height) {
 }
 
 int orientation_of(const uint8_t* tiff, size_t size) {
-  const bool little = size > 0 && tiff[0] == 'I';
+  constexpr size_t kHead = 8, kEntry = 12, kTag = 0x0112, kShort = 3;
+  if (size < kHead || (std::memcmp(tiff, "II*\0", 4) != 0 && std::memcmp(tiff, "MM\0*", 4) != 0)) return 1;
   const auto read = [&](size_t at, size_t bytes) {
     size_t value = 0;
-    for (size_t i = 0; i < bytes && at + i < size; ++i) value |= size_t{tiff[at + i]} << 8 * (little ? i : bytes - 1 - i);
+    for (size_t i = 0; i < bytes && at + i < size; ++i)
+      value |= size_t{tiff[at + i]} << 8 * (tiff[0] == 'I' ? i : bytes - 1 - i);
     return value;
   };
-  constexpr size_t kEntry = 12, kTag = 0x0112;
   const size_t table = read(4, 4), count = read(table, 2);
   for (size_t i = 0; i < count && table + 2 + kEntry * (i + 1) <= size; ++i) {
     const size_t entry = table + 2 + kEntry * i, value = read(entry + 8, 2);
-    if (read(entry, 2) == kTag) return value >= 1 && value <= 8 ? static_cast<int>(value) : 1;
+    if (read(entry, 2) != kTag) continue;
+    const bool known = read(entry + 2, 2) == kShort && read(entry + 4, 4) == 1 && value >= 1 && value <= 8;
+    return known ? static_cast<int>(value) : 1;
   }
   return 1;
 }

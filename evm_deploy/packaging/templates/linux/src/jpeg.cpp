@@ -1,5 +1,6 @@
-// JPEG files, where libjpeg was found.
+// JPEG files, where libjpeg was found: as Pillow gives them in RGB, those of four inks too.
 #ifdef EVM_JPEG
+#include <algorithm>
 #include <csetjmp>
 #include <cstdio>
 #include <cstring>
@@ -18,6 +19,7 @@ struct Reader {
   jpeg_error_mgr manager = {};
   std::jmp_buf back = {};
   char message[JMSG_LENGTH_MAX] = {};
+  Bytes inks;  // a row of four inks
   Image image;
 
   ~Reader() { jpeg_destroy_decompress(&info); }
@@ -40,16 +42,29 @@ bool read_header(Reader& reader, const Bytes& data) {
   jpeg_mem_src(&reader.info, data.data(), static_cast<unsigned long>(data.size()));
   jpeg_save_markers(&reader.info, JPEG_APP0 + 1, 0xFFFF);
   jpeg_read_header(&reader.info, TRUE);
-  reader.info.out_color_space = JCS_RGB;
+  const int channels = reader.info.num_components;
+  if (channels != 1 && channels != 3 && channels != 4) ERREXIT(&reader.info, JERR_CONVERSION_NOTIMPL);
+  reader.info.out_color_space = channels == 4 ? JCS_CMYK : JCS_RGB;
   return true;
+}
+
+// Of cyan, magenta, yellow and black, each as much light as it lets pass: what Adobe writes, and Pillow takes for granted.
+void mix(const Bytes& inks, uint8_t* rgb) {
+  for (size_t at = 0; at < inks.size(); at += 4)
+    for (size_t c = 0; c < 3; ++c) {
+      const int product = (255 - inks[at + c]) * inks[at + 3] + 128;
+      *rgb++ = static_cast<uint8_t>(std::max(inks[at + 3] - ((product >> 8) + product) / 256, 0));
+    }
 }
 
 bool read_pixels(Reader& reader) {
   if (setjmp(reader.back)) return false;
   jpeg_start_decompress(&reader.info);
   while (reader.info.output_scanline < reader.info.output_height) {
-    JSAMPROW row = reader.image.rgb.data() + size_t{reader.info.output_scanline} * reader.info.output_width * 3;
+    uint8_t* rgb = reader.image.rgb.data() + size_t{reader.info.output_scanline} * reader.info.output_width * 3;
+    JSAMPROW row = reader.inks.empty() ? rgb : reader.inks.data();
     jpeg_read_scanlines(&reader.info, &row, 1);
+    if (!reader.inks.empty()) mix(reader.inks, rgb);
   }
   jpeg_finish_decompress(&reader.info);
   return true;
@@ -66,11 +81,13 @@ Image decode_jpeg(const Bytes& data, int& orientation) {
   bool read = read_header(reader, data);
   if (read) {
     const jpeg_decompress_struct& info = reader.info;
-    if (info.jpeg_color_space == JCS_CMYK || info.jpeg_color_space == JCS_YCCK) throw Error("a JPEG file in CMYK");
-    for (auto marker = info.marker_list; marker && orientation == 1; marker = marker->next)
-      if (marker->data_length > 6 && std::memcmp(marker->data, "Exif\0\0", 6) == 0)
-        orientation = orientation_of(marker->data + 6, marker->data_length - 6);
+    bool found = false;  // the first EXIF counts
+    for (auto marker = info.marker_list; marker && !found; marker = marker->next) {
+      found = marker->data_length >= 6 && std::memcmp(marker->data, "Exif\0\0", 6) == 0;
+      if (found) orientation = orientation_of(marker->data + 6, marker->data_length - 6);
+    }
     reader.image = blank(info.image_width, info.image_height);
+    if (info.out_color_space == JCS_CMYK) reader.inks.resize(size_t{info.image_width} * 4);
     read = read_pixels(reader);
   }
   if (!read) throw Error(std::string("a damaged JPEG file (") + reader.message + ")");

@@ -42,6 +42,7 @@ void give(png_structp png, png_bytep to, size_t count) {
 bool read_header(Reader& reader) {
   if (setjmp(png_jmpbuf(reader.png))) return false;
   png_set_read_fn(reader.png, &reader, give);
+  png_set_crc_action(reader.png, PNG_CRC_ERROR_QUIT, PNG_CRC_ERROR_QUIT);
   png_read_info(reader.png, reader.info);
   return true;
 }

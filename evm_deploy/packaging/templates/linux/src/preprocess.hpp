@@ -1,11 +1,11 @@
-// Pillow's bicubic resize with antialiasing, to the bit, and what follows it.
+// From an image to a model's input, as the manifest says.
 #pragma once
 
 #include "bundle.hpp"
 
 namespace evm {
 
-// Throws Error: not an image, or so narrow that covering takes more than 64 megapixels.
+// Throws Error: not an image, or the resized one would have more than 64 megapixels.
 Image resized_and_cropped(const Image& image, const Steps& steps);
 
 // float32 (1, 3, h, w), or uint8 (1, h, w, 3) where the model is baked.
