@@ -23,7 +23,7 @@ from evm_deploy.tolerances import PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _ENGINES = "engines"
-_SHARED = ("decoding", "resizing")  # modules of ours that the Python loader has copies of
+_SHARED = {"evm_deploy.decoding": "evm_decoding", "evm_deploy.resizing": "evm_resizing"}  # copies for the Python loader
 
 _README = """\
 ```cpp
@@ -72,10 +72,7 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
     }
     fill("linux", folder, values)
-    for module in _SHARED:
-        text = (Path(__file__).parents[1] / f"{module}.py").read_text(encoding="utf-8")
-        path = folder / f"python/evm_{module}.py"
-        path.write_text(text.replace("from evm_deploy.", "from evm_"), encoding="utf-8", newline="\n")
+    _copy_shared(folder / "python")
     places = {item.name: f"models/{item.name}" for item in bundles}
     for item in bundles:
         copy_bundle(item.bundle, folder / places[item.name])
@@ -88,6 +85,15 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         if scripts:
             readme += _ENGINE.format(first=scripts[0], scripts=", ".join(f"`{script}`" for script in scripts))
     return Contents(places, readme, ("onnxruntime",), tuple(notes), tools)
+
+
+def _copy_shared(folder: Path) -> None:
+    """Copies the modules that the Python loader shares with us, under their names in the package."""
+    for module, copy in _SHARED.items():
+        text = (Path(__file__).parents[1] / f"{module.rpartition('.')[2]}.py").read_text(encoding="utf-8")
+        for name, other in _SHARED.items():
+            text = text.replace(f"from {name} ", f"from {other} ")
+        (folder / f"{copy}.py").write_text(text, encoding="utf-8", newline="\n")
 
 
 def _write_libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]:

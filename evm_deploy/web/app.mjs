@@ -94,9 +94,9 @@ async function classify({ bundle, runner }, file) {
   status("Reading the image", null);
   try {
     const image = await decoded(file);
-    const { crop, data } = preprocess(image, bundle.manifest.preprocessing);
+    const { crop, data } = preprocess(image, bundle.steps);
     const { type } = bundle.input;
-    const [height, width] = bundle.manifest.preprocessing.image_size;
+    const [height, width] = bundle.steps.image_size;
     const shape = type === "uint8" ? [1, height, width, 3] : [1, 3, height, width];
     const { ms, outputs } = await runner.thread.call("run", { name: bundle.name, input: { type, shape, data } });
     const classes = best(outputs[0], bundle.manifest.outputs[0].meaning, bundle.labels, CLASSES);

@@ -1,17 +1,19 @@
 // Fetches the files of a bundle, and compares each with its hash in the manifest.
 
 import { readNpy } from "./npy.mjs";
+import { readSteps } from "./preprocess.mjs";
 import { sha256 } from "./sha256.mjs";
 
 /**
  * Fetches a model of config.json ({name, folder, sha256, tolerance}); `tell(bytes)` hears how much has arrived.
- * Resolves to {name, tolerance, manifest, sha256, model, input, expected, labels}. Rejects: a file is missing or
- * is not the one that was exported.
+ * Resolves to {name, tolerance, manifest, steps, sha256, model, input, expected, labels}. Rejects: a file is missing or
+ * is not the one that was exported, or the manifest asks for what is not known here.
  */
 export async function openBundle(entry, tell) {
   const text = await fetched(entry.folder + "manifest.json", tell);
   if ((await sha256(text)) !== entry.sha256) throw new Error(`manifest.json of ${entry.name} has been changed`);
   const manifest = JSON.parse(new TextDecoder().decode(text));
+  const steps = readSteps(manifest.preprocessing);
   const read = async (name) => {
     const bytes = await fetched(entry.folder + name.split("/").map(encodeURIComponent).join("/"), tell);
     if ((await sha256(bytes)) !== manifest.files[name]) throw new Error(`${name} of ${entry.name} has been changed`);
@@ -24,7 +26,7 @@ export async function openBundle(entry, tell) {
   const labels = manifest.labels === null ? null : lines(await read(manifest.labels));
   const input = readNpy((await read("sample/input.npy")).buffer);
   const model = await read(manifest.model_file);
-  return { ...entry, manifest, model, input, expected, labels };
+  return { ...entry, manifest, steps, model, input, expected, labels };
 }
 
 /** Bytes of a file beside this page. */

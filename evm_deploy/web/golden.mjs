@@ -17,12 +17,18 @@ export function golden(found, expected, tolerance) {
   return { relative_error: finite ? worst : null, tolerance, passed: finite && worst <= tolerance };
 }
 
-/** {label, share} of the `count` best classes, of logits or probabilities. */
+const ROUNDING = 1e-3; // how far a probability may be beyond 0 and 1
+
+/** {label, share} of the `count` best classes, of logits or probabilities. Throws where they are none. */
 export function best(output, meaning, labels, count) {
   const scores = Array.from(output.data);
+  const logits = meaning === "logits";
+  const inside = (score) => Number.isFinite(score) && (logits || (score > -ROUNDING && score < 1 + ROUNDING));
+  if (scores.length < 2 || !scores.every(inside)) throw new Error("the model gives no scores for it");
+  if (labels && labels.length !== scores.length) throw new Error(`the model has ${labels.length} labels for ${scores.length} classes`);
   const peak = Math.max(...scores);
-  const shares = meaning === "logits" ? scores.map((score) => Math.exp(score - peak)) : scores;
-  const sum = meaning === "logits" ? shares.reduce((total, share) => total + share, 0) : 1;
+  const shares = logits ? scores.map((score) => Math.exp(score - peak)) : scores;
+  const sum = logits ? shares.reduce((total, share) => total + share, 0) : 1;
   return shares
     .map((share, at) => ({ label: labels?.[at] ?? `class ${at}`, share: share / sum }))
     .sort((one, other) => other.share - one.share)

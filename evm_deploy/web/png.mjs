@@ -98,7 +98,8 @@ function place(header, part, lines, start, data, colours) {
   let above = new Uint8Array(bytes);
   for (let row = 0; row < part.rows; row++, start += 1 + bytes) {
     const line = lines.subarray(start + 1, start + 1 + bytes);
-    unfilter(lines[start], line, above, step);
+    if (lines[start] >= FILTERS.length) throw damaged();
+    FILTERS[lines[start]](line, above, step);
     const to = ((part.y + row * part.dy) * header.width + part.x) * 3;
     if (colours) lookUp(header.depth, line, part.columns, colours, data, to, part.dx * 3);
     else copy(header, line, part.columns, step, data, to, part.dx * 3);
@@ -107,24 +108,31 @@ function place(header, part, lines, start, data, colours) {
   return start;
 }
 
-function unfilter(kind, line, above, step) {
-  if (kind > 4) throw damaged();
-  if (kind === 0) return;
-  for (let at = 0; at < line.length; at++) {
-    const left = at < step ? 0 : line[at - step];
-    if (kind === 1) line[at] += left;
-    else if (kind === 2) line[at] += above[at];
-    else if (kind === 3) line[at] += (left + above[at]) >> 1;
-    else line[at] += paeth(left, above[at], at < step ? 0 : above[at - step]);
-  }
-}
-
-function paeth(left, up, corner) {
-  const a = Math.abs(up - corner);
-  const b = Math.abs(left - corner);
-  const c = Math.abs(left + up - 2 * corner);
-  return a <= b && a <= c ? left : b <= c ? up : corner;
-}
+/** What each filter adds to a line, of which `step` bytes are a pixel, from the pixels to the left and above. */
+const FILTERS = [
+  () => {},
+  (line, above, step) => {
+    for (let at = step; at < line.length; at++) line[at] += line[at - step];
+  },
+  (line, above) => {
+    for (let at = 0; at < line.length; at++) line[at] += above[at];
+  },
+  (line, above, step) => {
+    for (let at = 0; at < line.length; at++) line[at] += ((at < step ? 0 : line[at - step]) + above[at]) >> 1;
+  },
+  (line, above, step) => {
+    for (let at = 0; at < step && at < line.length; at++) line[at] += above[at];
+    for (let at = step; at < line.length; at++) {
+      const left = line[at - step];
+      const up = above[at];
+      const corner = above[at - step];
+      const a = Math.abs(up - corner);
+      const b = Math.abs(left - corner);
+      const c = Math.abs(left + up - 2 * corner);
+      line[at] += a <= b && a <= c ? left : b <= c ? up : corner;
+    }
+  },
+];
 
 function lookUp(depth, line, columns, colours, data, to, apart) {
   const last = (1 << depth) - 1;

@@ -1,49 +1,64 @@
-// Pillow's antialiased bicubic resize of 8-bit RGB, to the bit, of the centre that the crop keeps and of no more.
-// Columns first, as Pillow does it up to 12; 13 may take rows first, which moves some bytes by one.
+// Pillow's resize of 8-bit RGB, to the bit, of a part of the result and of no more: first each row, then each column.
 
 const BITS = 22; // of a weight's fraction, as Pillow has them
 const HALF = 1 << (BITS - 1);
 
-/** The size (height, width) that `height` x `width` is resized to, to cover `cover` (height, width). */
-export function covering(height, width, [coverHeight, coverWidth]) {
-  return coverWidth * height >= coverHeight * width
-    ? [Math.floor((coverWidth * height) / width), coverWidth]
-    : [coverHeight, Math.floor((coverHeight * width) / height)];
-}
+/** What makes the weights of each interpolation; all but the first are antialiased. */
+export const INTERPOLATIONS = {
+  nearest,
+  bilinear: filtered(1, triangle),
+  bicubic: filtered(2, bicubic),
+  lanczos: filtered(3, lanczos),
+};
 
-/** `image` {width, height, data: RGB bytes} resized to `size` and cut to its centre of `crop`, both (height, width). */
-export function resizedCentre(image, size, crop) {
-  const top = halfEven((size[0] - crop[0]) / 2);
-  const left = halfEven((size[1] - crop[1]) / 2);
-  const rows = weights(image.height, size[0], top, crop[0]);
-  const columns = weights(image.width, size[1], left, crop[1]);
+/**
+ * `image` {width, height, data: RGB bytes} resized to `size`, and of that the part {top, left, height, width}, which
+ * lies in it. `size` is {height, width}.
+ */
+export function resizedPart(image, size, part, interpolation) {
+  const weights = INTERPOLATIONS[interpolation];
+  const rows = weights(image.height, size.height, part.top, part.height);
+  const columns = weights(image.width, size.width, part.left, part.width);
   const first = rows.start[0];
   const last = Math.max(...rows.start.map((start, at) => start + rows.taps[at].length));
   const narrow = horizontal(image, columns, first, last);
-  return { width: crop[1], height: crop[0], data: vertical(narrow, crop[1], rows, first) };
+  return { width: part.width, height: part.height, data: vertical(narrow, part.width, rows, first) };
 }
 
 /** For each of `count` places of the output from `from` on: its first place of the input, and its weights. */
-function weights(inputs, outputs, from, count) {
-  const scale = inputs / outputs;
-  const stretch = Math.max(scale, 1);
-  const support = 2 * stretch;
-  const start = [];
-  const taps = [];
-  for (let place = from; place < from + count; place++) {
-    const centre = (place + 0.5) * scale;
-    const least = Math.max(Math.trunc(centre - support + 0.5), 0);
-    const most = Math.min(Math.trunc(centre + support + 0.5), inputs);
-    const row = [];
-    let sum = 0;
-    for (let at = least; at < most; at++) {
-      row.push(bicubic((at - centre + 0.5) * (1 / stretch)));
-      sum += row.at(-1);
+function filtered(reach, filter) {
+  return (inputs, outputs, from, count) => {
+    const scale = inputs / outputs;
+    const stretch = Math.max(scale, 1);
+    const support = reach * stretch;
+    const start = [];
+    const taps = [];
+    for (let place = from; place < from + count; place++) {
+      const centre = (place + 0.5) * scale;
+      const least = Math.max(Math.trunc(centre - support + 0.5), 0);
+      const most = Math.min(Math.trunc(centre + support + 0.5), inputs);
+      const row = [];
+      let sum = 0;
+      for (let at = least; at < most; at++) {
+        row.push(filter((at - centre + 0.5) * (1 / stretch)));
+        sum += row.at(-1);
+      }
+      start.push(least);
+      taps.push(Int32Array.from(row, (weight) => fixed(sum === 0 ? weight : weight / sum)));
     }
-    start.push(least);
-    taps.push(Int32Array.from(row, (weight) => fixed(sum === 0 ? weight : weight / sum)));
+    return { start, taps };
+  };
+}
+
+/** Places are summed, as Pillow does it, which rounds otherwise than a product. */
+function nearest(inputs, outputs, from, count) {
+  const scale = inputs / outputs;
+  const start = [];
+  let at = scale * 0.5;
+  for (let place = 0; place < from + count; place++, at += scale) {
+    if (place >= from) start.push(Math.min(Math.trunc(at), inputs - 1));
   }
-  return { start, taps };
+  return { start, taps: start.map(() => Int32Array.of(1 << BITS)) };
 }
 
 function horizontal(image, columns, first, last) {
@@ -83,11 +98,26 @@ function vertical(narrow, width, rows, first) {
   return data;
 }
 
+function triangle(distance) {
+  const x = Math.abs(distance);
+  return x < 1 ? 1 - x : 0;
+}
+
 function bicubic(distance) {
   const x = Math.abs(distance);
   if (x < 1) return (1.5 * x - 2.5) * x * x + 1;
   if (x < 2) return (((x - 5) * x + 8) * x - 4) * -0.5;
   return 0;
+}
+
+function lanczos(distance) {
+  return distance >= -3 && distance < 3 ? sinc(distance) * sinc(distance / 3) : 0;
+}
+
+function sinc(distance) {
+  if (distance === 0) return 1;
+  const x = distance * Math.PI;
+  return Math.sin(x) / x;
 }
 
 function fixed(weight) {
@@ -97,9 +127,4 @@ function fixed(weight) {
 function byte(sum) {
   const value = sum >> BITS;
   return value < 0 ? 0 : value > 255 ? 255 : value;
-}
-
-function halfEven(value) {
-  const floor = Math.floor(value);
-  return value - floor === 0.5 ? floor + (floor & 1) : Math.round(value);
 }
