@@ -34,6 +34,8 @@ MANIFEST = "manifest.json"
 MANIFEST_BYTES = 1 << 20
 LABELS_BYTES = 1 << 22
 SAMPLE_BYTES = 1 << 29
+SHOWN = 4  # how many of the bundles in a folder an error names
+_NAME_BUNDLE = "name the folder that `evm-deploy export` wrote."
 
 
 @dataclass(frozen=True)
@@ -178,11 +180,21 @@ def _name_outputs(count: int) -> tuple[str, ...]:
 
 def _read_manifest(root: Path) -> bytes:
     if not root.is_dir():
-        what = "is not a folder" if root.exists() else "does not exist"
-        raise BundleError(f"{root} {what}.", "name the folder that `evm-deploy export` wrote.")
+        raise _refuse_file(root)
     if not (root / MANIFEST).exists():
-        raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", "name a folder that export wrote.")
+        within = sorted({found.parent for depth in ("*", "*/*", "*/*/*") for found in root.glob(f"{depth}/{MANIFEST}")})
+        fix = f"name one of the bundles in it: {', '.join(map(str, within[:SHOWN]))}." if within else _NAME_BUNDLE
+        raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", fix)
     return read_file(find_file(root, MANIFEST, _make_damage_error), MANIFEST_BYTES, _make_damage_error)
+
+
+def _refuse_file(path: Path) -> BundleError:
+    """The error for what is no folder."""
+    if not path.exists():
+        return BundleError(f"{path} does not exist.", _NAME_BUNDLE)
+    if (path.parent / MANIFEST).is_file():
+        return BundleError(f"{path} is not a folder, but a file of a bundle.", f"name its folder: {path.parent}.")
+    return BundleError(f"{path} is not a folder, as bundles are.", f"{_NAME_BUNDLE[:-1]}; of a checkpoint, export one.")
 
 
 def _make_damage_error(cause: str) -> BundleError:

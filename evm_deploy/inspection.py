@@ -1,4 +1,4 @@
-"""Describes the contents of a file: a checkpoint, an ONNX model, a Core ML package, or a bundle."""
+"""Describes the contents of a file: a checkpoint, an ONNX model, a Core ML package, a bundle, or a package."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.files import sha256_file
+from evm_deploy.packaging.verify import is_package, open_package
 from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Inspection:
-    """`kind` is "checkpoint", "onnx", "coreml" or "bundle"; `facts` maps names to plain values, as printed."""
+    """What was found: `kind` is "checkpoint", "onnx", "coreml", "bundle" or "package"; `facts` are plain values."""
 
     path: Path
     kind: str
@@ -28,7 +29,7 @@ class Inspection:
 
 
 def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspection:
-    """Reads a checkpoint, an `.onnx` file, an `.mlpackage` or a bundle's folder; runs nothing that is in it.
+    """Reads a checkpoint, an `.onnx` file, an `.mlpackage`, a bundle's folder or a package; runs nothing in it.
 
     key: of a checkpoint that holds several networks, where the one to look at is; without it they are only listed.
     Raises InputError: nothing there, or nothing that can be read as what its name says; MissingToolError: a package,
@@ -37,11 +38,15 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspecti
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
-    kind = _find_format(path) or ("bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint")
+    kind = "package" if is_package(path) else _find_format(path)
+    if kind is None:
+        kind = "bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint"
     if kind == "checkpoint":
         return Inspection(path, kind, _describe_checkpoint(path, key))
     if key is not None:
         raise OptionError(f"{path} is no checkpoint that could hold several networks.", "leave the key out.")
+    if kind == "package":
+        return Inspection(path, kind, _describe_package(path))
     if kind == "bundle":
         return Inspection(path, kind, _describe_bundle(path if path.is_dir() else path.parent))
     return Inspection(path, kind, _READERS[kind](path))
@@ -58,6 +63,32 @@ def _describe_bundle(path: Path) -> dict[str, Any]:
     if kind := _find_format(bundle.model_path):
         facts[kind] = _READERS[kind](bundle.model_path)
     return facts
+
+
+def _describe_package(path: Path) -> dict[str, Any]:
+    """A package is checked as `verify` does, but for its signature, and not run."""
+    with open_package(path) as (package, models):
+        return {
+            "name": package.name,
+            "platform": package.platform,
+            "files": package.files,
+            "bytes": package.bytes,
+            "signature": package.signature,
+            "models": {model.name: _summarise(model.bundle) for model in models},
+        }
+
+
+def _summarise(bundle: Bundle) -> dict[str, Any]:
+    manifest = bundle.manifest
+    return {
+        "task": manifest.task,
+        "target": manifest.target,
+        "precision": manifest.precision,
+        "bytes": bundle.size,
+        "inputs": {spec.name: _describe_tensor(spec) for spec in manifest.inputs},
+        "outputs": {spec.name: _describe_tensor(spec) for spec in manifest.outputs},
+        "checkpoint": asdict(manifest.checkpoint),
+    }
 
 
 def _find_format(path: Path) -> str | None:

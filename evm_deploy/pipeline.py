@@ -1,5 +1,6 @@
 """The path from a checkpoint to a bundle, and from a bundle to an answer, in order. Each function is a command."""
 
+import contextlib
 import dataclasses
 import os
 import tempfile
@@ -180,11 +181,15 @@ def predict(
 ) -> "list[Prediction]":
     """The `top` classes of each image, by the bundle alone; `library` uses our operators where they are built.
 
-    Raises BundleError (a backbone has no classes), ImageError.
+    A package, a folder or an archive, is checked as by `verify`, and its one model is taken.
+    Raises BundleError (a backbone has no classes), ImageError; of a package OptionError (several models), CheckFailed.
     """
+    from evm_deploy.packaging.verify import is_package, open_only_model
     from evm_deploy.prediction import best_classes
 
-    return best_classes(Bundle.open(bundle), _list_paths(images), top=top, library=library)
+    path = Path(bundle)
+    with open_only_model(path) if is_package(path) else contextlib.nullcontext(Bundle.open(path)) as opened:
+        return best_classes(opened, _list_paths(images), top=top, library=library)
 
 
 def evaluate(

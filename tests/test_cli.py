@@ -351,6 +351,41 @@ def test_a_long_error_stays_on_its_line(capsys: pytest.CaptureFixture[str]) -> N
     assert len(lines(capsys.readouterr().err)) == 2
 
 
+@pytest.mark.parametrize("command", ["verify {0}", "predict {0} a.png", "profile {0}", "evaluate {0} --data data"])
+def test_a_checkpoint_in_the_place_of_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: str
+) -> None:
+    torch.save({"weight": torch.ones(1)}, tmp_path / "t.pth")
+    assert cli.main(command.format(tmp_path / "t.pth").split()) == 2
+    error, fix = lines(capsys.readouterr().err)[-2:]
+    assert error.endswith("t.pth is not a folder, as bundles are.")
+    assert "of a checkpoint, export one" in fix
+
+
+@pytest.mark.parametrize("command", ["verify {0}", "predict {0} a.png", "profile {0}", "evaluate {0} --data data"])
+def test_the_model_file_of_a_bundle(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], make_bundle: Any, command: str
+) -> None:
+    path = make_bundle(tmp_path / "out").model_path
+    assert cli.main(command.format(path).split()) == 2
+    assert lines(capsys.readouterr().err)[-1] == f"fix: name its folder: {path.parent}."
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("export t.pth --out out --precision int8", "evm-deploy quantize BUNDLE"),
+        ("export t.pth --out out --target coreml --precision uint8", "evm-deploy quantize BUNDLE"),
+        ("profile out --device jetson", "ssh://jetson; kinds of devices are local, ssh://[user@]host[:port], adb"),
+        ("profile out --device nano@192.168.1.5:2222", "ssh://nano@192.168.1.5:2222;"),
+        ("profile out --device sssh://board", "did you mean 'ssh'?"),
+    ],
+)
+def test_the_way_is_named(capsys: pytest.CaptureFixture[str], command: str, words: str) -> None:
+    assert cli.main(command.split()) == 2
+    assert words in lines(capsys.readouterr().err)[-1]
+
+
 # As a program
 
 

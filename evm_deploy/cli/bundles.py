@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from evm_deploy import console
-from evm_deploy.cli.app import BundleArgument, Json, app, print_json, print_report
+from evm_deploy.cli.app import Json, app, print_json, print_report
 from evm_deploy.errors import OptionError
 
 if TYPE_CHECKING:
@@ -57,7 +57,9 @@ def verify(
 
 @app.command()
 def predict(
-    bundle: BundleArgument,
+    bundle: Annotated[
+        Path, typer.Argument(metavar="BUNDLE", help="What export or quantize wrote; or a package of one model.")
+    ],
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
     no_library: Annotated[bool, typer.Option("--no-library", help="Run without our operator library.")] = False,
@@ -83,14 +85,14 @@ def predict(
 @app.command()
 def inspect(
     file: Annotated[
-        Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file, an .mlpackage or a bundle.")
+        Path, typer.Argument(metavar="FILE", help="A checkpoint, an .onnx file, an .mlpackage, a bundle or a package.")
     ],
     key: Annotated[
         str | None, typer.Option(help="Of a checkpoint with several networks: where the one to look at is.")
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a checkpoint, an ONNX file, a Core ML package or a bundle holds."""
+    """Say what a checkpoint, an ONNX file, a Core ML package, a bundle or a package holds."""
     from evm_deploy.inspection import inspect as look
 
     found = look(file, key=key)

@@ -100,7 +100,7 @@ def read_contenders(paths: Sequence[Path], options: EvaluateOptions) -> Contende
     notes: list[str] = []
     contenders = [one for path, bundle in bundles for one in _read_bundle(path, bundle, options, notes)]
     if options.checkpoint is not None:
-        contenders.insert(0, _read_checkpoint(Path(options.checkpoint), bundles, notes))
+        contenders.insert(0, _read_checkpoint(Path(options.checkpoint), options.key, bundles, notes))
     first = contenders[0]
     for one in contenders:
         if one.classes != first.classes:
@@ -143,7 +143,9 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
     return [dataclasses.replace(one, way=way) for way in range(len(ways.open))]
 
 
-def _read_checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]) -> Contender:
+def _read_checkpoint(
+    path: Path, key: str | None, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]
+) -> Contender:
     """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint, else the first."""
     from evm_deploy.files import sha256_file
     from evm_deploy.models.network import open_checkpoint
@@ -152,8 +154,10 @@ def _read_checkpoint(path: Path, bundles: Sequence[tuple[Path, Bundle]], notes: 
         raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")
     made = [bundle for _, bundle in bundles if bundle.manifest.checkpoint.sha256 == sha256_file(path)]
     manifest = (made or [bundles[0][1]])[0].manifest
-    source = (manifest.checkpoint.key if made else None, manifest.model.get("scan"))
+    source = (key or (manifest.checkpoint.key if made else None), manifest.model.get("scan"))
     network = open_checkpoint(path, key=source[0], scan=source[1])
+    if key is not None:
+        notes.append(f"{PYTORCH}: {network.record.describe_key()}")
     shapes = network.output_shapes(manifest.preprocessing.image_size)
     task = infer_task(shapes)
     if isinstance(task.metric, str):

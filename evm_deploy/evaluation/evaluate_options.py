@@ -21,6 +21,7 @@ class EvaluateOptions:
     checkpoint: str | os.PathLike[str] | None = field(
         default=None, metadata=option("PyTorch beside them, as the float model to agree with.", kind=Path)
     )
+    key: str | None = field(default=None, metadata=option("The entry of that checkpoint that holds the weights."))
     floor: float | None = field(
         default=None,
         metadata=option(
@@ -61,6 +62,8 @@ class EvaluateOptions:
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if self.key is not None and self.checkpoint is None:
+            raise OptionError("a key is of a checkpoint.", "name it as well: --checkpoint.")
         if self.workers is not None and self.cluster is not None:
             raise OptionError("workers are of this machine, a cluster has its own.", "give --workers or --cluster.")
         if self.cluster is not None and not ADDRESS.fullmatch(self.cluster):

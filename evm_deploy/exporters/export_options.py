@@ -122,6 +122,9 @@ class ExportOptions:
     def __post_init__(self) -> None:
         check_choice("target", self.target, TARGETS)
         target = TARGETS[self.target]
+        if re.fullmatch(r"u?int\d+", str(self.precision)):
+            fix = "export a float bundle, then: evm-deploy quantize BUNDLE --data IMAGES --out DIR."
+            raise OptionError(f"export has no precision {self.precision!r}: integers need images to measure on.", fix)
         check_choice("precision", self.precision, target.precisions)
         if self.scan_form is not None:
             check_choice("scan form", self.scan_form, target.scan_forms)

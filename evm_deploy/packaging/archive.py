@@ -56,7 +56,8 @@ def _read_index(archive: zipfile.ZipFile, path: Path) -> tuple[str, Index]:
     """The package's folder in the archive, with a `/` at the end, and its index."""
     found = [entry for entry in archive.infolist() if entry.filename.split("/")[1:] == [INDEX]]
     if len(found) != 1:
-        raise BundleError(f"{path} holds no package: its top folder has no {INDEX}.", _FIX)
+        fix = "name what `evm-deploy package` wrote, or a bundle's folder; of a checkpoint, export one."
+        raise BundleError(f"{path} holds no package: its top folder has no {INDEX}.", fix)
     if found[0].file_size > LARGEST:
         raise BundleError(f"{INDEX} in {path} has more than {LARGEST} bytes.", _FIX)
     return found[0].filename.removesuffix(INDEX), Index.from_json(archive.read(found[0]))
@@ -88,6 +89,11 @@ def is_part(path: Path) -> bool:
     if path.suffix == ".minisig":
         with path.open("rb") as file:
             return file.read(18) == b"untrusted comment:"
+    return has_index(path)
+
+
+def has_index(path: Path) -> bool:
+    """Whether the file is a zip whose top folder has a package's index."""
     try:
         with zipfile.ZipFile(path) as archive:
             return any(name.split("/")[1:] == [INDEX] for name in archive.namelist())

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from evm_deploy.bundle import MANIFEST, Bundle
-from evm_deploy.errors import CheckFailed
+from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.files import find_file, sha256_file
 from evm_deploy.folders import list_files, restore_folder
 from evm_deploy.packaging import archive, sign
@@ -52,9 +52,12 @@ class PackageReport:
 
 
 def is_package(path: Path) -> bool:
-    """Whether `path` is a package rather than a bundle: a folder with an index, or a file (an archive)."""
-    restore_folder(path.with_name(path.name.removesuffix(".zip")), KIND)
-    return path.is_file() or ((path / INDEX).is_file() and not (path / MANIFEST).is_file())
+    """Whether `path` is meant for a package: a folder with an index, or a zip file."""
+    if path.name:
+        restore_folder(path.with_name(path.name.removesuffix(".zip")), KIND)
+    if path.is_file():
+        return path.suffix.lower() == ".zip" or archive.has_index(path)
+    return (path / INDEX).is_file() and not (path / MANIFEST).is_file()
 
 
 def verify(path: Path, public_key: str | None = None) -> VerifiedPackage:
@@ -93,6 +96,20 @@ def open_package(path: Path, public_key: str | None = None) -> Iterator[tuple[Ve
             ),
             models,
         )
+
+
+@contextlib.contextmanager
+def open_only_model(path: Path) -> Iterator[Bundle]:
+    """Checks a package as `verify` does, and yields its bundle, which exists during the block.
+
+    Raises OptionError too: it has several.
+    """
+    with open_package(path) as (_, models):
+        if len(models) > 1:
+            folder = f"name the folder of one, such as {models[0].bundle.path}"
+            fix = "unpack it, and name the folder of one." if path.is_file() else f"{folder}."
+            raise OptionError(f"{path} has several models: {', '.join(model.name for model in models)}.", fix)
+        yield models[0].bundle
 
 
 def _check_signature(folder: Path, key: sign.PublicKey | None) -> str | None:

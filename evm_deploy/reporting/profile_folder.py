@@ -17,7 +17,7 @@ from evm_deploy.reporting.accuracy import Accuracy
 
 JSON, MARKDOWN, HTML = "profile.json", "report.md", "report.html"
 MOST = 64  # the largest number of profiles in one report
-FIX = "name a folder that `evm-deploy profile --out` wrote, or a file with the output of `--json`."
+FIX = "name a folder that `evm-deploy profile --out` or `benchmark --out` wrote, or a file with the output of `--json`."
 OURS = b'<meta name="generator" content="evm-deploy">'  # near the beginning of every page that we write
 _ONE_OF_MANY = re.compile(r"profile-(\d{1,2})\.json")
 _DRAWN = re.compile(r"plots/[a-z0-9-]+\.png|traces/\d+\.json|flames/\d+\.svg")
@@ -116,7 +116,7 @@ def read(paths: Sequence[str | os.PathLike[str]]) -> list[ProfileReport]:
 
     Raises InputError: none or too many are named, or one cannot be read or is not a profile.
     """
-    files = [file for path in map(Path, paths) for file in (_list_profiles(path) if path.is_dir() else [path])]
+    files = [file for path in map(Path, paths) for file in (_list_profiles(_enter(path)) if path.is_dir() else [path])]
     if not 1 <= len(files) <= MOST:
         raise InputError(f"{len(files)} profiles were named.", f"name 1 to {MOST}.")
     return [_add_statistics(load_profile(file)) for file in files]
@@ -136,6 +136,12 @@ def _list_profiles(folder: Path) -> list[Path]:
     if not found:
         raise InputError(f"{folder} holds no {JSON}.", FIX)
     return [found[index] for index in sorted(found)]
+
+
+def _enter(folder: Path) -> Path:
+    """The folder of profiles: of what `benchmark --out` wrote, one in it."""
+    within = folder / "profile"
+    return within if (within / JSON).is_file() and not (folder / JSON).exists() else folder
 
 
 def _add_statistics(report: ProfileReport) -> ProfileReport:

@@ -238,7 +238,7 @@ def test_the_folder(checkpoint: Path, images: Path, tmp_path: Path) -> None:
         "onnx-fp32",
     ]
     assert Bundle.open(out / "bundles/onnx-fp16")
-    (profile,) = reporting.read([out / "profile"])
+    (profile,) = reporting.read([out])
     assert [result.name for result in profile.results] == ["onnx-fp32", "onnx-fp16", "PyTorch"]
     assert "Core ML runs on macOS" in page.read_text()
     assert str(tmp_path) not in (out / "benchmark.json").read_text()

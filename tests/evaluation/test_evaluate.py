@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from safetensors.torch import save_file
 
 import evm_deploy
 from evm_deploy import EvaluateOptions, ExportOptions, cli
 from evm_deploy.bundle import IOSpec, Preprocessing
-from evm_deploy.errors import BundleError, EvmDeployError, InputError, OptionError, OutputError
+from evm_deploy.errors import BundleError, CheckpointError, EvmDeployError, InputError, OptionError, OutputError
 from evm_deploy.evaluation import report_folder
 from evm_deploy.evaluation.report import EvaluationReport
 
@@ -167,6 +168,20 @@ def test_pytorch_beside_bundles_of_its_checkpoint_and_of_another(
     assert len(report.failures) == 2
     with pytest.raises(InputError, match="not a file"):
         evm_deploy.evaluate(tmp_path / "micro", pictures, EvaluateOptions(checkpoint=tmp_path / "none"))
+
+
+def test_which_network_of_a_checkpoint(golden: Any, colours: Colours, pictures: Path, tmp_path: Path) -> None:
+    weights = golden.state_dict("micro")
+    other = {name: t + 0.01 if t.is_floating_point() else t for name, t in weights.items()}
+    torch.save({"model": weights, "model_ema": other}, tmp_path / "two.pth")
+    bundle = colours("ten", np.ones((3, 10)), labels=None)
+    options = EvaluateOptions(checkpoint=tmp_path / "two.pth", latency_runs=0)
+    with pytest.raises(CheckpointError, match="--key model or --key model_ema"):
+        evm_deploy.evaluate(bundle, plain(pictures), options)
+    report = evm_deploy.evaluate(bundle, plain(pictures), dataclasses.replace(options, key="model_ema"))
+    assert "PyTorch: the weights are those under model_ema in two.pth" in report.notes
+    with pytest.raises(OptionError, match="a key is of a checkpoint"):
+        EvaluateOptions(key="model")
 
 
 def test_damaged_images_are_left_out_for_all(colours: Colours, right: Path, pictures: Path) -> None:

@@ -30,6 +30,8 @@ def test_a_package_and_what_verify_says_of_it(
     for path in (out, out.with_suffix(".zip")):
         assert cli.main(["verify", str(path)]) == 0
         assert "linux package EfficientVMamba" in capsys.readouterr().out
+        assert cli.main(["predict", str(path), str(DIGITS / "images/held_out_003_is_3.png"), "--top", "1"]) == 0
+        assert "0.9367  3" in capsys.readouterr().out
     assert cli.main(["verify", str(out), "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["passed"]

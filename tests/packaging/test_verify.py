@@ -9,9 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from evm_deploy.errors import BundleError, CheckFailed, EvmDeployError
+import evm_deploy
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import BundleError, CheckFailed, EvmDeployError, OptionError
+from evm_deploy.inspection import inspect
 from evm_deploy.packaging.package import Package
-from evm_deploy.packaging.verify import is_package, open_package, verify
+from evm_deploy.packaging.verify import is_package, open_only_model, open_package, verify
 
 Maker = Callable[..., Package]
 
@@ -82,6 +85,35 @@ def test_an_index_of_other_models(made: Package) -> None:
     path.write_text(json.dumps(index))
     with pytest.raises(BundleError, match="manifest of 'small'"):
         verify(made.path)
+
+
+def test_a_package_is_inspected(made: Package) -> None:
+    assert made.archive
+    for path in (made.path, made.archive):
+        found = inspect(path)
+        assert found.kind == "package"
+        assert (found.facts["platform"], found.facts["signature"]) == ("linux", "none")
+        assert found.facts["models"]["small"]["precision"] == "fp32"
+    with pytest.raises(OptionError, match="no checkpoint"):
+        inspect(made.path, key="model")
+
+
+def test_the_only_model_of_a_package(
+    made: Package, pack: Maker, bundle: Path, make_bundle: Callable[..., Bundle], tmp_path: Path
+) -> None:
+    with open_only_model(made.path) as opened:
+        assert opened.manifest == Bundle.open(bundle).manifest
+    two = pack(tmp_path / "two", bundles=[bundle, make_bundle(tmp_path / "other").path], archive=True)
+    assert two.archive
+    for path, fix in ((two.path, f"such as {two.path / 'models/other'}"), (two.archive, "unpack it, and name")):
+        with pytest.raises(OptionError, match="has several models: other, small") as caught, open_only_model(path):
+            pass
+        assert fix in caught.value.fix
+    for call in (lambda: Bundle.open(two.path), lambda: evm_deploy.verify(tmp_path)):
+        with pytest.raises(BundleError) as wrong:
+            call()
+        assert "name one of the bundles in it: " in wrong.value.fix
+        assert "small" in wrong.value.fix
 
 
 def test_what_is_no_package(made: Package, tmp_path: Path, bundle: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -34,6 +35,10 @@ class Device(Protocol):
 def find_device(text: str) -> tuple[Device, str]:
     """Finds the module and the address for a value of `--device`. Raises OptionError: no such device."""
     name, colon, address = text.partition(":")
+    if name not in DEVICES and not difflib.get_close_matches(name.lower(), DEVICES, 1):
+        kinds = ", ".join(row.syntax for row in DEVICES.values())
+        fix = f"a machine of this name is ssh://{text.removeprefix('//')}; kinds of devices are {kinds}."
+        raise OptionError(f"there is no kind of device {name!r}.", fix)
     check_choice("device", name, DEVICES)
     row = DEVICES[name]
     if colon and ":" not in row.syntax:
