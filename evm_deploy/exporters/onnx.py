@@ -16,10 +16,11 @@ from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.passes.name_blocks import name_blocks
 from evm_deploy.graph.schemas import translations
-from evm_deploy.manifest import SMALLEST_IMAGE, Manifest
+from evm_deploy.manifest import Manifest
 from evm_deploy.models.network import Network
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
+TRACED_FROM = 64  # pixels: from less on, PyTorch guards against maps of one row, refuses, and has to trace twice
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -84,5 +85,6 @@ def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
         axes[0] = torch.export.Dim("batch", min=1)
     if options.dynamic_size:
         rows = 1 if options.bake_preprocessing else 2
-        axes |= {rows + i: torch.export.Dim(side, min=SMALLEST_IMAGE) for i, side in enumerate(("height", "width"))}
+        for axis, side, length in zip((rows, rows + 1), ("height", "width"), options.image_size, strict=True):
+            axes[axis] = torch.export.Dim(side, min=min(length, TRACED_FROM))
     return axes
