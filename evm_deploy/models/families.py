@@ -1,6 +1,7 @@
 """The table of the families whose checkpoints can be read."""
 
-from evm_deploy.models import efficientvmamba
+from evm_deploy.models import efficientvmamba, vim, vmamba
 from evm_deploy.models.family import Family
 
-FAMILIES: tuple[Family, ...] = (efficientvmamba.FAMILY,)  # a checkpoint that fits two is of the first
+# A checkpoint that fits two is of the first.
+FAMILIES: tuple[Family, ...] = (efficientvmamba.FAMILY, vmamba.FAMILY, vim.FAMILY)

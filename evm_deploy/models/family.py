@@ -21,7 +21,7 @@ class Family:
         goes on; None: no more than their names and shapes say.
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
     fold: the same function for inference, with everything exact folded, on a copy.
-    fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy.
+    fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy; None: not exactly.
     name_outputs: the names of the exported model's outputs; None: the task's.
     name_variant: the name under which a configuration was published, if it was.
     """
@@ -33,7 +33,7 @@ class Family:
     infer_config: Callable[[dict[str, Tensor], str | None], Any]
     explain: Callable[[dict[str, Tensor]], str | None]
     fold: Callable[[Any], nn.Module]
-    fold_preprocessing: Callable[[Any, Sequence[float], Sequence[float]], nn.Module]
+    fold_preprocessing: Callable[[Any, Sequence[float], Sequence[float]], nn.Module] | None
     name_outputs: Callable[[Any], list[str] | None]
     name_variant: Callable[[Any], str | None]
     blocks: re.Pattern[str]  # the modules that errors and profiles are told by

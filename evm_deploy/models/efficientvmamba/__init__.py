@@ -3,10 +3,11 @@
 import re
 
 from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig, name_variant
-from evm_deploy.models.efficientvmamba.fold import SCAN_PARAMETERS, fold, fold_preprocessing
+from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
 from evm_deploy.models.efficientvmamba.names import STEM, explain, infer_config, rename
 from evm_deploy.models.efficientvmamba.network import EfficientVMamba
 from evm_deploy.models.family import Family
+from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 
 
 def _name_outputs(config: ModelConfig) -> list[str] | None:

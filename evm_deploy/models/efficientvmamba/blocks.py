@@ -1,62 +1,12 @@
 """The blocks of EfficientVMamba, with the parameter names of the released checkpoints. Maps are (B, H, W, C)."""
 
-import math
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
-from evm_deploy import scan
 from evm_deploy.models.efficientvmamba.config import ModelConfig
-from evm_deploy.scan.cross_scan import cross_scan_2d
-
-
-class ScanMixer(nn.Module):
-    """Gated mixing of tokens: a depthwise convolution and the two-dimensional selective scan, times SiLU(z)."""
-
-    def __init__(self, config: ModelConfig, stage: int) -> None:
-        super().__init__()
-        C, N, R, K = config.dims[stage], config.d_state, config.rank(stage), config.directions
-        D = 2 * C
-        self.kind, self.step = config.scan, config.step
-        self.in_proj = nn.Linear(C, 2 * D, bias=False)
-        self.conv2d = nn.Conv2d(D, D, 3, padding=1, groups=D)
-        self.x_proj_weight = nn.Parameter(torch.empty(K, R + 2 * N, D).uniform_(-(D**-0.5), D**-0.5))
-        self.dt_projs_weight = nn.Parameter(torch.empty(K, D, R).uniform_(-(R**-0.5), R**-0.5))
-        self.dt_projs_bias = nn.Parameter(_inverse_softplus_of_steps(K, D))
-        self.A_logs = nn.Parameter(torch.arange(1.0, N + 1).log().repeat(K * D, 1))  # S4D-real
-        self.Ds = nn.Parameter(torch.ones(K * D))
-        self.out_norm = nn.LayerNorm(D)
-        self.out_proj = nn.Linear(D, C, bias=False)
-
-    def scan_parameters(self) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-        """x_proj (K,D,R+2N), dt_proj (K,R,D), dt_bias (K,D), A (K,N,D) and D (K,D), as the operators take them."""
-        K, D, _ = self.dt_projs_weight.shape
-        A = -self.A_logs.float().exp().view(K, D, -1).transpose(1, 2)
-        x_proj, dt_proj = self.x_proj_weight.transpose(1, 2), self.dt_projs_weight.transpose(1, 2)
-        return x_proj, dt_proj, self.dt_projs_bias.float(), A, self.Ds.float().view(K, D)
-
-    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """What is scanned, and what gates it: (B, H, W, C) -> twice (B, H, W, D)."""
-        x, z = self.in_proj(x).chunk(2, -1)
-        return x, z
-
-    def scan(self, x: Tensor) -> Tensor:
-        """The scan alone: (B, H, W, D) -> (B, H, W, D)."""
-        x_proj, dt_proj, dt_bias, A, D = self.scan_parameters()
-        x_proj, dt_proj = x_proj.to(x.dtype), dt_proj.to(x.dtype)  # they differ under autocast only
-        if self.kind == "ss2d":
-            return cross_scan_2d(x, x_proj, dt_proj, dt_bias, A, D)
-        y: Tensor = scan.efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, self.step)
-        return y
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, H, W, C)."""
-        x, z = self.project(x)
-        x = F.silu(_conv(self.conv2d, x))
-        y: Tensor = self.out_proj(self.out_norm(self.scan(x)) * F.silu(z))
-        return y
+from evm_deploy.models.layers.maps import run_convolution
+from evm_deploy.models.layers.scan_mixer import ScanMixer
 
 
 class ChannelAttention(nn.Module):
@@ -81,7 +31,9 @@ class EVSSBlock(nn.Module):
         super().__init__()
         C = config.dims[stage]
         self.norm = nn.LayerNorm(C)
-        self.op = ScanMixer(config, stage)
+        self.op = ScanMixer(
+            C, 2 * C, config.d_state, config.rank(stage), config.directions, kind=config.scan, step=config.step
+        )
         self.conv_branch: nn.Module | None = None
         if config.conv_branch:
             depthwise = nn.Conv2d(C, C, 3, padding=1, groups=C)
@@ -93,7 +45,7 @@ class EVSSBlock(nn.Module):
         n = self.norm(x)
         y: Tensor = x + self.se(self.op(n))
         if self.conv_branch is not None:
-            y = y + self.se(_conv(self.conv_branch, n))
+            y = y + self.se(run_convolution(self.conv_branch, n))
         return y
 
 
@@ -127,35 +79,3 @@ class InvertedResidual(nn.Module):
         """(B, C, H, W) -> (B, C, H, W)."""
         y: Tensor = x + self.conv_pw2(self.se(self.conv_dw(self.conv_pw(x))))
         return y
-
-
-class PatchMerging(nn.Module):
-    """Halves H and W (rounding up): four neighbours become one token of `out_dim` channels."""
-
-    def __init__(self, dim: int, out_dim: int) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(4 * dim)
-        self.reduction = nn.Linear(4 * dim, out_dim, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, H, W, C) -> (B, ceil(H/2), ceil(W/2), out_dim)."""
-        B, H, W, C = x.shape
-        h, w = (H + 1) // 2, (W + 1) // 2
-        if not statically_known_true(2 * h + 2 * w == H + W):
-            x = F.pad(x, (0, 0, 0, 2 * w - W, 0, 2 * h - H))
-        x = x.reshape(B * h, 2, w, 2, C)  # (.., row, .., column, C); rank 5 is the most that Core ML takes
-        x = x.permute(0, 2, 3, 1, 4).reshape(B, h, w, 4 * C)
-        y: Tensor = self.reduction(self.norm(x))
-        return y
-
-
-def _conv(module: nn.Module, x: Tensor) -> Tensor:
-    """Run an NCHW module on an NHWC map."""
-    y: Tensor = module(x.permute(0, 3, 1, 2))
-    return y.permute(0, 2, 3, 1)
-
-
-def _inverse_softplus_of_steps(*shape: int) -> Tensor:
-    """Biases whose softplus is log-uniform in [1e-3, 1e-1]."""
-    steps = torch.empty(shape).uniform_(math.log(1e-3), math.log(1e-1)).exp()
-    return steps + torch.log(-torch.expm1(-steps))

@@ -1,0 +1,1 @@
+"""Layers that several families have, with the parameter names of their checkpoints."""

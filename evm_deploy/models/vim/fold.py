@@ -1,0 +1,69 @@
+"""Exact rewrites of a trained Vim for inference. Each returns a new network; the given one is not touched."""
+
+import copy
+from collections.abc import Sequence
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS, Convert, fold_stem, make_linear, restore_float32
+from evm_deploy.models.vim.network import Block, ScanParameters, Vim, VimMixer
+
+
+def fold(model: Vim) -> Vim:
+    """The same function with fewer operations: (B, 3, H, W) -> what `model` in eval mode returns, to rounding."""
+    folded = copy.deepcopy(model).eval().requires_grad_(False)
+    for module in list(folded.modules()):
+        if isinstance(module, Block) and not isinstance(module.mixer, FoldedVimMixer):
+            module.mixer = FoldedVimMixer(module.mixer)
+    return folded
+
+
+def fold_preprocessing(model: Vim, mean: Sequence[float], std: Sequence[float]) -> Vim:
+    """`model` for pixels in 0..255 instead of (pixel / 255 - mean) / std. The stem has no padding, so this is exact."""
+    folded = copy.deepcopy(model)
+    fold_stem(folded.patch_embed.proj, mean, std)
+    return folded
+
+
+class FoldedVimMixer(VimMixer):
+    """A `VimMixer` whose parameters are constants, as the operator takes them; out_proj halves the sum."""
+
+    def __init__(self, mixer: VimMixer) -> None:
+        nn.Module.__init__(self)
+        for name, value in zip(SCAN_PARAMETERS, mixer.scan_parameters(), strict=True):
+            self.register_buffer(name, value.detach().contiguous())
+        x_weight, z_weight = mixer.in_proj.weight.chunk(2)  # (D, C) each
+        self.in_x, self.in_z = make_linear(x_weight), make_linear(z_weight)
+        self.out_proj = make_linear(mixer.out_proj.weight / 2)
+        self.conv1d = mixer.conv1d
+        self.conv1d_b = copy.deepcopy(mixer.conv1d_b)
+        self.conv1d_b.weight.data = mixer.conv1d_b.weight.data.flip(2)
+
+    def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `VimMixer.project`, without the copy that cutting one result in two takes."""
+        return self.in_x(x), self.in_z(x)
+
+    def convolve(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """As `VimMixer.convolve`."""
+        x, reach = x.transpose(1, 2), self.conv1d.kernel_size[0] - 1
+        before, after = self.conv1d(F.pad(x, (reach, 0))), self.conv1d_b(F.pad(x, (0, reach)))
+        return before.transpose(1, 2), after.transpose(1, 2)
+
+    def merge(self, y: Tensor) -> Tensor:
+        """As `VimMixer.merge`."""
+        merged: Tensor = self.out_proj(y)
+        return merged
+
+    def scan_parameters(self) -> ScanParameters:
+        """As `VimMixer.scan_parameters`."""
+        # not get_buffer: while torch.export traces, they are no tensors
+        x_proj, dt_proj, dt_bias, A, D = (getattr(self, name) for name in SCAN_PARAMETERS)
+        return x_proj, dt_proj, dt_bias, A, D
+
+    def _apply(self, fn: Convert, recurse: bool = True) -> "FoldedVimMixer":
+        """Where torch moves and converts a module: the constants of the recurrence move, and stay float32."""
+        kept = {name: self.get_buffer(name) for name in SCAN_PARAMETERS[2:]}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        restore_float32(self, kept)
+        return self

@@ -1,0 +1,29 @@
+"""VMamba (arXiv 2401.10166) in all its released forms: configuration, network, names in checkpoints, exact folding."""
+
+import re
+
+from evm_deploy.models.family import Family
+from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
+from evm_deploy.models.vmamba.config import VMambaConfig, name_variant
+from evm_deploy.models.vmamba.names import STEM, infer_config, rename
+from evm_deploy.models.vmamba.network import VMamba, fold
+
+
+def _name_outputs(config: VMambaConfig) -> list[str] | None:
+    """A backbone's maps are named after their stages."""
+    return [f"feature{stage}" for stage in config.outputs] if config.num_classes is None else None
+
+
+FAMILY = Family(
+    title="VMamba",
+    network=VMamba,
+    stem=STEM,
+    rename=rename,
+    infer_config=infer_config,
+    fold=fold,
+    fold_preprocessing=None,  # the newer stem pads the normalised image with zeros
+    name_outputs=_name_outputs,
+    name_variant=name_variant,
+    blocks=re.compile(r"patch_embed|layers\.\d+\.(blocks\.\d+|downsample)|classifier"),
+    scan_values=SCAN_PARAMETERS,
+)

@@ -1,0 +1,90 @@
+"""The names that a checkpoint's tensors have had, and what their shapes say about the network."""
+
+import math
+import re
+from dataclasses import dataclass, replace
+
+from torch import Tensor
+
+from evm_deploy.models.layers.names import rename_layers
+from evm_deploy.models.vmamba.config import DOWNSAMPLES, STEMS, VMambaConfig
+
+STEM = re.compile(r"^((?:.*\.)?)patch_embed\.(?:0|proj)\.weight$")
+LINEAR = re.compile(r"\.(in_proj|out_proj|fc1|fc2|head)\.weight$")
+
+
+def rename(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under their released names; linear layers stored as convolutions of 1x1 are linear layers."""
+    renamed = rename_layers(tensors)
+    return {name: _drop_kernel(tensor) if LINEAR.search(name) else tensor for name, tensor in renamed.items()}
+
+
+def _drop_kernel(weight: Tensor) -> Tensor:
+    return weight[:, :, 0, 0] if weight.ndim == 4 and tuple(weight.shape[2:]) == (1, 1) else weight
+
+
+@dataclass(frozen=True)
+class _Stage:
+    depth: int
+    C: int
+    D: int
+    R: int
+
+
+def infer_config(tensors: dict[str, Tensor], scan: str | None) -> VMambaConfig | list[str]:
+    """The configuration that the shapes say, which may not fit every tensor; or what is missing to say any."""
+    shapes = {name: tuple(tensor.shape) for name, tensor in tensors.items()}
+    first = "layers.0.blocks.0."
+    needed = ("patch_embed.0.weight", f"{first}op.A_logs", f"{first}op.conv2d.weight", f"{first}op.in_proj.weight")
+    missing = [name for name in needed if len(shapes.get(name, ())) < 2]
+    numbers = sorted({int(match[1]) for name in shapes if (match := re.match(r"layers\.(\d{1,4})\.", name))})
+    stages = {i: _infer_stage(shapes, i) for i in numbers}
+    missing += [f"layers.{i}.blocks" for i, stage in stages.items() if stage is None]
+    if missing:
+        return missing
+    known = [stage for stage in stages.values() if stage is not None]
+    outputs = tuple(i for i in range(len(known)) if f"outnorm{i}.weight" in shapes)
+    head = shapes.get("classifier.head.weight")
+    hidden = shapes.get(first + "mlp.fc1.weight")
+    config = VMambaConfig(
+        dims=tuple(stage.C for stage in known),
+        depths=tuple(stage.depth for stage in known),
+        d_state=shapes[first + "op.A_logs"][1],
+        d_inner=tuple(stage.D for stage in known),
+        dt_rank=tuple(stage.R for stage in known),
+        gate=shapes[first + "op.in_proj.weight"][0] == 2 * known[0].D,
+        conv_bias=first + "op.conv2d.bias" in shapes,
+        mlp=max(1, hidden[0] // known[0].C) if hidden else None,
+        stem=STEMS["patch_embed.5.weight" in shapes],
+        downsample=_infer_downsample(shapes),
+        num_classes=None if outputs and not head else (head and head[0]) or 1000,
+        out_indices=outputs if outputs and not head else None,
+    )
+    return _without_defaults(config)
+
+
+def _infer_stage(shapes: dict[str, tuple[int, ...]], i: int) -> _Stage | None:
+    """What the first block of stage i says, and how many blocks there are."""
+    block = f"layers.{i}.blocks.0."
+    norm, dt = shapes.get(block + "norm.weight", ()), shapes.get(block + "op.dt_projs_weight", ())
+    if len(norm) != 1 or len(dt) != 3 or 0 in (*norm, *dt):
+        return None
+    depth = len({m[1] for name in shapes if (m := re.match(rf"layers\.{i}\.blocks\.(\d+)\.", name))})
+    return _Stage(depth, norm[0], dt[1], dt[2])
+
+
+def _infer_downsample(shapes: dict[str, tuple[int, ...]]) -> str:
+    kernel = shapes.get("layers.0.downsample.1.weight", ())
+    kinds = [kind for kind, side in DOWNSAMPLES.items() if kind != "merge" and kernel[2:] == (side, side)]
+    return kinds[0] if kinds else "merge"
+
+
+def _without_defaults(config: VMambaConfig) -> VMambaConfig:
+    """`config` with the fields left out that say what their defaults say, so that equal networks compare equal."""
+    usual = replace(config, d_inner=None, dt_rank=None)
+    stages = range(len(config.dims))
+    if all(usual.channels(i) == config.channels(i) for i in stages):
+        config = replace(config, d_inner=None)
+    if all(math.ceil(config.dims[i] / 16) == config.rank(i) for i in stages):
+        config = replace(config, dt_rank=None)
+    return replace(config, out_indices=None) if config.out_indices == tuple(stages) else config
