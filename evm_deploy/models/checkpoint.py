@@ -15,7 +15,7 @@ from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family
-from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_tensors
+from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_form, refuse_tensors
 from evm_deploy.models.state_dicts import StateDict, describe_state_dict, find_state_dicts, list_keys
 
 SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")  # usual names; content alone counts
@@ -55,7 +55,7 @@ class Checkpoint:
 def load(
     path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None, fold: bool = False
 ) -> nn.Module:
-    """The network in the checkpoint at `path`, float32, on the CPU, in eval mode: an `EfficientVMamba`.
+    """The network in the checkpoint at `path`, float32, on the CPU, in eval mode: of any of the families.
 
     Reads what torch.save (either format) and safetensors write; nothing in the file is ever run. The configuration
     comes from the shapes of the tensors. A file of a detector or a segmenter gives its backbone, whose forward returns
@@ -113,6 +113,8 @@ class CheckpointFile:
         if len(found) > 1:
             raise _refuse_to_choose(path, content, found)
         ((held, family, tensors, config),) = found
+        if family.explain_form is not None and (said := family.explain_form(content)) is not None:
+            raise refuse_form(path, family, said)
         state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
         source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
         return Checkpoint(family, state_dict, config, held.key, source, self.sha256, held.others, not_loaded)

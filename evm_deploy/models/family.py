@@ -19,6 +19,8 @@ class Family:
         to say any. Its second argument is one of `scans`, None for a family without.
     explain: what is wrong with tensors that do not fit the configuration that they say, as "an EfficientVMamba, but"
         goes on; None: no more than their names and shapes say.
+    explain_form: what a file says beside the weights, in `content`, that makes the mathematics another and cannot be
+        seen in the tensors, as "a VMamba, but" goes on.
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
     fold: the same function for inference, with everything exact folded, on a copy.
     fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy; None: not exactly.
@@ -38,4 +40,5 @@ class Family:
     name_variant: Callable[[Any], str | None]
     blocks: re.Pattern[str]  # the modules that errors and profiles are told by
     scan_values: tuple[str, ...]  # how the names of what scans are given end, once folded: it may stay float32
+    explain_form: Callable[[Any], str | None] | None = None
     scans: tuple[str, ...] = ()  # what the tensors do not tell and `scan` does, the usual one first

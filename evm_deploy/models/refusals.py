@@ -75,6 +75,11 @@ def refuse_tensors(path: Path, content: Any, mismatches: Sequence[Mismatch]) -> 
     )
 
 
+def refuse_form(path: Path, family: Family, said: str) -> CheckpointError:
+    """The error for a network whose tensors fit, and whose mathematics is another."""
+    return CheckpointError(f"{path} holds {_add_article(family.title)}, but {said}.", AS_MODULE.capitalize())
+
+
 def _refuse_module(path: Path, module: StandIn) -> CheckpointError:
     where = "where you trust the file: torch.save(torch.load(path, weights_only=False).state_dict(), path)"
     return CheckpointError(

@@ -4,9 +4,10 @@ import re
 
 from evm_deploy.models.efficientvmamba.config import SCANS, ModelConfig, name_variant
 from evm_deploy.models.efficientvmamba.fold import fold, fold_preprocessing
-from evm_deploy.models.efficientvmamba.names import STEM, explain, infer_config, rename
+from evm_deploy.models.efficientvmamba.names import explain, infer_config
 from evm_deploy.models.efficientvmamba.network import EfficientVMamba
 from evm_deploy.models.family import Family
+from evm_deploy.models.layers.names import STEM, rename_layers
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 
 
@@ -19,7 +20,7 @@ FAMILY = Family(
     title="EfficientVMamba",
     network=EfficientVMamba,
     stem=STEM,
-    rename=rename,
+    rename=rename_layers,
     infer_config=infer_config,
     explain=explain,
     fold=fold,

@@ -6,7 +6,7 @@ from evm_deploy.models.family import Family
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 from evm_deploy.models.vim.config import VimConfig, name_variant
 from evm_deploy.models.vim.fold import fold, fold_preprocessing
-from evm_deploy.models.vim.names import STEM, infer_config, rename
+from evm_deploy.models.vim.names import STEM, explain, infer_config, rename
 from evm_deploy.models.vim.network import Vim
 
 
@@ -20,6 +20,7 @@ FAMILY = Family(
     stem=STEM,
     rename=rename,
     infer_config=infer_config,
+    explain=explain,
     fold=fold,
     fold_preprocessing=fold_preprocessing,
     name_outputs=_name_outputs,

@@ -3,9 +3,10 @@
 import re
 
 from evm_deploy.models.family import Family
+from evm_deploy.models.layers.names import STEM, explain_ends
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 from evm_deploy.models.vmamba.config import VMambaConfig, name_variant
-from evm_deploy.models.vmamba.names import STEM, infer_config, rename
+from evm_deploy.models.vmamba.names import explain_form, infer_config, rename
 from evm_deploy.models.vmamba.network import VMamba, fold
 
 
@@ -20,6 +21,8 @@ FAMILY = Family(
     stem=STEM,
     rename=rename,
     infer_config=infer_config,
+    explain=explain_ends,
+    explain_form=explain_form,
     fold=fold,
     fold_preprocessing=None,  # the newer stem pads the normalised image with zeros
     name_outputs=_name_outputs,

@@ -2,14 +2,19 @@
 
 import math
 import re
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from torch import Tensor
 
 from evm_deploy.models.layers.names import rename_layers
 from evm_deploy.models.vmamba.config import DOWNSAMPLES, STEMS, VMambaConfig
 
-STEM = re.compile(r"^((?:.*\.)?)patch_embed\.(?:0|proj)\.weight$")
+# Of the scan: names under which training configurations choose it, and those of one mathematics. `_noz`, without a
+# gate, is seen in the tensors; what else may follow is not.
+FORM = re.compile(r"""(?:forward_type|SSM_FORWARDTYPE)['"]?\s*[=:]\s*['"]([\w.-]{1,40})['"]""")
+KNOWN_FORM = re.compile(r"(v0|v0_seq|v01|v02|v03|v04|v05|v2|v3)(_noz)?")
 LINEAR = re.compile(r"\.(in_proj|out_proj|fc1|fc2|head)\.weight$")
 
 
@@ -88,3 +93,22 @@ def _without_defaults(config: VMambaConfig) -> VMambaConfig:
     if all(math.ceil(config.dims[i] / 16) == config.rank(i) for i in stages):
         config = replace(config, dt_rank=None)
     return replace(config, out_indices=None) if config.out_indices == tuple(stages) else config
+
+
+def explain_form(content: Any) -> str | None:
+    """What the configuration in a file says of the scan, if that is not the mathematics of the released networks."""
+    named = [form for form in _list_forms(content) if not KNOWN_FORM.fullmatch(form)]
+    return f"its configuration names the scan {named[0]}, whose mathematics is another" if named else None
+
+
+def _list_forms(content: Any) -> Iterator[str]:
+    """The form that a file of the classifier's training script names, and those in the text of mmengine's."""
+    found = content
+    for key in ("config", "MODEL", "VSSM", "SSM_FORWARDTYPE"):
+        found = found.get(key) if isinstance(found, Mapping) else None
+    if isinstance(found, str):
+        yield found
+    meta = content.get("meta") if isinstance(content, Mapping) else None
+    for text in (meta.get(key) for key in ("cfg", "config")) if isinstance(meta, Mapping) else ():
+        if isinstance(text, str):
+            yield from FORM.findall(text)
