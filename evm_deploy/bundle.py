@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
-from evm_deploy.files import find_file, read_file, read_text, sha256_file
+from evm_deploy.files import find_file, is_lfs_pointer, read_file, read_text, sha256_file
 from evm_deploy.folders import FolderKind, list_files, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec, find_task
@@ -64,7 +64,9 @@ class Bundle:
         restore_folder(root, KIND)
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():
-            if sha256_file(find_file(root, name, _make_damage_error)) != digest:
+            path = find_file(root, name, _make_damage_error)
+            if sha256_file(path) != digest:
+                _check_pointer(path)
                 raise BundleError(
                     f"{name} in {root} is not the file that was exported (its sha256 differs).", "export it again."
                 )
@@ -182,10 +184,18 @@ def _read_manifest(root: Path) -> bytes:
     if not root.is_dir():
         raise _refuse_file(root)
     if not (root / MANIFEST).exists():
-        within = sorted({found.parent for depth in ("*", "*/*", "*/*/*") for found in root.glob(f"{depth}/{MANIFEST}")})
+        within = sorted({found.parent for depth in ("*", "*/*") for found in root.glob(f"{depth}/{MANIFEST}")})
         fix = f"name one of the bundles in it: {', '.join(map(str, within[:SHOWN]))}." if within else _NAME_BUNDLE
         raise BundleError(f"{root} has no {MANIFEST}: it is not a bundle.", fix)
-    return read_file(find_file(root, MANIFEST, _make_damage_error), MANIFEST_BYTES, _make_damage_error)
+    path = find_file(root, MANIFEST, _make_damage_error)
+    _check_pointer(path)
+    return read_file(path, MANIFEST_BYTES, _make_damage_error)
+
+
+def _check_pointer(path: Path) -> None:
+    """Raises BundleError: git LFS left a pointer in the place of the file."""
+    if is_lfs_pointer(path):
+        raise BundleError(f"{path} is a pointer of git LFS, not the file itself.", "run `git lfs pull`.")
 
 
 def _refuse_file(path: Path) -> BundleError:

@@ -103,6 +103,12 @@ def find_file(folder: Path, name: str, fail: Fail, limit: int | None = None, sho
     return path
 
 
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether git LFS left a pointer in the place of a file. Raises OSError."""
+    with path.open("rb") as file:
+        return file.read(23) == b"version https://git-lfs"
+
+
 def check_relative(name: str) -> None:
     """Raises ValueError unless `name` is a plain relative path with `/`, on every system, that stays in its folder."""
     bad = any(ord(char) < 32 or char in '\\:*?"<>|' for char in name)

@@ -119,6 +119,13 @@ def test_a_changed_byte(bundle: Bundle, name: str) -> None:
         Bundle.open(bundle.path)
 
 
+@pytest.mark.parametrize("name", ["model.onnx", "manifest.json"])
+def test_a_pointer_of_git_lfs(bundle: Bundle, name: str) -> None:
+    (bundle.path / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\n")
+    with pytest.raises(BundleError, match=r"pointer of git LFS.*git lfs pull"):
+        Bundle.open(bundle.path)
+
+
 @pytest.mark.parametrize("name", ["model.onnx", "labels.txt", "sample/output.npy", "manifest.json"])
 def test_a_missing_file(bundle: Bundle, name: str) -> None:
     (bundle.path / name).unlink()

@@ -305,6 +305,13 @@ def test_which_of_two_networks_is_said_everywhere(
     assert "weights_under" in capsys.readouterr().out
 
 
+def test_what_is_ignored_is_said(golden: Any, tmp_path: Path) -> None:
+    torch.save({"model": golden.state_dict("micro") | {"total_ops": torch.zeros(1)}}, tmp_path / "micro.pth")
+    options = dataclasses.replace(OPTIONS, verify=False)
+    result = evm_deploy.export(tmp_path / "micro.pth", tmp_path / "out", options)
+    assert result.notes == ("ignored in the checkpoint: 1 entry (total_ops)",)
+
+
 @pytest.mark.parametrize(
     "arguments",
     [["--image-size", "0"], ["--image-size=-64"], ["--image-size", "7"], ["--precision", "int3"], ["--key", "nothing"]],

@@ -39,7 +39,8 @@ class Checkpoint:
 
     def describe_ignored(self) -> str | None:
         """What of the file is not used, in a line for people; None: nothing is left over."""
-        names = f"{len(self.ignored)} entries ({list_some(self.ignored)})" if self.ignored else ""
+        count = f"{len(self.ignored)} {'entry' if len(self.ignored) == 1 else 'entries'}"
+        names = f"{count} ({list_some(self.ignored)})" if self.ignored else ""
         objects = f"objects of {list_some(self.not_loaded)}" if self.not_loaded else ""
         return f"ignored in the checkpoint: {'; '.join(filter(None, (names, objects)))}" if names or objects else None
 

@@ -1,6 +1,6 @@
 """Why what a checkpoint holds is not a network of a known family, in words."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,12 +47,12 @@ def list_some(names: Sequence[str], separator: str = ", ") -> str:
 
 def refuse_content(path: Path, content: Any) -> CheckpointError:
     """The error for a file without a state dict."""
-    if (module := _find_module(content)) is not None:
-        return _refuse_module(path, module)
+    if found := _find_module(content):
+        return _refuse_module(path, found)
     held = list(content)[:8] if isinstance(content, Mapping) else []
-    found = f"a {type(content).__name__} of {', '.join(map(str, held))}" if held else "no dictionary"
+    what = f"a {type(content).__name__} of {', '.join(map(str, held))}" if held else "no dictionary"
     return CheckpointError(
-        f"{path} holds no state dict, but {found}.",
+        f"{path} holds no state dict, but {what}.",
         f"Give the state dict itself, or under one of: {', '.join(CONTAINERS)}.",
     )
 
@@ -66,8 +66,8 @@ def refuse_tensors(path: Path, content: Any, mismatches: Sequence[Mismatch]) -> 
         return CheckpointError(
             f"{path} holds {_add_article(nearest.family.title)}, but {what}.", AS_MODULE.capitalize()
         )
-    if (module := _find_module(content)) is not None:
-        return _refuse_module(path, module)
+    if found := _find_module(content):
+        return _refuse_module(path, found)
     compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""
     return CheckpointError(
         f"{path} does not hold {' or '.join(titles)}: of its keys{compared}, {nearest.count_tensors()}.",
@@ -80,23 +80,20 @@ def refuse_form(path: Path, family: Family, said: str) -> CheckpointError:
     return CheckpointError(f"{path} holds {_add_article(family.title)}, but {said}.", AS_MODULE.capitalize())
 
 
-def _refuse_module(path: Path, module: StandIn) -> CheckpointError:
-    where = "where you trust the file: torch.save(torch.load(path, weights_only=False).state_dict(), path)"
+def _refuse_module(path: Path, found: tuple[Any, StandIn]) -> CheckpointError:
+    entry, module = found
+    loaded = "torch.load(path, weights_only=False)" + (f"[{entry!r}]" if entry is not None else "")
     return CheckpointError(
         f"{path} holds a whole pickled module ({module.path}), whose code is not loaded.",
-        f"Save its state_dict() {where}.",
+        f"Save its weights where you trust the file: torch.save({loaded}.state_dict(), new_path).",
     )
 
 
-def _find_module(content: Any) -> StandIn | None:
-    """A torch.nn.Module that is the content of a file, or an entry of it."""
-
-    def list_held() -> Iterator[Any]:
-        yield content
-        if isinstance(content, Mapping):
-            yield from content.values()
-
-    return next((held for held in list_held() if isinstance(held, StandIn) and held.is_module), None)
+def _find_module(content: Any) -> tuple[Any, StandIn] | None:
+    """A torch.nn.Module that is the content of a file (None), or an entry of it, by its name."""
+    entries = content.items() if isinstance(content, Mapping) else ()
+    held = [(None, content), *entries]
+    return next(((name, each) for name, each in held if isinstance(each, StandIn) and each.is_module), None)
 
 
 def _add_article(title: str) -> str:
