@@ -77,6 +77,12 @@ test-sanitizers: .venv/installed
 		LD_PRELOAD="$$(g++ -print-file-name=libasan.so) $$(g++ -print-file-name=libubsan.so)" \
 		$(BIN)/python -m pytest -q tests/native -m "not slow"
 
+# Searches from the corpus on; ends at the first fault, and leaves the file that shows it in the current folder.
+FUZZ_SECONDS ?= 600
+fuzz: .venv/installed
+	$(BIN)/pip install -q -c constraints.txt atheris
+	for target in tests/fuzz/fuzz_*.py; do $(BIN)/python $$target $(FUZZ_SECONDS) || exit 1; done
+
 bench: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt huggingface_hub pyyaml
 	$(BIN)/pip install -q -c constraints.txt --no-deps timm torchvision

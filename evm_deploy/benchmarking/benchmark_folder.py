@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
@@ -14,16 +13,19 @@ from evm_deploy.benchmarking.benchmark_report import BenchmarkReport, collect_re
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError
 from evm_deploy.files import read_file
+from evm_deploy.jsontext import read_object
 from evm_deploy.reporting import profile_folder
 from evm_deploy.reporting.accuracy import Accuracy
 
 JSON, BUNDLES, PROFILE = "benchmark.json", "bundles", "profile"
 LARGEST_TABLE = 64 << 20  # bytes
+FIX = "benchmark again."
 
 
 def _list_files(folder: Path) -> set[str]:
     """Lists the files of a benchmark's folder. Raises BundleError or InputError if it is not one."""
-    table = json.loads(read_file(folder / JSON, LARGEST_TABLE, lambda cause: InputError(cause, "benchmark again.")))
+    text = read_file(folder / JSON, LARGEST_TABLE, lambda cause: InputError(cause, FIX))
+    table = read_object(text, JSON, InputError, FIX)
     if table.keys() != {field.name for field in fields(BenchmarkReport)}:
         return set()
     found = {JSON}

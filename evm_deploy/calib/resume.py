@@ -19,7 +19,7 @@ from evm_deploy.data.samples import ReadEntry, Samples
 from evm_deploy.files import read_file, write_file
 
 MAGIC = b"evm-deploy calibration 1\n"
-LARGEST = 1 << 31  # bytes after decompression: a thousand tensors take a tenth of this
+LARGEST = 1 << 28  # bytes after decompression: a thousand tensors take half of this
 
 Statistics = dict[str, TensorStatistics]
 # The errors that readers of JSON and archives raise for damaged files.

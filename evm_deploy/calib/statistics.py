@@ -140,10 +140,15 @@ class TensorStatistics:
     @classmethod
     def from_state(cls, state: dict[str, npt.NDArray[Any]]) -> TensorStatistics:
         """Restores statistics from the result of `to_state`. Raises ValueError, KeyError or TypeError otherwise."""
-        made = cls(**{each.name: _unpack_scalar(state[each.name]) for each in fields(cls)})
-        shapes = [made.channel_min.shape, made.channel_max.shape, made.channel_sum.shape, made.channel_square.shape]
-        if made.counts.shape != (2 * HALF,) or made.counts.dtype != np.int64 or shapes != [(made.channels,)] * 4:
-            raise ValueError("the arrays are of other shapes")
+        channels = state["channel_min"].size
+        for name, like in cls(channels).to_state().items():
+            found = state[name]
+            if (found.shape, found.dtype) != (like.shape, like.dtype) or np.isnan(found).any():
+                raise ValueError(f"{name} is {found.dtype} {found.shape}, or not a number")
+        values: dict[str, Any] = {name: array.item() if array.ndim == 0 else array for name, array in state.items()}
+        made = cls(**values)
+        if made.channels != channels or made.count < 1 or not _LEAST_EXPONENT <= made.exponent <= _LARGEST_EXPONENT:
+            raise ValueError(f"{made.channels} channels of {made.count} images, up to 2 to the {made.exponent}")
         return made
 
     def _widen(self, largest: float) -> None:
@@ -166,10 +171,6 @@ class TensorStatistics:
         np.floor(scaled, out=scaled)
         scaled += np.float32(HALF)
         return np.bincount(scaled.astype(np.uint16), minlength=2 * HALF)
-
-
-def _unpack_scalar(array: npt.NDArray[Any]) -> Any:
-    return array.item() if array.ndim == 0 else array
 
 
 def _sum_squares(values: npt.NDArray[np.float32], axis: int) -> Floats:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+import shutil
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -16,8 +18,9 @@ from evm_deploy.data.sources import hash_array
 from evm_deploy.decoding import MAX_PIXELS, UInt8
 from evm_deploy.errors import InputError
 
-UNPACKED_BYTES = 2 << 30  # largest compressed archive, which must fit into memory
+UNPACKED_BYTES = 2 << 30  # largest compressed archive, which is unpacked into the temporary folder
 LABELS_BYTES = 1 << 28
+_BLOCK = 1 << 20  # bytes unpacked at a time
 FIX = "write it with np.savez(path, images=..., labels=...): uint8 (n, H, W, 3), and a class for each."
 
 Array = npt.NDArray[Any]
@@ -26,8 +29,8 @@ Array = npt.NDArray[Any]
 class Archive:
     """The array `images` of an .npz file, uint8 (n, H, W, 3). A key is a position.
 
-    A file from np.savez is mapped and read one image at a time; a file from np.savez_compressed is unpacked into
-    memory, up to 2 GiB. Raises InputError: not such a file.
+    A file from np.savez is mapped and read one image at a time; so is what a file from np.savez_compressed holds, once
+    it is unpacked into a temporary file, up to 2 GiB. Raises InputError: not such a file.
     """
 
     kind = "npz"
@@ -98,9 +101,12 @@ def _map_array(path: Path, info: zipfile.ZipInfo) -> Array:
 
 def _unpack_array(file: IO[bytes], size: int) -> Array:
     shape, fortran, dtype = _read_header(file, size)
-    data = file.read(size)
-    array = np.frombuffer(data, dtype)
-    return array.reshape(shape, order="F" if fortran else "C")  # raises if the header states another size
+    with tempfile.TemporaryFile() as unpacked:  # not into memory: a small file can hold gigabytes of zeros
+        shutil.copyfileobj(file, unpacked, _BLOCK)
+        if unpacked.tell() != math.prod(shape) * dtype.itemsize:
+            raise ValueError(f"its header states shape {shape}, and it holds {unpacked.tell()} bytes")
+        unpacked.flush()
+        return np.memmap(unpacked, dtype, "r", 0, shape, "F" if fortran else "C")  # stays when the file is closed
 
 
 def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:

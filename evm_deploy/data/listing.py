@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import os
 import re
 from collections.abc import Iterator
@@ -10,11 +11,11 @@ from pathlib import Path
 
 from evm_deploy.data.sources import ImageEntry
 from evm_deploy.errors import InputError
-from evm_deploy.files import read_text
+from evm_deploy.files import read_file
 from evm_deploy.images import SUFFIXES
 
 LIST_SUFFIXES = (".txt", ".csv", ".tsv")
-LIST_BYTES = 1 << 28
+LIST_BYTES, LIST_LINES = 1 << 28, 2_000_000  # most that a list file may have
 NO_IMAGES = "name a folder of images, a folder of class folders, a list file or an .npz."
 
 # `path/to the/image.jpg golden retriever`: the path ends with the first suffix of an image file.
@@ -63,10 +64,10 @@ def list_file(path: Path) -> list[ImageEntry]:
     for number, (name, label) in _read_lines(path):
         where = f"line {number} of {path}"
         if not name.lower().endswith(SUFFIXES):
-            raise InputError(f"{where} names no image: {name!r}.", "write `path class`, one image on each line.")
+            raise InputError(f"{where} names no image: {name[:200]!r}.", "write `path class`, one image on each line.")
         if "\0" in name or not Path(os.path.realpath(root / name)).is_relative_to(root):
             fix = "put the list into a folder that has all its images, and name them relative to it."
-            raise InputError(f"{where} leaves the folder of the list: {name!r}.", fix)
+            raise InputError(f"{where} leaves the folder of the list: {name[:200]!r}.", fix)
         entries.append(ImageEntry(name, name, label))
     if not entries:
         raise InputError(f"{path} names no images.", NO_IMAGES)
@@ -76,8 +77,9 @@ def list_file(path: Path) -> list[ImageEntry]:
 
 
 def _read_lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
-    lines = read_text(path, LIST_BYTES, _make_error, "utf-8-sig").splitlines()
-    for number, line in enumerate(lines, 1):
+    for number, line in enumerate(_split_lines(path), 1):
+        if number > LIST_LINES:
+            raise InputError(f"{path} has more than {LIST_LINES:,} lines.", "leave some out, or split the list.")
         if not line.strip() or line.startswith("#"):
             continue
         try:
@@ -87,6 +89,15 @@ def _read_lines(path: Path) -> Iterator[tuple[int, tuple[str, str | None]]]:
         if number == 1 and path.suffix.lower() == ".csv" and not name.lower().endswith(SUFFIXES):
             continue  # names of columns
         yield number, (name, label)
+
+
+def _split_lines(path: Path) -> Iterator[str]:
+    """The lines of a text file, one after the other: all of them would take many times the memory of the file."""
+    content = io.BytesIO(read_file(path, LIST_BYTES, _make_error))
+    try:
+        yield from io.TextIOWrapper(content, "utf-8-sig")
+    except UnicodeDecodeError:
+        raise _make_error(f"{path} is not UTF-8 text.") from None
 
 
 def _make_error(cause: str) -> InputError:

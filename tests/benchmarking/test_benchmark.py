@@ -318,3 +318,9 @@ def test_digits_in_every_form_of_onnx(tmp_path: Path) -> None:
     assert rows[0].size_bytes
     assert rows[2].size_bytes
     assert rows[2].size_bytes < rows[0].size_bytes / 2
+
+
+def test_a_table_of_millions_of_objects_is_not_read(tmp_path: Path) -> None:
+    (tmp_path / "benchmark.json").write_bytes(b'{"x":[' + b"{}," * 400_000 + b"{}]}")
+    with pytest.raises(InputError, match="objects and lists"):
+        benchmark_folder.KIND.files(tmp_path)

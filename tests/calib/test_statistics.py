@@ -122,6 +122,20 @@ def test_the_state_is_all(arrays: list[npt.NDArray[np.float32]]) -> None:
 
 def test_another_state_is_refused(statistics_of: Make) -> None:
     state = statistics_of([1]).to_state()
-    for name, value in {"counts": np.zeros(3, np.int64), "channel_max": np.zeros(2), "channels": np.array(2)}.items():
-        with pytest.raises(ValueError, match="shapes"):
-            TensorStatistics.from_state(state | {name: value})
+    changes: list[dict[str, npt.NDArray[Any]]] = [
+        {"counts": np.zeros(3, np.int64)},
+        {"counts": np.array("x")},  # which is a plain value as soon as it is read
+        {"counts": np.zeros(2 * HALF)},
+        {"channel_max": np.zeros(2)},
+        {"channel_min": np.array(-1)},
+        {"channel_square": np.full(1, np.nan)},
+        {"channels": np.array(2)},
+        {"channels": np.array(2**40)},
+        {"exponent": np.array(2**40)},
+        {"count": np.array(0)},
+        {"average_low": np.array("x")},
+    ]
+    assert TensorStatistics.from_state(state)
+    for change in changes:
+        with pytest.raises(ValueError, match=r"x|channel|count|exponent|average|size 1"):
+            TensorStatistics.from_state(state | change)

@@ -2,6 +2,7 @@
 
 import itertools
 import pickle
+import tracemalloc
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -16,7 +17,7 @@ from PIL import Image
 
 from evm_deploy.bundle import Preprocessing
 from evm_deploy.calib.quantize_options import QuantizeOptions
-from evm_deploy.data import archive
+from evm_deploy.data import archive, listing
 from evm_deploy.data import kinds as data
 from evm_deploy.data.samples import Samples, describe_left_out, read_samples
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
@@ -204,6 +205,18 @@ def test_bad_archives(tmp_path: Path) -> None:
             read_samples(path, SIZE)
 
 
+def test_a_compressed_archive_is_not_unpacked_into_memory(tmp_path: Path) -> None:
+    """A file of some kilobytes can hold gigabytes of zeros."""
+    images = np.zeros((60, 500, 500, 3), np.uint8)
+    np.savez_compressed(tmp_path / "data.npz", images=images)
+    tracemalloc.start()
+    samples = read_samples(tmp_path / "data.npz", SIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert len(samples) == 60
+    assert peak < images.nbytes / 4
+
+
 def test_a_compressed_archive_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archive, "UNPACKED_BYTES", 1000)
     np.savez_compressed(tmp_path / "data.npz", images=np.zeros((9, 10, 10, 3), np.uint8))
@@ -246,6 +259,21 @@ def test_baked_preprocessing_gets_bytes(tree: Path) -> None:
 
 
 # Sampling and shards
+
+
+def test_a_list_file_has_a_bound_and_is_read_line_by_line(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(listing, "LIST_LINES", 300_000)
+    path = tree / "list.txt"
+    path.write_text("#ab\n" * 300_000)
+    tracemalloc.start()
+    with pytest.raises(InputError, match="names no images"):
+        read_samples(path, SIZE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 4 * path.stat().st_size
+    path.write_text("#ab\n" * 300_001)
+    with pytest.raises(InputError, match="more than 300,000 lines"):
+        read_samples(path, SIZE)
 
 
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=6), st.integers(1, 150), st.integers(0, 3))

@@ -20,7 +20,7 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tasks import SearchScore
 
-CACHE_BYTES = 1 << 26  # largest cache that is read
+CACHE_BYTES = 1 << 24  # largest cache that is read
 Kept = npt.NDArray[Any]  # (images, ...), what the task's score compares
 Write = Callable[[Sequence[str]], bytes]  # the names of layers -> the graph with these on integers
 
