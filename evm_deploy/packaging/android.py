@@ -25,14 +25,16 @@ _README = """\
 // build.gradle.kts of your app: dependencies {{ implementation(project(":model")) }}
 import {package}.*
 val runner = Model.{model}.open(context)      // once, off the main thread; close it at the end
-val best = runner.classify(bitmap)  // [Prediction(label=..., index=..., probability=...)]
+val best = runner.classify(stream)  // of an image file: [Prediction(label=..., index=..., probability=...)]
 ```
 
 Your version catalogue needs the entries of `gradle/libs.versions.toml`. The library runs on Android API {min_sdk} and
-newer, on arm64-v8a and x86_64. It prepares an image bit for bit as the exporter does (`Pixels`, `Preprocessing`); a
-photograph's EXIF orientation is an argument of `classify`, because `BitmapFactory` ignores it. Every file of a network
-is compared with the sha256 in its manifest when it is read. `Operators.available` tells whether the app has the
-kernels of the scan for this processor; without them the results are the same, but slower.
+newer, on arm64-v8a and x86_64. It prepares an image bit for bit as the exporter does (`Pixels`, `Preprocessing`). Of
+an image file, PNG is read by the library, and JPEG by Android, whose decoder may round otherwise; other files are
+refused. `classify` takes a `Bitmap` as well, with the EXIF orientation as an argument, because `BitmapFactory` ignores
+it; one that is not ARGB_8888, or translucent and premultiplied, has lost colours and is refused. Every file of a
+network is compared with the sha256 in its manifest when it is read. `Operators.available` tells whether the app has
+the kernels of the scan for this processor; without them the results are the same, but slower.
 
 - `gradle :model:connectedAndroidTest` runs the golden pair of every network on a phone, with and without our kernels.
 - `gradle :model:test` compares the preparation of images with the exporter's, on your machine.

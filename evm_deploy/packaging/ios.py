@@ -33,8 +33,9 @@ print(best[0].label, best[0].probability)
 The package runs on iOS {ios}, macOS {macos} and newer. In Xcode: File, Add Package Dependencies, Add Local. The
 networks in the package are as they were exported, and each file is compared with its sha256 when it is opened. Core ML
 compiles a network on the device when it is first opened, and the app's caches keep the result. An image is prepared
-bit for bit as the exporter does it, in its own colours. Two kinds of images lose information before that: those with
-16 bits per channel lose the lower bits, and translucent ones in premultiplied form lose some colour.
+bit for bit as the exporter does it, in its own colours. Of a file (`contentsOf:`), PNG is read by the package, and JPEG
+by the system, whose decoder may round otherwise; other files are refused. A `CGImage` is refused where colours were
+lost before: with other than 8 bits a channel, in other than grey or RGB colours, or translucent and premultiplied.
 
 - `swift test`, or Product, Test in Xcode, on a Mac or a phone, tests the golden pair of every network, on the CPU and
   on the processors that Core ML chooses, and the preparation of images. It also keeps a profile with the test results.

@@ -54,8 +54,9 @@ for label, probability in Model("models/{name}").classify("image.jpg", top=3):
     print(f"{{probability:.3f}} {{label}}")
 ```
 
-`sh smoke.sh` runs all golden pairs with both loaders. Both check the sha256 of each file of a model before they use it
-and resize images bit for bit as Pillow does. They use our operators if `lib/` has them for this processor.
+The Python loader needs the other files of its folder, and reads what `evm-deploy predict` reads. `sh smoke.sh` runs all
+golden pairs with both loaders. Both check the sha256 of each file of a model before they use it and resize images bit
+for bit as Pillow does. They use our operators if `lib/` has them for this processor.
 """
 _ENGINE = """
 TensorRT: `sh {first} model.engine`, run on the board, builds an engine with the board's trtexec. There is a script for

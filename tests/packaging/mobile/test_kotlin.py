@@ -5,6 +5,8 @@ The compiler is in the wheel `kotlin-jupyter-kernel`; Java comes with the system
 
 from __future__ import annotations
 
+import base64
+import dataclasses
 import importlib.util
 import json
 import os
@@ -23,6 +25,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.images import load_image
+from evm_deploy.manifest import Preprocessing
 from evm_deploy.packaging import android
 from evm_deploy.packaging.contents import NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
@@ -124,6 +127,47 @@ def ask(package: Path, classes: str) -> Iterator[Ask]:
 
 def test_the_preparation_of_images_is_the_exporters_to_the_bit(ask: Ask) -> None:
     assert ask("vectors") == {"passed": True}
+
+
+def test_every_kind_of_image(ask: Ask, tmp_path: Path, image_kinds: Any, check_pixels: Any) -> None:
+    """JPEG by Java's decoder in the place of Android's."""
+
+    def load(kind: Any) -> np.ndarray[Any, Any] | None:
+        (tmp_path / kind.name).write_bytes(kind.data)
+        found = ask("image", file=str(tmp_path / kind.name))
+        if "error" in found:
+            assert found["error"].startswith("FormatException"), (kind.name, found)
+            return None
+        return np.frombuffer(base64.b64decode(found["rgb"]), np.uint8).reshape(found["height"], found["width"], 3)
+
+    check_pixels("kotlin", {"png", "jpeg"}, image_kinds, load)
+
+
+def test_bitmaps_that_have_lost_colours_are_refused(ask: Ask) -> None:
+    assert ask("bitmap", colour=0xFF102030, premultiplied=True, config="ARGB_8888") == {"rgb": [16, 32, 48]}
+    assert ask("bitmap", colour=0x00102030, premultiplied=False, config="ARGB_8888") == {"rgb": [16, 32, 48]}
+    assert "translucent" in ask("bitmap", colour=0x80102030, premultiplied=True, config="ARGB_8888")["error"]
+    for config in ("RGB_565", "HARDWARE", "RGBA_F16"):
+        assert "ARGB_8888" in ask("bitmap", colour=0xFF102030, premultiplied=True, config=config)["error"]
+
+
+def test_a_preparation_that_is_not_known_is_refused(ask: Ask) -> None:
+    steps = json.loads(json.dumps(dataclasses.asdict(Preprocessing((32, 48)))))
+    assert ask("steps", steps=steps) == {"baked": False}
+    before = {name: value for name, value in steps.items() if name not in ("resize", "fill")}
+    assert ask("steps", steps=before) == {"baked": False}
+    wrong: list[dict[str, Any]] = [
+        {"resize": "stretch"}, {"resize": None}, {"interpolation": "box"}, {"channels": "GBR"}, {"gamma": 2.2},
+        {"fill": 9}, {"fill": 256, "resize": "letterbox"}, {"crop_pct": 0}, {"std": [1, 0, 1]}, {"image_size": [0, 9]},
+    ]  # fmt: skip
+    for change in wrong:
+        assert ask("steps", steps={**steps, **change})["error"].startswith("FormatException"), change
+
+
+def test_what_are_no_scores_is_refused(ask: Ask) -> None:
+    assert ask("best", scores=[0, 2, 1], logits=True) == {"found": ["class 1", "class 2"]}
+    assert "no scores" in ask("best", scores=[1], logits=True)["error"]
+    assert "no probabilities" in ask("best", scores=[0, 2, 1], logits=False)["error"]
 
 
 @pytest.mark.parametrize("operators", [True, False])

@@ -2,14 +2,20 @@ package org.evmdeploy.benchmark
 
 import android.graphics.Bitmap
 import java.io.File
+import java.util.Base64
+import org.evmdeploy.efficientvmamba.Fields
 import org.evmdeploy.efficientvmamba.FolderFiles
 import org.evmdeploy.efficientvmamba.ModelBundle
 import org.evmdeploy.efficientvmamba.ModelRunner
 import org.evmdeploy.efficientvmamba.Npy
 import org.evmdeploy.efficientvmamba.Pixels
+import org.evmdeploy.efficientvmamba.Preprocessing
 import org.evmdeploy.efficientvmamba.PreprocessingTest
+import org.evmdeploy.efficientvmamba.best
 import org.evmdeploy.efficientvmamba.classify
 import org.evmdeploy.efficientvmamba.parseJson
+import org.evmdeploy.efficientvmamba.pixels
+import org.evmdeploy.efficientvmamba.readImage
 import org.evmdeploy.efficientvmamba.writeJson
 
 // What the tests run: a line of JSON in, a line of JSON out, an error as {"error": ...}.
@@ -38,6 +44,14 @@ private fun answer(order: Map<*, *>): Any? = when (order["do"]) {
     "json" -> mapOf("value" to parseJson(order["text"] as String))
     "npy" -> Npy.parse(File(order["file"] as String).readBytes()).let { mapOf("shape" to it.shape.toList(), "values" to it.floats().toList()) }
     "vectors" -> PreprocessingTest().run { cropsAsTheExporterDoes(); mapOf("passed" to true) }
+    "image" -> readImage(File(order["file"] as String).inputStream()).let { found ->
+        mapOf("width" to found.width, "height" to found.height, "rgb" to Base64.getEncoder().encodeToString(found.rgb))
+    }
+    "bitmap" -> Bitmap(1, intArrayOf((order["colour"] as Long).toInt()), order["premultiplied"] == true, Bitmap.Config.valueOf(order["config"] as String))
+        .pixels().let { found -> mapOf("rgb" to found.rgb.map { it.toInt() and 255 }) }
+    "steps" -> Preprocessing(Fields(order["steps"], "the steps")).let { mapOf("baked" to it.baked) }
+    "best" -> best((order["scores"] as List<*>).map { (it as Number).toFloat() }.toFloatArray(), order["logits"] == true, null, 2)
+        .let { found -> mapOf("found" to found.map { it.label }) }
     "job" -> mapOf("done" to (Job.run(Job.folder(File(order["root"] as String), order["name"] as String), Computer, "test") {} != null))
     "summary" -> mapOf("text" to summary(parseJson(File(order["file"] as String).readText()).let { @Suppress("UNCHECKED_CAST") (it as Map<String, Any?>) }))
     "classify" -> ModelRunner(ModelBundle(FolderFiles(File(order["bundle"] as String))), operators = order["operators"] == true).use { runner ->

@@ -12,6 +12,7 @@
 namespace evm {
 namespace {
 
+constexpr float kRounding = 1e-3f;  // how far a probability may be beyond 0 and 1
 constexpr size_t kModel = size_t{1} << 32, kSample = size_t{1} << 29;
 
 std::vector<int64_t> shape_of(const Steps& steps) {
@@ -67,7 +68,10 @@ std::vector<Result> Model::classify(const Image& image, size_t top) {
   std::vector<float> scores = run(preprocess(image)).at(0);
   if (scores.empty() || (!bundle.labels.empty() && bundle.labels.size() != scores.size()))
     throw Error(bundle.folder + " has not one label for each class");
-  if (!std::all_of(scores.begin(), scores.end(), [](float each) { return std::isfinite(each); }))
+  const auto is_score = [&](float each) {
+    return std::isfinite(each) && (!bundle.probabilities || (each > -kRounding && each < 1 + kRounding));
+  };
+  if (scores.size() < 2 || !std::all_of(scores.begin(), scores.end(), is_score))
     throw Error(bundle.folder + " gives no scores for this image");
   if (!bundle.probabilities) {
     const float most = *std::max_element(scores.begin(), scores.end());

@@ -9,13 +9,27 @@ import VideoToolbox
 import UIKit
 #endif
 
+private let mostBytes = 1 << 29
+
 extension Pixels {
     /// The pixels of an image in its own colours, which are not converted. Transparency is dropped.
+    ///
+    /// Throws ModelError where the pixels of the file cannot be known: of other than 8 bits a channel, of other than
+    /// grey or RGB colours, or translucent and multiplied by the transparency, which loses colours.
     public init(_ image: CGImage, orientation: CGImagePropertyOrientation = .up) throws {
-        guard let space = Self.space(of: image),
+        let grey = image.colorSpace?.model == .monochrome
+        let opaque: [CGImageAlphaInfo] = [.none, .noneSkipFirst, .noneSkipLast]
+        let multiplied = [CGImageAlphaInfo.premultipliedFirst, .premultipliedLast].contains(image.alphaInfo)
+        let known = image.colorSpace?.model == .rgb || (grey && opaque.contains(image.alphaInfo))
+        guard let space = image.colorSpace, known, space.supportsOutput, image.bitsPerComponent == 8 else {
+            throw ModelError("the image has not 8 bits a channel in grey or RGB: pass its file, as PNG or JPEG")
+        }
+        let alpha: CGImageAlphaInfo = grey ? .none : .last
+        let channels = grey ? 1 : 4
+        guard
             let format = vImage_CGImageFormat(
-                bitsPerComponent: 8, bitsPerPixel: 32, colorSpace: space,
-                bitmapInfo: CGBitmapInfo(rawValue: CGImageAlphaInfo.last.rawValue))
+                bitsPerComponent: 8, bitsPerPixel: 8 * channels, colorSpace: space,
+                bitmapInfo: CGBitmapInfo(rawValue: alpha.rawValue))
         else { throw ModelError("the colours of the image are not known") }
         var buffer = try vImage_Buffer(cgImage: image, format: format)
         defer { buffer.free() }
@@ -24,10 +38,11 @@ extension Pixels {
         var rgb = [UInt8](repeating: 0, count: 3 * width * height)
         for y in 0..<height {
             for x in 0..<width {
-                let (source, target) = (y * buffer.rowBytes + 4 * x, 3 * (y * width + x))
-                rgb[target] = bytes[source]
-                rgb[target + 1] = bytes[source + 1]
-                rgb[target + 2] = bytes[source + 2]
+                let (source, target) = (y * buffer.rowBytes + channels * x, 3 * (y * width + x))
+                if !grey, multiplied, bytes[source + 3] != 255 {
+                    throw ModelError("a translucent image has lost colours: pass its file")
+                }
+                for channel in 0..<3 { rgb[target + channel] = bytes[source + (grey ? 0 : channel)] }
             }
         }
         self = try Pixels(width: width, height: height, rgb: rgb).upright(Int(orientation.rawValue))
@@ -41,14 +56,32 @@ extension Pixels {
         try self.init(image, orientation: orientation)
     }
 
-    /// The pixels of an image file, turned as its EXIF tag says.
+    /// The pixels of an image file, PNG or JPEG, turned as its EXIF says: those that the network was evaluated with.
+    ///
+    /// PNG is read here. JPEG is decoded by the system, without its colour profile; its decoder may round otherwise.
+    /// Throws ModelError for any other file, a damaged one, and kinds of JPEG that decoders treat in different ways.
     public init(contentsOf file: URL) throws {
-        guard let source = CGImageSourceCreateWithURL(file as CFURL, nil),
-            let image = CGImageSourceCreateImageAtIndex(source, 0, nil)
-        else { throw ModelError("\(file.lastPathComponent) is not an image") }
-        let properties = CGImageSourceCopyPropertiesAtIndex(source, 0, nil) as? [CFString: Any]
-        let tag = (properties?[kCGImagePropertyOrientation] as? NSNumber)?.uint32Value ?? 1
-        try self.init(image, orientation: CGImagePropertyOrientation(rawValue: tag) ?? .up)
+        let facts = try file.resourceValues(forKeys: [.isRegularFileKey, .fileSizeKey])
+        guard facts.isRegularFile == true, let size = facts.fileSize, size <= mostBytes else {
+            throw ModelError("\(file.lastPathComponent) is not a file of at most \(mostBytes) bytes")
+        }
+        try self.init(encoded: Data(contentsOf: file))
+    }
+
+    /// The same of the bytes of such a file.
+    public init(encoded data: Data) throws {
+        let bytes = [UInt8](data)
+        if bytes.starts(with: pngSignature) {
+            self = try readPng(bytes)
+        } else if bytes.starts(with: Jpeg.signature) {
+            let jpeg = try Jpeg(bytes)
+            guard let source = CGImageSourceCreateWithData(Data(jpeg.bytes) as CFData, nil),
+                let image = CGImageSourceCreateImageAtIndex(source, 0, nil)
+            else { throw damaged }
+            self = try Pixels(image).upright(jpeg.orientation)
+        } else {
+            throw ModelError("the file is not an image that is read here: PNG, JPEG")
+        }
     }
 
     /// The pixels as Core ML takes an image.
@@ -75,11 +108,6 @@ extension Pixels {
             }
         }
         return buffer
-    }
-
-    private static func space(of image: CGImage) -> CGColorSpace? {
-        if let own = image.colorSpace, own.model == .rgb, own.supportsOutput { return own }
-        return CGColorSpace(name: CGColorSpace.sRGB)
     }
 }
 

@@ -50,7 +50,6 @@ public struct ModelBundle: Sendable {
         }
         guard manifest.schemaVersion == 1 else { throw ModelError("the manifest has another version") }
         guard manifest.target == "coreml", manifest.inputs.count == 1 else { throw ModelError("it is not for Core ML") }
-        try manifest.preprocessing.check()
     }
 
     public var precision: String { manifest.precision }

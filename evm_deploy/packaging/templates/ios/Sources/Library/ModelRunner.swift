@@ -34,7 +34,7 @@ public final class ModelRunner: @unchecked Sendable {  // a loaded MLModel may b
         try await classify(Pixels(frame, orientation: orientation), top: top)
     }
 
-    /// The `top` best classes of an image file, turned as its EXIF tag says, best first.
+    /// The `top` best classes of an image file, PNG or JPEG, turned as its EXIF says, best first.
     public func classify(contentsOf file: URL, top: Int = 5) async throws -> [Prediction] {
         try await classify(Pixels(contentsOf: file), top: top)
     }
@@ -60,7 +60,8 @@ public final class ModelRunner: @unchecked Sendable {  // a loaded MLModel may b
     public func run(_ input: Npy) throws -> [[Float]] {
         let steps = bundle.manifest.preprocessing
         guard steps.baked else { return try run(feature(input.floats())) }
-        let pixels = try Pixels(width: steps.size.width, height: steps.size.height, rgb: [UInt8](input.bytes))
+        let rgb = steps.ordered([UInt8](input.bytes))
+        let pixels = try Pixels(width: steps.size.width, height: steps.size.height, rgb: rgb)
         return try run(feature(pixels))
     }
 

@@ -1,11 +1,42 @@
 import Foundation
 
-/// From an image to the input of the network, as the manifest tells it: cover, crop the centre, normalise.
-struct Preprocessing: Decodable, Sendable {
-    private static let mostPixels = 64_000_000
+/// What an image is resized to, for a canvas.
+enum Resize: String, Decodable, Sendable {
+    case cover, squash, letterbox
 
+    func size(_ image: Size, _ canvas: Size) -> Size {
+        let (height, width) = (image.height, image.width)
+        switch self {
+        case .cover:
+            return canvas.width * height >= canvas.height * width
+                ? Size(height: canvas.width * height / width, width: canvas.width)
+                : Size(height: canvas.height, width: canvas.height * width / height)
+        case .squash:
+            return canvas
+        case .letterbox:
+            return canvas.width * height <= canvas.height * width
+                ? Size(height: max(1, rounded(canvas.width * height, width)), width: canvas.width)
+                : Size(height: canvas.height, width: max(1, rounded(canvas.height * width, height)))
+        }
+    }
+}
+
+/// The order in which the network takes the channels.
+enum Channels: String, Decodable, Sendable {
+    case rgb = "RGB"
+    case bgr = "BGR"
+
+    var order: [Int] { self == .rgb ? [0, 1, 2] : [2, 1, 0] }
+}
+
+/// From an image to the input of the network, as the manifest tells it.
+struct Preprocessing: Decodable, Sendable {
     private let imageSize: [Int]
     private let cropPct: Double
+    private let resize: Resize
+    private let fill: Int
+    private let interpolation: Interpolation
+    private let channels: Channels
     private let mean: [Double]
     private let std: [Double]
     let baked: Bool
@@ -13,52 +44,110 @@ struct Preprocessing: Decodable, Sendable {
     private enum CodingKeys: String, CodingKey {
         case imageSize = "image_size"
         case cropPct = "crop_pct"
-        case mean, std, baked
+        case resize, fill, interpolation, channels, mean, std, baked
+    }
+
+    /// Any name of a field.
+    private struct Name: CodingKey {
+        let stringValue: String
+        var intValue: Int? { nil }
+
+        init?(stringValue: String) { self.stringValue = stringValue }
+        init?(intValue: Int) { nil }
+    }
+
+    /// Throws an error for fields and values that are not known here.
+    init(from decoder: Decoder) throws {
+        let names = try decoder.container(keyedBy: Name.self).allKeys
+        for name in names where CodingKeys(stringValue: name.stringValue) == nil {
+            throw ModelError("the manifest asks for \(name.stringValue), which is not known here")
+        }
+        let said = try decoder.container(keyedBy: CodingKeys.self)
+        imageSize = try said.decode([Int].self, forKey: .imageSize)
+        cropPct = try said.decode(Double.self, forKey: .cropPct)
+        resize = try said.contains(.resize) ? said.decode(Resize.self, forKey: .resize) : .cover
+        fill = try said.contains(.fill) ? said.decode(Int.self, forKey: .fill) : 0
+        interpolation = try said.decode(Interpolation.self, forKey: .interpolation)
+        channels = try said.decode(Channels.self, forKey: .channels)
+        mean = try said.decode([Double].self, forKey: .mean)
+        std = try said.decode([Double].self, forKey: .std)
+        baked = try said.decode(Bool.self, forKey: .baked)
+        let sides = imageSize.count == 2 && imageSize.allSatisfy { (1...4096).contains($0) }
+        let padded = (0...255).contains(fill) && (fill == 0 || resize == .letterbox)
+        let colours = mean.count == 3 && std.count == 3 && std.allSatisfy { $0 > 0 }
+        guard sides, padded, colours, (0.1...1).contains(cropPct) else {
+            throw ModelError("the manifest's preprocessing is not valid")
+        }
     }
 
     /// The size of the image that the network takes.
     var size: Size { Size(height: imageSize[0], width: imageSize[1]) }
 
-    /// Throws ModelError for figures that no manifest has.
-    func check() throws {
-        let sides = imageSize.count == 2 && imageSize.allSatisfy { (1...4096).contains($0) }
-        guard sides, (0.1...1).contains(cropPct), mean.count == 3, std.count == 3 else {
-            throw ModelError("the manifest's preprocessing is not valid")
-        }
-    }
-
-    /// The part of `pixels` that the network sees, at its size. Throws ModelError for an image that is too narrow.
+    /// The part of `pixels` that the network sees, at its size, in RGB. Throws ModelError for an image too narrow.
     func crop(_ pixels: Pixels) throws -> Pixels {
-        let cover = Size(
+        let canvas = Size(
             height: Int((Double(size.height) / cropPct).rounded(.down)),
             width: Int((Double(size.width) / cropPct).rounded(.down))
         )
-        let wide = cover.width * pixels.height >= cover.height * pixels.width
-        let height = wide ? cover.width * pixels.height / pixels.width : cover.height
-        let width = wide ? cover.width : cover.height * pixels.width / pixels.height
-        guard height * width <= Self.mostPixels else {
-            throw ModelError("an image of \(pixels.width)x\(pixels.height) is too narrow")
+        let resized = resize.size(Size(height: pixels.height, width: pixels.width), canvas)
+        let whole = Size(height: max(resized.height, canvas.height), width: max(resized.width, canvas.width))
+        try checkSize(width: whole.width, height: max(whole.height, pixels.height))
+        let rows = Visible(whole.height, resized.height, size.height)
+        let columns = Visible(whole.width, resized.width, size.width)
+        var rgb = [UInt8](repeating: UInt8(fill), count: 3 * size.height * size.width)
+        if rows.count < 1 || columns.count < 1 { return try Pixels(width: size.width, height: size.height, rgb: rgb) }
+        let part = Size(height: rows.count, width: columns.count)
+        let seen = try resizedPart(
+            pixels, resized, left: columns.from, top: rows.from, crop: part, interpolation: interpolation)
+        for row in 0..<rows.count {
+            let start = 3 * row * columns.count
+            let target = 3 * ((row + rows.to) * size.width + columns.to)
+            rgb.replaceSubrange(
+                target..<target + 3 * columns.count, with: seen.rgb[start..<start + 3 * columns.count])
         }
-        let (top, left) = (half(height - size.height), half(width - size.width))
-        return try resizedCrop(pixels, width: width, height: height, left: left, top: top, crop: size)
+        return try Pixels(width: size.width, height: size.height, rgb: rgb)
+    }
+
+    /// The bytes of RGB pixels in the order of the network's channels, and the other way about.
+    func ordered(_ rgb: [UInt8]) -> [UInt8] {
+        let order = channels.order
+        return rgb.indices.map { rgb[$0 - $0 % 3 + order[$0 % 3]] }
     }
 
     /// The cropped image as numbers, channel by channel; of a network that has not this in itself.
     func normalised(_ cropped: Pixels) -> [Float] {
         let plane = cropped.width * cropped.height
+        let order = channels.order
         var values = [Float](repeating: 0, count: 3 * plane)
         for channel in 0..<3 {
             let (mean, std) = (Float(mean[channel]), Float(std[channel]))
             for place in 0..<plane {
-                let unit = Float(cropped.rgb[3 * place + channel]) / 255
+                let unit = Float(cropped.rgb[3 * place + order[channel]]) / 255
                 values[channel * plane + place] = (unit - mean) / std
             }
         }
         return values
     }
+}
 
-    /// Half of a margin; halves of a pixel go to the even neighbour.
-    private func half(_ margin: Int) -> Int {
-        margin / 2 + (margin % 2 == 1 && margin / 2 % 2 == 1 ? 1 : 0)
+/// Of a side `size` in the middle of `whole`, what the crop in the middle has: from where, how much, and to where.
+private struct Visible {
+    let from: Int
+    let count: Int
+    let to: Int
+
+    init(_ whole: Int, _ size: Int, _ crop: Int) {
+        let start = half(whole - crop) - half(whole - size)
+        from = max(start, 0)
+        count = min(start + crop, size) - from
+        to = from - start
     }
+}
+
+/// The nearest whole number to a / b, of two the greater.
+private func rounded(_ a: Int, _ b: Int) -> Int { (2 * a + b) / (2 * b) }
+
+/// Half of a margin; halves of a pixel go to the even neighbour.
+private func half(_ margin: Int) -> Int {
+    margin / 2 + (margin % 2 == 1 && margin / 2 % 2 == 1 ? 1 : 0)
 }

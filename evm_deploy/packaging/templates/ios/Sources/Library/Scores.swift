@@ -1,5 +1,7 @@
 import Foundation
 
+private let rounding: Float = 1e-3  // how far a probability may be beyond 0 and 1
+
 /// A class of an image: its label, its place among the classes, and its probability, 0 to 1.
 public struct Prediction: Hashable, Sendable {
     public let label: String
@@ -9,7 +11,10 @@ public struct Prediction: Hashable, Sendable {
 
 /// The `top` best classes, best first; without labels a class is called by its place.
 func best(_ scores: [Float], logits: Bool, labels: [String]?, top: Int) throws -> [Prediction] {
-    guard !scores.isEmpty, scores.allSatisfy(\.isFinite) else { throw ModelError("the network gives no scores") }
+    guard scores.count > 1, scores.allSatisfy(\.isFinite) else { throw ModelError("the network gives no scores") }
+    guard logits || scores.allSatisfy({ $0 > -rounding && $0 < 1 + rounding }) else {
+        throw ModelError("the network gives no probabilities")
+    }
     if let labels, labels.count != scores.count {
         throw ModelError("\(labels.count) labels for \(scores.count) classes")
     }

@@ -162,6 +162,8 @@ private fun quote(text: String, out: StringBuilder) {
 class Fields(value: Any?, private val what: String) {
     private val map = value as? Map<*, *> ?: throw FormatException("$what is not an object")
 
+    val names: Set<String> get() = map.keys.map { it.toString() }.toSet()
+
     fun has(name: String): Boolean = map[name] != null
 
     fun string(name: String): String = of(name)

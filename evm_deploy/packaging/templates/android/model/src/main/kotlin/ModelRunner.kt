@@ -64,7 +64,7 @@ class ModelRunner(
     fun outputs(image: Pixels): List<FloatArray> {
         val steps = bundle.preprocessing
         val cropped = steps.crop(image)
-        val input = if (steps.baked) ByteBuffer.wrap(cropped.rgb) else floatBytes(steps.normalised(cropped))
+        val input = if (steps.baked) ByteBuffer.wrap(steps.ordered(cropped)) else floatBytes(steps.normalised(cropped))
         return run(input, steps.shape)
     }
 

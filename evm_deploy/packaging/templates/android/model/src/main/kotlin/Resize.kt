@@ -1,20 +1,35 @@
 package @PACKAGE@
 
+import kotlin.math.PI
 import kotlin.math.abs
 import kotlin.math.max
 import kotlin.math.min
+import kotlin.math.sin
 
-// Bicubic with antialiasing, in the integer arithmetic of the library that the network was evaluated with: the bytes
-// are the same, to the last bit.
+// In the integer arithmetic of the library that the network was evaluated with: the bytes are the same, to the last
+// bit.
 private const val BITS = 22 // of the fraction of a weight
 
 /** The pixels of one axis that each resized pixel is made of: weights[i] from first[i] on. */
-private class Taps(val first: IntArray, val weights: Array<IntArray>)
+internal class Taps(val first: IntArray, val weights: Array<IntArray>)
 
-/** Resizes [image] to [width] by [height], and returns the [crop] of it that begins at [left], [top]. */
-internal fun resizedCrop(image: Pixels, width: Int, height: Int, left: Int, top: Int, crop: Size): Pixels {
-    val columns = taps(image.width, width, left, crop.width)
-    val rows = taps(image.height, height, top, crop.height)
+/** Of (size, resized, from, count): the taps of `count` pixels from `from` on, of an axis of `size` that is resized. */
+internal typealias Interpolation = (Int, Int, Int, Int) -> Taps
+
+/** All but the nearest are antialiased. */
+internal val INTERPOLATIONS: Map<String, Interpolation> = mapOf(
+    "nearest" to ::nearest,
+    "bilinear" to filtered(1.0, ::triangle),
+    "bicubic" to filtered(2.0, ::bicubic),
+    "lanczos" to filtered(3.0, ::lanczos),
+)
+
+/** Resizes [image] to [size], and returns the part [crop] of it that begins at [left], [top]. */
+internal fun resizedPart(
+    image: Pixels, size: Size, left: Int, top: Int, crop: Size, interpolation: Interpolation,
+): Pixels {
+    val columns = interpolation(image.width, size.width, left, crop.width)
+    val rows = interpolation(image.height, size.height, top, crop.height)
     val firstRow = rows.first.min()
     val endRow = rows.first.indices.maxOf { rows.first[it] + rows.weights[it].size }
     val narrow = ByteArray(3 * crop.width * (endRow - firstRow))
@@ -46,22 +61,38 @@ private fun weighted(
     }
 }
 
-/** For [count] pixels from [from] on, of an axis of [size] pixels resized to [resized]. */
-private fun taps(size: Int, resized: Int, from: Int, count: Int): Taps {
+/** Places are summed, which rounds otherwise than a product. */
+private fun nearest(size: Int, resized: Int, from: Int, count: Int): Taps {
+    val scale = size.toDouble() / resized
+    val first = IntArray(count)
+    var at = scale * 0.5
+    for (place in 0 until from + count) {
+        if (place >= from) first[place - from] = min(at.toInt(), size - 1)
+        at += scale
+    }
+    return Taps(first, Array(count) { intArrayOf(1 shl BITS) })
+}
+
+private fun filtered(reach: Double, filter: (Double) -> Double): Interpolation = { size, resized, from, count ->
     val scale = size.toDouble() / resized
     val stretch = max(scale, 1.0)
-    val support = 2.0 * stretch
+    val support = reach * stretch
     val first = IntArray(count)
     val weights = Array(count) { i ->
         val centre = (from + i + 0.5) * scale
         first[i] = max((centre - support + 0.5).toInt(), 0)
         val end = min((centre + support + 0.5).toInt(), size)
-        val exact = DoubleArray(end - first[i]) { bicubic((it + first[i] - centre + 0.5) * (1.0 / stretch)) }
+        val exact = DoubleArray(end - first[i]) { filter((it + first[i] - centre + 0.5) * (1.0 / stretch)) }
         var sum = 0.0
         for (weight in exact) sum += weight
         IntArray(exact.size) { fixed(if (sum != 0.0) exact[it] / sum else exact[it]) }
     }
-    return Taps(first, weights)
+    Taps(first, weights)
+}
+
+private fun triangle(distance: Double): Double {
+    val x = abs(distance)
+    return if (x < 1.0) 1.0 - x else 0.0
 }
 
 private fun bicubic(distance: Double): Double {
@@ -72,6 +103,15 @@ private fun bicubic(distance: Double): Double {
         x < 2.0 -> (((x - 5) * x + 8) * x - 4) * a
         else -> 0.0
     }
+}
+
+private fun lanczos(distance: Double): Double =
+    if (distance >= -3.0 && distance < 3.0) sinc(distance) * sinc(distance / 3) else 0.0
+
+private fun sinc(distance: Double): Double {
+    if (distance == 0.0) return 1.0
+    val x = distance * PI
+    return sin(x) / x
 }
 
 private fun fixed(weight: Double): Int {

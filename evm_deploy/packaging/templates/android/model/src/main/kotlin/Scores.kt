@@ -4,12 +4,15 @@ import kotlin.math.abs
 import kotlin.math.exp
 import kotlin.math.max
 
+private const val ROUNDING = 1e-3f // how far a probability may be beyond 0 and 1
+
 /** A class of an image: its [label], its place among the classes, and its probability, 0 to 1. */
 data class Prediction(val label: String, val index: Int, val probability: Double)
 
 /** The [top] best classes, best first; without labels a class is called by its place. */
 internal fun best(scores: FloatArray, logits: Boolean, labels: List<String>?, top: Int): List<Prediction> {
-    require(scores.isNotEmpty() && scores.all { it.isFinite() }) { "the network gives no scores" }
+    require(scores.size > 1 && scores.all { it.isFinite() }) { "the network gives no scores" }
+    require(logits || scores.all { it > -ROUNDING && it < 1 + ROUNDING }) { "the network gives no probabilities" }
     require(labels == null || labels.size == scores.size) { "${labels?.size} labels for ${scores.size} classes" }
     val shares = if (logits) softmax(scores) else scores.map { it.toDouble() }
     return shares.indices.sortedByDescending { shares[it] }.take(top).map {
