@@ -174,7 +174,6 @@ def pickled(*parts):
 @pytest.mark.parametrize(
     "content",
     [
-        pickled(b"}", b"r\xff\xff\xff\x7f"),  # the memo of two thousand million objects
         pickled(b"ccollections\nOrderedDict\n", b"}", b"X\x01\x00\x00\x00aK\x01s", b"b"),  # a class is changed
         pickled(b"ctorch._utils\n_rebuild_tensor_v2\n", b"}", b"X\x01\x00\x00\x00aK\x01s", b"b"),
         pickled(b"X\x01\x00\x00\x00aQ"),  # a storage that is none
@@ -189,6 +188,13 @@ def test_pickles_that_are_made_to_harm(file, content):
     with pytest.raises(CheckpointError, match="cannot be read safely"):
         tensor_files.read(file)
     assert pickle.loads(pickle.dumps(collections.OrderedDict(a=1))) == {"a": 1}
+
+
+def test_a_memo_of_thousands_of_millions_is_not_made(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/data.pkl", pickled(b"}", b"r\xff\xff\xff\x7f"))
+    with pytest.raises(CheckpointError, match="an object of the number 2147483647"):
+        tensor_files.read(file)
 
 
 def test_a_whole_network_is_told_from_its_parts(file):
