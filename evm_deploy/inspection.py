@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
 from evm_deploy.errors import InputError, OptionError
-from evm_deploy.files import sha256_file
+from evm_deploy.files import is_lfs_pointer, sha256_file
 from evm_deploy.packaging.verify import is_package, open_package
 from evm_deploy.targets import TARGETS
 
@@ -38,6 +38,8 @@ def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspecti
     path = Path(path)
     if not path.exists():
         raise InputError(f"{path} does not exist.", "name a checkpoint, an .onnx file, an .mlpackage or a bundle.")
+    if path.is_file() and is_lfs_pointer(path):
+        raise InputError(f"{path} is a pointer of git LFS, not the file itself.", "run `git lfs pull`.")
     kind = "package" if is_package(path) else _find_format(path)
     if kind is None:
         kind = "bundle" if path.is_dir() or path.name == MANIFEST else "checkpoint"

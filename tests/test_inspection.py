@@ -149,6 +149,12 @@ def test_a_file_that_is_no_checkpoint(tmp_path: Path) -> None:
         inspect(tmp_path / "notes.txt")
 
 
+def test_a_pointer_of_git_lfs(tmp_path: Path) -> None:
+    (tmp_path / "model.onnx").write_text("version https://git-lfs.github.com/spec/v1\n")
+    with pytest.raises(InputError, match="git lfs pull"):
+        inspect(tmp_path / "model.onnx")
+
+
 def test_nothing_there(tmp_path: Path) -> None:
     for path in (tmp_path / "none.pth", tmp_path):
         with pytest.raises(InputError):

@@ -20,7 +20,8 @@ from torch import Tensor
 # What a pickle says of a storage: its type, key, number of elements, and whether it is a part of another -> its bytes.
 LoadStorage = Callable[[torch.dtype, str, int, Any], Tensor]
 
-DTYPES = {
+_DTYPES_BY_NAME = {str(each): each for each in vars(torch).values() if isinstance(each, torch.dtype)}
+DTYPES = {  # by the storages that hold them
     "DoubleStorage": torch.float64,
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -176,10 +177,9 @@ def _rebuild_tensor(storage: Any, offset: int, size: Any, stride: Any, *others: 
 
 
 def _rebuild_tensor_of_type(storage: Any, offset: int, size: Any, stride: Any, *others: Any) -> Any:
-    dtype = getattr(torch, others[2].path.removeprefix("torch."))
-    if not isinstance(dtype, torch.dtype):
-        raise pickle.UnpicklingError(f"a tensor of {others[2].path}")
-    return _rebuild_tensor((storage[0], dtype), offset, size, stride, *others[:2], *others[3:])
+    return _rebuild_tensor(
+        (storage[0], _DTYPES_BY_NAME[others[2].path]), offset, size, stride, *others[:2], *others[3:]
+    )
 
 
 def _rebuild_sparse_tensor(layout: Any, data: Any) -> Any:

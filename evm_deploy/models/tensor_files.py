@@ -161,4 +161,5 @@ def _unpickle(path: Path, file: IO[bytes], load_storage: LoadStorage) -> FileCon
 
 
 def _make_tensor(content: bytearray) -> Tensor:
-    return torch.frombuffer(content, dtype=torch.uint8) if content else torch.empty(0, dtype=torch.uint8)
+    """(bytes,), on memory that nothing makes larger."""
+    return torch.frombuffer(content or bytearray(1), dtype=torch.uint8)[: len(content)]

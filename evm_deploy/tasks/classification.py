@@ -128,7 +128,7 @@ def _check_labels(
     highest = max((label for label in labels if label is not None), default=0)
     if highest >= classes:
         what = f"the data has class {highest}, the bundles have classes 0 to {classes - 1}."
-        raise InputError(what, "evaluate on data of the bundles' own classes.")
+        raise InputError(what, "evaluate on data of the bundles' own classes, or export with --labels that name them.")
 
 
 def _keep(found: Sequence[Array]) -> Array:

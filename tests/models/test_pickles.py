@@ -171,6 +171,11 @@ def pickled(*parts):
     return b"\x80\x02" + b"".join(parts) + b"."
 
 
+# A tensor without values, which is object 1: its storage has the key "0".
+EMPTY = b"ctorch._utils\n_rebuild_tensor_v2\n((X\x07\x00\x00\x00storagectorch\nFloatStorage\n"
+EMPTY += b"X\x01\x00\x00\x000X\x03\x00\x00\x00cpuK\x00tQK\x00(K\x00t(K\x01t\x89}tRq\x01"
+
+
 @pytest.mark.parametrize(
     "content",
     [
@@ -178,6 +183,7 @@ def pickled(*parts):
         pickled(b"ctorch._utils\n_rebuild_tensor_v2\n", b"}", b"X\x01\x00\x00\x00aK\x01s", b"b"),
         pickled(b"X\x01\x00\x00\x00aQ"),  # a storage that is none
         pickled(b"ctorch._utils\n_rebuild_tensor_v2\n", b"K\x01K\x02K\x03\x87R"),
+        pickled(EMPTY, b"(h\x01K\x00(J\x00\x00\x00\x01t(K\x01ttb"),  # memory is made larger
         pickled(b"b"),
         pickled(b"0"),
     ],
@@ -185,9 +191,17 @@ def pickled(*parts):
 def test_pickles_that_are_made_to_harm(file, content):
     with zipfile.ZipFile(file, "w") as archive:
         archive.writestr("x/data.pkl", content)
+        archive.writestr("x/data/0", b"")
     with pytest.raises(CheckpointError, match="cannot be read safely"):
         tensor_files.read(file)
     assert pickle.loads(pickle.dumps(collections.OrderedDict(a=1))) == {"a": 1}
+
+
+def test_the_tensor_without_values_is_one(file):
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/data.pkl", pickled(EMPTY))
+        archive.writestr("x/data/0", b"")
+    assert tensor_files.read(file).held.shape == (0,)
 
 
 def test_a_memo_of_thousands_of_millions_is_not_made(file):
