@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
-from evm_deploy.files import find_file, is_lfs_pointer, read_file, read_text, sha256_file
+from evm_deploy.files import find_file, is_lfs_pointer, is_utf8, read_file, read_text, sha256_file
 from evm_deploy.folders import FolderKind, list_files, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec, find_task
@@ -57,10 +57,12 @@ class Bundle:
     def open(cls, path: str | os.PathLike[str]) -> Bundle:
         """Reads the bundle at `path` and checks the hash of every file.
 
-        Raises BundleError: no bundle there, an unknown schema version, an invalid manifest, a path or link that
-        leaves the folder, a missing or changed file.
+        Raises BundleError: no bundle there, a path that is not UTF-8, an unknown schema version, an invalid manifest,
+        a path or link that leaves the folder, a missing or changed file.
         """
         root = Path(path)
+        if not is_utf8(root.absolute()):
+            raise BundleError(f"the path of {root} is not UTF-8: no runtime opens it.", "give the folder another name.")
         restore_folder(root, KIND)
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():

@@ -81,6 +81,15 @@ def read_text(path: Path, limit: int, fail: Fail, encoding: str = "utf-8") -> st
         raise fail(f"{path} is not UTF-8 text.") from None
 
 
+def is_utf8(path: str | os.PathLike[str]) -> bool:
+    """Whether the path is text: names on Linux are bytes, and most libraries open no others."""
+    try:
+        os.fspath(path).encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def find_file(folder: Path, name: str, fail: Fail, limit: int | None = None, shown: Path | None = None) -> Path:
     """The regular file `name`, a relative path with `/`, of `folder`, reached through no link below it.
 

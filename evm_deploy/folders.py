@@ -12,7 +12,7 @@ from pathlib import Path
 
 from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
-from evm_deploy.files import cannot_write, sync_file, sync_folder
+from evm_deploy.files import cannot_write, is_utf8, sync_file, sync_folder
 from evm_deploy.replacement import finish_replacements, name_ready, put_in_place
 
 _ASIDE = {".DS_Store"}  # files that systems, not users, put into folders
@@ -95,6 +95,8 @@ def check_free(target: Path, kind: FolderKind, overwrite: bool, beside: Sequence
     """Raises OutputError unless `target`, and the files of these names beside it, may be created, or replaced without
     losing anything but such a folder and its files.
     """
+    if not is_utf8(target):
+        raise OutputError(f"the path of {target} is not UTF-8: libraries cannot write there.", "choose another --out.")
     restore_folder(target, kind)
     for place in (target, *(target.with_name(name) for name in beside)):
         if not os.path.lexists(place):

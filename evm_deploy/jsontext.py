@@ -7,7 +7,7 @@ import dataclasses
 import functools
 import json
 import math
-import os
+import re
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -22,15 +22,23 @@ MOST_CONTAINERS, MOST_VALUES, MOST_NAMES = 300_000, 2_000_000, 20_000
 def dumps(value: Any) -> str:
     """`value` as JSON text with sorted keys, indent 2 and a final newline.
 
-    Dataclasses become objects, tuples arrays, paths strings. JSON has no infinities and no NaN (a PSNR of equal
-    arrays is one), so they become null. The text is ASCII: a terminal of any encoding can print it.
+    Dataclasses become objects, tuples arrays, paths strings, of which `utf8_name` makes text. JSON has no infinities
+    and no NaN (a PSNR of equal arrays is one), so they become null. The text is ASCII: a terminal of any encoding can
+    print it.
     """
     return json.dumps(_plain(value), sort_keys=True, indent=2, allow_nan=False) + "\n"
 
 
 def utf8_name(name: str | Path) -> str:
-    """A file's name as JSON can hold it: names on Linux are bytes, of any encoding or none."""
-    return os.fsencode(name).decode("utf-8", "replace")
+    """A file's name as JSON can hold it. Names on Linux are bytes, of any encoding or none: those that are not UTF-8
+    become %E9 and the like, so that different names stay different.
+    """
+    return re.sub("[\ud800-\udfff]", _escape_surrogate, str(name))
+
+
+def _escape_surrogate(found: re.Match[str]) -> str:
+    code = ord(found[0]) - 0xDC00  # Python keeps a byte that is not UTF-8 in this way
+    return f"%{code:02X}" if 0x80 <= code <= 0xFF else "\ufffd"
 
 
 def read_object(text: bytes, what: str, error: type[EvmDeployError], fix: str) -> dict[str, Any]:
@@ -105,11 +113,11 @@ def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
     if isinstance(value, dict):
-        return {str(key): _plain(item) for key, item in value.items()}
+        return {utf8_name(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(item) for item in value]
-    if isinstance(value, Path):
-        return str(value)
+    if isinstance(value, (str, Path)):
+        return utf8_name(value)
     if isinstance(value, float) and not math.isfinite(value):
         return None
     return value

@@ -1,15 +1,17 @@
 """Documents that nobody vouches for: of the right kind, or refused before they fill the memory."""
 
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError
-from evm_deploy.jsontext import MOST_CONTAINERS, MOST_NAMES, MOST_VALUES, read_object
+from evm_deploy.jsontext import MOST_CONTAINERS, MOST_NAMES, MOST_VALUES, dumps, read_object
 from evm_deploy.manifest import Manifest
 
 BOMBS = {
@@ -81,3 +83,14 @@ def test_the_first_fault_in_a_list_is_named(manifest: Manifest, make_bundle: Cal
     changed["outputs"] = [changed["outputs"][0], {"name": 1}, {"name": 2}]
     with pytest.raises(BundleError, match=r"outputs\.1\.name"):
         Manifest.from_json(json.dumps(changed).encode())
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="names are no bytes there")
+def test_what_is_written_of_any_name_can_be_read() -> None:
+    names = [os.fsdecode(b"caf\xe9.png"), os.fsdecode(b"caf\xe8.png"), "caf\u00e9.png", "\ud800"]
+    text = dumps({"names": names, "paths": [Path(name) for name in names[:3]], names[0]: 1})
+    found = read_object(text.encode(), "it", InputError, "fix")
+    assert found["names"] == ["caf%E9.png", "caf%E8.png", "caf\u00e9.png", "\ufffd"]
+    assert found["paths"] == found["names"][:3]
+    assert found["caf%E9.png"] == 1
+    json.dumps(found, ensure_ascii=False).encode()

@@ -342,6 +342,29 @@ def test_an_interrupt_in_the_middle_leaves_nothing(checkpoint: Path, tmp_path: P
     assert left_behind(tmp_path) == []
 
 
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are not UTF-8")
+def test_names_that_are_not_utf8(
+    checkpoint: Path, bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of what is read they are recorded with escapes; where a result would have one, it is refused before the work."""
+    bad = os.fsdecode(b"caf\xe9")
+    (tmp_path / bad).mkdir()
+    for seed, name in enumerate((b"caf\xe9.png", b"caf\xe8.png")):
+        picture(tmp_path / bad / os.fsdecode(name), seed)
+    report = evm_deploy.verify(bundle, checkpoint=checkpoint, images=tmp_path / bad)
+    assert {row.input for row in report.rows} == {"random 1x64x64", "caf%E9.png", "caf%E8.png"}
+    named = shutil.copy(checkpoint, tmp_path / f"{bad}\\.safetensors")
+    made = evm_deploy.export(named, tmp_path / "out", dataclasses.replace(OPTIONS, verify=False)).bundle
+    assert made.manifest.checkpoint.file == "caf%E9%5C.safetensors"
+    assert main(["export", "none.pth", "--out", str(tmp_path / bad / "out")]) == 2
+    assert "is not UTF-8: libraries cannot write there" in capsys.readouterr().err
+    shutil.copytree(bundle, tmp_path / bad / "bundle")
+    assert main(["predict", str(tmp_path / bad / "bundle"), str(tmp_path / bad / os.fsdecode(b"caf\xe9.png"))]) == 2
+    assert "is not UTF-8: no runtime opens it" in capsys.readouterr().err
+    assert main(["predict", str(bundle), str(tmp_path / bad / os.fsdecode(b"caf\xe9.png"))]) == 0
+    capsys.readouterr().out.encode()
+
+
 def test_json_for_machines(bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     image = picture(tmp_path / "d.png")
     assert main(["predict", str(bundle), str(image), "--json", "--top", "2"]) == 0

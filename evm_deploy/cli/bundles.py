@@ -77,7 +77,7 @@ def predict(
         print_json(bundle=bundle, predictions=found)
         return
     for one in predictions:
-        print(one.image)
+        print(console.clean(str(one.image)))
         for name, value in one.top:
             print(f"  {value:8.4f}  {console.clean(name)}")
 

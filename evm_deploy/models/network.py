@@ -104,7 +104,7 @@ def list_outputs(found: Any) -> tuple[Any, ...]:
 def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, scan: str | None = None) -> Network:
     """The network in the checkpoint at `path`. Raises what `read_checkpoint` does."""
     checkpoint = read_checkpoint(path, key=key, scan=scan)
-    record = CheckpointRecord(utf8_name(Path(path).name), checkpoint.sha256, checkpoint.source_key)
+    record = CheckpointRecord(utf8_name(Path(path).name).replace("\\", "%5C"), checkpoint.sha256, checkpoint.source_key)
     ignored = checkpoint.describe_ignored()
     network = network_of_family(checkpoint.family, checkpoint.build(), record)
     return replace(network, notes=(ignored,) if ignored else ())

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.errors import CheckpointError, first_line
+from evm_deploy.files import is_utf8
 from evm_deploy.models.pickles import CodeError, LoadStorage, Unpickler
 
 DOWNLOAD = "Copy or download the file again."
@@ -72,7 +73,8 @@ def _refuse_format(path: Path, head: bytes) -> CheckpointError:
 
 def _read_safetensors(path: Path) -> FileContent:
     try:
-        return FileContent(safetensors.torch.load_file(path))
+        load = safetensors.torch.load_file
+        return FileContent(load(path) if is_utf8(path) else safetensors.torch.load(path.read_bytes()))
     except safetensors.SafetensorError as error:
         raise CheckpointError(f"{path} is damaged or not safetensors: {error}.", DOWNLOAD) from error
 

@@ -9,6 +9,7 @@ import numpy.typing as npt
 
 from evm_deploy.errors import InputError
 from evm_deploy.images import SUFFIXES, load_image
+from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import Manifest
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.tasks import IOSpec
@@ -27,7 +28,7 @@ def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | 
     shapes += [(1, *size) for size in manifest.more_sizes]
     images = {f"random {b}x{h}x{w}": _make_random(spec, b, h, w) for b, h, w in shapes}
     for path in list_image_files(Path(real)) if real else ():
-        images[path.name] = preprocess(load_image(path), manifest.preprocessing)
+        images[utf8_name(path.name)] = preprocess(load_image(path), manifest.preprocessing)
     return images
 
 

@@ -10,7 +10,7 @@ import { figure, find, notice, showChecks, showClasses, showFacts, showMissing, 
 import { available } from "./ways.mjs";
 
 const CLASSES = 5;
-const page = { config: null, bundles: [], ways: [], missing: [], contenders: [], device: null, stopped: false, hidden: false, sent: false };
+const page = { config: null, bundles: [], ways: [], missing: [], contenders: [], device: null, stopped: false, hidden: false, sent: false, leaving: false };
 
 async function main() {
   const config = await (await fetch("config.json", { credentials: "same-origin" })).json();
@@ -186,7 +186,20 @@ function keep() {
   navigator.serviceWorker?.register("sw.js").catch(() => notice("This page cannot be kept for use without a network."));
 }
 
+/** Tells the server when the page is closed. Loaded again, it starts anew: what it had begun is gone. */
+function watchClosing() {
+  const leave = () => {
+    page.leaving = true;
+    setTimeout(() => (page.leaving = false), 5000); // or it stays, after all
+  };
+  addEventListener("beforeunload", leave); // some browsers end requests before `pagehide`
+  addEventListener("pagehide", leave);
+  addEventListener("pagehide", () => serving() && navigator.sendBeacon("closed"));
+  addEventListener("pageshow", ({ persisted }) => persisted && serving() && location.reload());
+}
+
 function broken(error) {
+  if (page.leaving) return;
   document.documentElement.dataset.failed = "yes";
   notice(`It stopped: ${error.message}.`, true);
   status("Stopped.");
@@ -194,4 +207,5 @@ function broken(error) {
   fetch("failed", { method: "POST", body: String(error.message).slice(0, 500), credentials: "same-origin" }).catch(() => {});
 }
 
+watchClosing();
 main().catch(broken);

@@ -1,21 +1,24 @@
 """A web server for one visitor: it serves a page and bundles, and accepts one profile.
 
-The first visitor with the token in the address gets a cookie, which identifies it from then on. Requests that name
-another host (DNS rebinding), come from the page of another site, or are too large, are refused before their body is
-read.
+The first visitor with the token in the address gets a cookie, which identifies it from then on: it may reload the
+page, or close and open it again, which starts the measurement anew. Requests that name another host (DNS rebinding),
+come from the page of another site, or are too large, are refused before their body is read.
 """
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import secrets
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from aiohttp import web
+from aiohttp.payload import BufferedReaderPayload
 
 from evm_deploy.errors import DeviceError, InputError
+from evm_deploy.profiling.devices.page_connections import BURST, Connections
 from evm_deploy.profiling.devices.page_guard import (
     HEADERS,
     ISOLATING,
@@ -30,6 +33,9 @@ from evm_deploy.profiling.report import LARGEST, ProfileReport
 
 WORD = 2048  # longest progress message of the page, in bytes
 TICK = 0.2  # seconds between checks of the timeout
+GONE = 1.0  # seconds after which a page that said goodbye is not merely loading again
+REMEMBERED = 24 * 3600  # seconds that a browser keeps the cookie, also where it is ended meanwhile
+SILENT = logging.Logger("page", logging.CRITICAL + 1)  # strangers may send anything: it is refused, and not reported
 TYPES = {
     ".html": "text/html",
     ".css": "text/css",
@@ -63,29 +69,42 @@ class PageServer:
         self._site, self._say = site, say
         self._cookie: str | None = None  # of the visitor, after its first request
         self._heard = 0.0
+        self._left: float | None = None  # when the page was closed, until it is opened again
         self._stage = ""
         app = web.Application(middlewares=[self._guard])
         app.add_routes([web.post("/profile", self._take_profile), web.post("/alive", self._note_progress)])
-        app.add_routes([web.post("/failed", self._note_failure), web.get("/{path:.*}", self._send_file)])
+        app.add_routes([web.post("/failed", self._note_failure), web.post("/closed", self._note_closing)])
+        app.add_routes([web.get("/{path:.*}", self._send_file)])
         # The server does not wait for a refused body, and never decompresses one, which could grow without limit.
         self._runner = web.AppRunner(
-            app, access_log=None, lingering_time=0, auto_decompress=False, shutdown_timeout=1.0, handle_signals=False
+            app,
+            access_log=None,
+            logger=SILENT,
+            lingering_time=0,
+            auto_decompress=False,
+            shutdown_timeout=1.0,
+            handle_signals=False,
         )
 
     async def __aenter__(self) -> PageServer:
-        self._done: asyncio.Future[ProfileReport] = asyncio.get_running_loop().create_future()
+        loop = asyncio.get_running_loop()
+        self._done: asyncio.Future[ProfileReport] = loop.create_future()
         await self._runner.setup()
+        assert self._runner.server is not None
+        self._connections = Connections(self._runner.server)
         try:
-            await web.TCPSite(self._runner, "0.0.0.0" if self._site.lan else "127.0.0.1", 0).start()
+            host = "0.0.0.0" if self._site.lan else "127.0.0.1"
+            self._listener = await loop.create_server(self._connections.open, host, 0, backlog=BURST)
         except OSError as error:
             await self._runner.cleanup()
             raise DeviceError(f"the page cannot be served ({error.strerror}).", "close other servers.") from error
-        self.port: int = self._runner.addresses[0][1]
-        self._heard = asyncio.get_running_loop().time()
+        self.port: int = self._listener.sockets[0].getsockname()[1]
+        self._heard = loop.time()
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._done.cancel()
+        self._listener.close()
         await self._runner.cleanup()
 
     def make_address(self, host: str) -> str:
@@ -97,6 +116,11 @@ class PageServer:
         clock = asyncio.get_running_loop().time
         while not self._done.done():
             await asyncio.wait([self._done], timeout=TICK)
+            self._connections.close_idle()
+            if self._left is not None and clock() - self._left > GONE:
+                self._left = None
+                self._stage = "the page was closed: open it again in the same browser, or end this with Ctrl-C"
+                self._say(self._stage)
             if clock() - self._heard > self._site.timeout and not self._done.done():
                 what = "the page has stopped sending" if self._cookie else "nobody has opened the page"
                 fix = "keep the page in the foreground until it is done, or raise --timeout."
@@ -105,12 +129,15 @@ class PageServer:
 
     @web.middleware
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        try:
-            response = await self._check(request, handler)
-        except web.HTTPException as error:
-            response = make_refusal(error.status, error.reason)
-        if not response.prepared:
-            response.headers.update(HEADERS | (ISOLATING if strip_port(request.host) in OURS else {}))
+        with self._connections.use(request.protocol):
+            try:
+                response = await self._check(request, handler)
+            except web.HTTPException as error:
+                response = make_refusal(error.status, error.reason)
+            if not response.prepared:
+                response.headers.update(HEADERS | (ISOLATING if strip_port(request.host) in OURS else {}))
+                await response.prepare(request)
+                await response.write_eof()  # here, because the connection is in use until all is sent
         return response
 
     async def _check(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -122,7 +149,7 @@ class PageServer:
             return self._admit(request)
         if not self._is_known(request):
             return make_refusal(403, "open the address that evm-deploy printed")
-        self._heard = asyncio.get_running_loop().time()
+        self._heard, self._left = asyncio.get_running_loop().time(), None
         return await handler(request)
 
     def _admit(self, request: web.Request) -> web.StreamResponse:
@@ -135,7 +162,7 @@ class PageServer:
         if self._cookie is not None:
             return make_refusal(403, "another browser has opened this address: start evm-deploy profile again")
         self._cookie, self._heard = secrets.token_urlsafe(32), asyncio.get_running_loop().time()
-        response.set_cookie(self._cookie_name, self._cookie, httponly=True, samesite="Lax")
+        response.set_cookie(self._cookie_name, self._cookie, max_age=REMEMBERED, httponly=True, samesite="Lax")
         self._say(f"a browser opened the page: {request.headers.get('User-Agent', 'unknown')[:120]}")
         return response
 
@@ -154,7 +181,10 @@ class PageServer:
         kind = TYPES.get(Path(path).suffix, "application/octet-stream")
         if isinstance(file, bytes):
             return web.Response(body=file, content_type=kind)
-        return web.FileResponse(file, headers={"Content-Type": kind})
+        try:
+            return web.Response(body=BufferedReaderPayload(file.open("rb"), disposition="inline"), content_type=kind)
+        except OSError:  # it was there when the server was started
+            return make_refusal(404, "there is no such file any more")
 
     async def _take_profile(self, request: web.Request) -> web.StreamResponse:
         text = await read_body(request, LARGEST)
@@ -178,6 +208,10 @@ class PageServer:
     async def _note_failure(self, request: web.Request) -> web.StreamResponse:
         cause = (await read_body(request, WORD)).decode("utf-8", "replace")
         self._end(DeviceError(f"the page stopped: {cause[:300]}.", "reload it, or try another browser."))
+        return web.Response(status=204)
+
+    async def _note_closing(self, request: web.Request) -> web.StreamResponse:
+        self._left = asyncio.get_running_loop().time()
         return web.Response(status=204)
 
     def _end(self, outcome: ProfileReport | DeviceError) -> None:

@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import threading
@@ -26,7 +27,7 @@ from evm_deploy.errors import DeviceError, EvmDeployError, MissingToolError, Opt
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.pipeline import export
-from evm_deploy.profiling.devices import browser, page_server
+from evm_deploy.profiling.devices import browser, page_connections, page_server
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import runtime
@@ -324,6 +325,102 @@ def test_contenders_that_did_not_take_turns_are_refused(visit: Callable[..., Vis
     assert client.ask("POST", "/profile", json.dumps(document))[0] == 400
 
 
+def test_hundreds_of_idle_connections_stop_nobody(
+    visit: Callable[..., Visit], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
+) -> None:
+    """More than the system allows a process to have open; some of them have begun a request."""
+    resource = pytest.importorskip("resource")
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    served, idle = visit(), [socket.socket() for _ in range(400)]
+    most = len(list(Path("/dev/fd").iterdir())) + 200
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))  # the server is in this process, and has 200 left
+    try:
+        host, port = Client(served).host.split(":")
+        for each in idle:
+            each.connect((host, int(port)))
+            each.sendall(b"GET / HTTP/1.1\r\nHost:")
+        client = Client(served).enter()
+        assert client.ask("GET", "/")[0] == 200
+    finally:
+        for each in idle:
+            each.close()
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert (capfd.readouterr().err, caplog.records) == ("", [])
+
+
+def test_a_connection_that_asks_nothing_is_closed(visit: Callable[..., Visit], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page_connections, "LONGEST_IDLE", 0.3)
+    host, port = Client(visit()).host.split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as idle:
+        idle.sendall(b"GET / HTTP/1.1\r\nHost:")
+        assert idle.recv(100) == b""
+
+
+def test_what_is_sent_slowly_is_sent_to_its_end(
+    visit: Callable[..., Visit], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A download is no idle connection, however long it takes."""
+    monkeypatch.setattr(page_connections, "LONGEST_IDLE", 0.3)
+    monkeypatch.setattr(page_server, "HEADERS", {"X-Padding": "x" * 1000})
+    client = Client(visit()).enter()
+    size = 8 << 20
+    (tmp_path / "cats" / "model.onnx").write_bytes(bytes(size))
+    host, port = client.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as slow:
+        request = f"GET /models/0/model.onnx HTTP/1.1\r\nHost: {client.host}\r\nCookie: {client.cookie}\r\n\r\n"
+        slow.sendall(request.encode())
+        time.sleep(1)
+        found = 0
+        while found < size:
+            found += len(part := slow.recv(1 << 20))
+            assert part
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"\x16\x03\x01\x02\x00",
+        b"GET / HTTP/9.9\r\n\r\n",
+        b"POST / HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n",
+        b"GET / HTTP/1.1\r\nHost: a\r\nContent-Length: -1\r\n\r\n",
+    ],
+)
+def test_what_is_no_request_is_nothing_to_report(
+    visit: Callable[..., Visit],
+    capfd: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+    text: bytes,
+) -> None:
+    client = Client(visit())
+    host, port = client.host.split(":")
+    with socket.create_connection((host, int(port)), timeout=PATIENCE) as stranger:
+        stranger.sendall(text)
+        assert b"200" not in stranger.recv(1000)
+    client.enter()
+    assert (capfd.readouterr().err, caplog.records) == ("", [])
+
+
+def test_a_page_that_is_closed_may_come_back(visit: Callable[..., Visit]) -> None:
+    served = visit()
+    client = Client(served).enter()
+    assert client.ask("POST", "/closed")[0] == 204
+    wait(lambda: any("the page was closed" in text for text in served.said))
+    assert Client(served).ask("GET", client.path)[0] == 403  # another browser
+    assert client.ask("GET", client.path)[0] == 303
+    assert client.ask("GET", "/")[0] == 200
+    assert client.ask("POST", "/profile", json.dumps(posted(client)))[0] == 200
+    assert served.report().results
+
+
+def test_a_page_that_is_loaded_again_is_not_called_closed(visit: Callable[..., Visit]) -> None:
+    served = visit()
+    client = Client(served).enter()
+    client.ask("POST", "/closed")
+    client.ask("GET", "/")
+    time.sleep(page_server.GONE + 3 * page_server.TICK)
+    assert not any("closed" in text for text in served.said)
+
+
 def test_nobody_comes(visit: Callable[..., Visit]) -> None:
     with pytest.raises(DeviceError, match="nobody has opened"):
         visit(timeout=1).report()
@@ -540,8 +637,15 @@ def test_several_bundles_take_turns(chromium: Any, colours: Colours) -> None:
 
 
 @pytest.mark.usefixtures("web_runtime")
-def test_time_may_be_asked_for_instead(chromium: Any, colours: Colours) -> None:
-    report = measured(chromium, [colours("one")], threads=1, seconds=0.2)
+def test_time_may_be_asked_for_instead_and_the_page_be_loaded_again(chromium: Any, colours: Colours) -> None:
+    served = Visit([colours("one")], dataclasses.replace(OPTIONS, threads=1, seconds=3.0))
+    chromium.driver.get(served.url)
+    wait(lambda: "in this browser" in chromium.driver.title)  # it has begun
+    chromium.driver.get("about:blank")
+    wait(lambda: any("the page was closed" in text for text in served.said))
+    chromium.driver.get(served.url)
+    chromium.driver.refresh()
+    report = served.report()
     assert report.method.iterations is None
     assert len(report.results[0].samples_ms) > 2
 
