@@ -13,7 +13,7 @@ from torch import Tensor
 
 from evm_deploy.images import load_image
 from evm_deploy.models import checkpoint
-from evm_deploy.models.efficientvmamba.blocks import ScanMixer
+from evm_deploy.models.layers.scan_mixer import ScanMixer
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.pytorch import TorchRunner
 

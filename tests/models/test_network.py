@@ -8,7 +8,7 @@ from torch.export import Dim
 
 from evm_deploy.errors import InputError
 from evm_deploy.models import EfficientVMamba, ModelConfig
-from evm_deploy.models.efficientvmamba.blocks import PatchMerging
+from evm_deploy.models.layers.maps import PatchMerging
 from evm_deploy.scan import reference
 from evm_deploy.scan.cross_scan import cross_scan_2d
 from evm_deploy.scan.inputs import ScanInputs
