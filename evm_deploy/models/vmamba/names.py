@@ -29,7 +29,7 @@ def _drop_kernel(weight: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Stage:
+class _StageShapes:
     depth: int
     C: int
     D: int
@@ -68,14 +68,14 @@ def infer_config(tensors: dict[str, Tensor], scan: str | None) -> VMambaConfig |
     return _without_defaults(config)
 
 
-def _infer_stage(shapes: dict[str, tuple[int, ...]], i: int) -> _Stage | None:
+def _infer_stage(shapes: dict[str, tuple[int, ...]], i: int) -> _StageShapes | None:
     """What the first block of stage i says, and how many blocks there are."""
     block = f"layers.{i}.blocks.0."
     norm, dt = shapes.get(block + "norm.weight", ()), shapes.get(block + "op.dt_projs_weight", ())
     if len(norm) != 1 or len(dt) != 3 or 0 in (*norm, *dt):
         return None
     depth = len({m[1] for name in shapes if (m := re.match(rf"layers\.{i}\.blocks\.(\d+)\.", name))})
-    return _Stage(depth, norm[0], dt[1], dt[2])
+    return _StageShapes(depth, norm[0], dt[1], dt[2])
 
 
 def _infer_downsample(shapes: dict[str, tuple[int, ...]]) -> str:
