@@ -138,6 +138,21 @@ def test_the_python_loader_refuses_what_it_does_not_know(loader: ModuleType) -> 
             loader.Steps(**{**steps, **change})
 
 
+def test_the_python_loader_refuses_manifests_of_others(loader: ModuleType, packed: Path) -> None:
+    path = packed / "models/colours/manifest.json"
+    good = json.loads(path.read_text())
+    hostile: list[Any] = [
+        [], {}, *({name: value for name, value in good.items() if name != left_out} for left_out in
+                  ("files", "inputs", "outputs", "preprocessing", "model_file", "scan_form", "labels")),
+        *({**good, name: wrong} for name in ("files", "inputs", "outputs", "preprocessing", "model_file", "labels")
+          for wrong in (3, ["x"], "x")),
+    ]  # fmt: skip
+    for manifest in hostile:
+        path.write_text(json.dumps(manifest))
+        with pytest.raises(loader.ModelError):
+            loader.Model(path.parent)
+
+
 @pytest.mark.parametrize(
     ("scores", "meaning"),
     [
@@ -152,7 +167,7 @@ def test_the_python_loader_refuses_what_are_no_scores(
     loader: ModuleType, packed: Path, tmp_path: Path, scores: Any, meaning: str
 ) -> None:
     model = loader.Model(packed / "models/colours")
-    model.manifest["outputs"][0]["meaning"] = meaning
+    model._outputs = {"scores": meaning}
     model.run = lambda array: [np.array(scores, np.float32)]
     with pytest.raises(loader.ModelError, match="gives no"):
         model.classify(picture(tmp_path / "red.png", "red"))

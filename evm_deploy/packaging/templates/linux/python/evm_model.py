@@ -89,19 +89,25 @@ class Model:
             if self.manifest["schema_version"] != 1:
                 raise ModelError(f"{folder} is a bundle of another version")
             self._steps = Steps(**self.manifest["preprocessing"])
-        except (OSError, ValueError, LookupError, TypeError, RecursionError) as error:
+            self._input = str(self.manifest["inputs"][0]["name"])
+            self._outputs = {str(output["name"]): output["meaning"] for output in self.manifest["outputs"]}
+            ours = self.manifest["scan_form"] != "inlined"
+            model = self.read(self.manifest["model_file"])
+            names = self.manifest["labels"]
+            self.labels = self.read(names).decode().splitlines() if names is not None else None
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
             raise ModelError(f"{folder} is no bundle ({error!r})") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
         operators = os.environ.get("EVM_OPS_LIBRARY", str(LIBRARY))
         self.runtime = "onnxruntime"
-        if not portable and self.manifest["scan_form"] != "inlined" and Path(operators).is_file():
-            options.register_custom_ops_library(operators)
-            self.runtime = "onnxruntime + evm_ops"
-        model = self.read(self.manifest["model_file"])
-        self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
-        names = self.manifest["labels"]
-        self.labels = self.read(names).decode().splitlines() if names else None
+        try:
+            if not portable and ours and Path(operators).is_file():
+                options.register_custom_ops_library(operators)
+                self.runtime = "onnxruntime + evm_ops"
+            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+        except Exception as error:  # onnxruntime has no common one
+            raise ModelError(f"onnxruntime refuses the model of {folder} ({error})") from None
 
     def read(self, name: str) -> bytes:
         """The bytes of a file that the manifest lists. Raises ModelError: it does not, or they are others."""
@@ -125,19 +131,18 @@ class Model:
 
     def run(self, array: np.ndarray) -> list[np.ndarray]:
         """The outputs, in the order of the manifest, for such an input."""
-        outputs = [output["name"] for output in self.manifest["outputs"]]
-        found: list[np.ndarray] = self._session.run(outputs, {self.manifest["inputs"][0]["name"]: array})
+        found: list[np.ndarray] = self._session.run(list(self._outputs), {self._input: array})
         return found
 
     def classify(self, image: str | os.PathLike[str] | Image.Image, top: int = 5) -> list[tuple[str, float]]:
         """The best classes, as (label, probability), best first."""
-        if self.manifest["task"] != "classification":
+        if self.manifest.get("task") != "classification":
             raise ModelError(f"{self.folder} is a backbone: it gives feature maps, not classes")
         scores = self.run(self.preprocess(image))[0][0].astype(np.float64)
         labels = self.labels or [f"class {index}" for index in range(len(scores))]
         if len(scores) < 2 or len(labels) != len(scores) or not np.isfinite(scores).all():
             raise ModelError(f"{self.folder} gives no scores, or not one for each label")
-        if self.manifest["outputs"][0]["meaning"] == "logits":
+        if next(iter(self._outputs.values())) == "logits":
             scores = np.exp(scores - scores.max())
             scores /= scores.sum()
         elif not -ROUNDING < scores.min() <= scores.max() < 1 + ROUNDING:
@@ -146,8 +151,8 @@ class Model:
 
     def golden_error(self) -> tuple[float, float]:
         """(relative error, the most that it may be) of the pair that PyTorch computed for this model."""
-        outputs = self.manifest["outputs"]
-        names = [f"output{i if len(outputs) > 1 else ''}" for i in range(len(outputs))]
+        count = len(self._outputs)
+        names = [f"output{i if count > 1 else ''}" for i in range(count)]
         found, worst = self.run(self._array("input")), 0.0
         for index, name in enumerate(names):
             array, expected = found[index], self._array(name)
@@ -157,7 +162,7 @@ class Model:
             worst = max(worst, float(difference / max(1.0, np.abs(expected).max())))
             if not np.isfinite(difference):
                 worst = math.inf
-        return worst, TOLERANCES[self.manifest["precision"]]
+        return worst, TOLERANCES.get(self.manifest.get("precision"), 0.0)
 
     def _array(self, name: str) -> np.ndarray:
         array: np.ndarray = np.load(io.BytesIO(self.read(f"sample/{name}.npy")), allow_pickle=False)
