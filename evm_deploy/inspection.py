@@ -157,6 +157,8 @@ def _describe_checkpoint(path: Path, key: str | None) -> dict[str, Any]:
         "parameters": count_parameters(checkpoint.build()),
         "config": asdict(checkpoint.config),
         "weights_under": checkpoint.source_key,
+        "preprocessing": dict(checkpoint.recorded.values),
+        "preprocessing_remarks": list(checkpoint.recorded.remarks.values()),
         "ignored": checkpoint.ignored,
         "not_loaded": checkpoint.not_loaded,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, get_args
 
 from evm_deploy.errors import BundleError
@@ -80,6 +80,10 @@ class Preprocessing:
         return math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
 
 
+# The fields that say how a network was trained; the others are the size and the form of its input.
+CHOSEN = tuple(one.name for one in fields(Preprocessing) if one.name not in ("image_size", "baked"))
+
+
 @dataclass(frozen=True)
 class CheckpointRecord:
     """Where the weights came from: the file's name (never its folder) and the hash of its bytes."""
@@ -102,6 +106,16 @@ class CheckpointRecord:
 
 
 @dataclass(frozen=True)
+class PreprocessingRecord:
+    """Where `Preprocessing` was taken from, but for the defaults."""
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    sources: dict[str, str] = field(default_factory=dict)  # by the names of its fields
+    remarks: tuple[str, ...] = ()  # what the checkpoint says and the bundle does not do, for people
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything an app needs to run the model in the same folder, and to know where it came from."""
 
@@ -119,6 +133,7 @@ class Manifest:
     scan_form: str
     tools: dict[str, str]  # name: version
     opset: int | None = None
+    preprocessing_record: PreprocessingRecord = field(default_factory=PreprocessingRecord)
     more_sizes: tuple[tuple[int, int], ...] = ()  # further (h, w) of the image, each a function `size_<h>x<w>`
     labels: str | None = None  # relative name of a text file, a label a line
     parity: dict[str, Any] | None = None  # the parity report that gated the export; None: not verified
@@ -149,6 +164,19 @@ class Manifest:
             raise ValueError(f"task {self.task!r} is not one of {', '.join(TASKS)}")
         TASKS[self.task].check_outputs(self.outputs)
 
+    def describe_choices(self) -> tuple[str, ...]:
+        """What was taken from the checkpoint or the options where another could have been, for people."""
+        steps, record = self.preprocessing, self.preprocessing_record
+        usual = Preprocessing(steps.image_size)
+        changed = [name for name in CHOSEN if getattr(steps, name) != getattr(usual, name)]
+        chosen = [
+            ", ".join(f"{name} {spell_value(getattr(steps, name))}" for name in names) + f" by {source}"
+            for source in dict.fromkeys(record.sources.values())
+            if (names := [name for name in changed if record.sources.get(name) == source])
+        ]
+        pixels = f"images are prepared with {'; '.join(chosen)}" if chosen else None
+        return tuple(filter(None, (self.checkpoint.describe_key(), pixels, *record.remarks)))
+
     def to_json(self) -> str:
         """The text of `manifest.json`; equal manifests give equal text."""
         return dumps(self)
@@ -160,3 +188,10 @@ class Manifest:
         found = read_object(text, what, BundleError, fix)
         check_version(found.get("schema_version"), SCHEMA_VERSION, what, BundleError)
         return read_dataclass(Manifest, text, what, BundleError, fix)
+
+
+def spell_value(value: object) -> str:
+    """Spells a value of `Preprocessing` for people."""
+    if isinstance(value, tuple):
+        return " ".join(map(spell_value, value))
+    return f"{value:.6g}" if isinstance(value, float) else str(value)

@@ -18,7 +18,6 @@ import pytest
 import torch
 
 from evm_deploy import cli, console
-from evm_deploy.bundle import CheckpointRecord
 from evm_deploy.diagnosis import Check
 from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.export_options import ExportOptions
@@ -28,8 +27,10 @@ from evm_deploy.prediction import Prediction
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
 ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
-CHECKPOINT = CheckpointRecord("weights.pth", "0" * 64)
-BUNDLE: Any = SimpleNamespace(path=Path("out"), manifest=SimpleNamespace(calibration=None, checkpoint=CHECKPOINT))
+CHOICES = ("the weights are those under model", "images are prepared with crop_pct 0.9 by args")
+BUNDLE: Any = SimpleNamespace(
+    path=Path("out"), manifest=SimpleNamespace(calibration=None, describe_choices=lambda: CHOICES)
+)
 PASSED = ParityReport("PyTorch", 1e-4, (ROW,))
 
 
@@ -64,7 +65,8 @@ def test_export_passes_every_option(exported: Calls) -> None:
     command = (
         "export t.pth --out out --precision fp16 --image-size 192x257 --opset 18 --dynamic-batch --dynamic-size "
         "--bake-preprocessing --softmax --labels l.txt --scan-form inlined --key ema --images photos --no-verify "
-        "--overwrite"
+        "--overwrite --mean -0.5,0.25,0 --std 1,1,1 --crop-pct 0.9 --interpolation nearest --resize letterbox "
+        "--channels BGR --fill 114"
     )
     assert cli.main(command.split()) == 0
     ((checkpoint, out, options), keywords) = exported[0]
@@ -77,6 +79,13 @@ def test_export_passes_every_option(exported: Calls) -> None:
         dynamic_batch=True,
         dynamic_size=True,
         bake_preprocessing=True,
+        mean=(-0.5, 0.25, 0),
+        std=(1, 1, 1),
+        crop_pct=0.9,
+        interpolation="nearest",
+        resize="letterbox",
+        channels="BGR",
+        fill=114,
         softmax=True,
         labels=Path("l.txt"),
         scan_form="inlined",
@@ -118,9 +127,7 @@ def test_export_json_is_one_object(exported: Calls, capsys: pytest.CaptureFixtur
 def test_export_without_verification_says_so(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     exported.answer = ExportResult(exported.answer.bundle, None, ("ignored: total_ops",))
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify"]) == 0
-    said = capsys.readouterr().out
-    assert "ignored: total_ops\n" in said
-    assert "not verified" in said
+    assert lines(capsys.readouterr().out) == ["ignored: total_ops", *CHOICES, "wrote out, not verified"]
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify", "--json"]) == 0
     assert json.loads(capsys.readouterr().out) == {
         "bundle": "out",

@@ -57,9 +57,9 @@ def print_result(result: ExportResult) -> None:
         print_report(result.report)
     for note in (*result.notes, *(result.bundle.manifest.calibration or {}).get("notes", ())):
         print(console.clean(note))
-    weights = result.bundle.manifest.checkpoint.describe_key()
-    if weights and result.report is None:  # of a report it is a note
-        print(console.clean(weights))
+    if result.report is None:  # of which they are notes
+        for note in result.bundle.manifest.describe_choices():
+            print(console.clean(note))
     print(f"wrote {result.bundle.path}" + ("" if result.report is not None else ", not verified"))
 
 

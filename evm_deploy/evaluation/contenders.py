@@ -11,7 +11,7 @@ from typing import Any
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
-from evm_deploy.manifest import Manifest, Preprocessing
+from evm_deploy.manifest import CHOSEN, Manifest, Preprocessing, spell_value
 from evm_deploy.runtimes import PYTORCH, Runner, find_runtime
 from evm_deploy.tasks import Metric, find_task, infer_task
 
@@ -146,7 +146,10 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
 def _read_checkpoint(
     path: Path, key: str | None, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]
 ) -> Contender:
-    """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint, else the first."""
+    """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint.
+
+    Without one it is preprocessed as the checkpoint states, and like the first bundle where it states nothing.
+    """
     from evm_deploy.files import sha256_file
     from evm_deploy.models.network import open_checkpoint
 
@@ -158,7 +161,11 @@ def _read_checkpoint(
     network = open_checkpoint(path, key=source[0], scan=source[1])
     if key is not None:
         notes.append(f"{PYTORCH}: {network.record.describe_key()}")
-    shapes = network.output_shapes(manifest.preprocessing.image_size)
+    preprocessing = manifest.preprocessing
+    if not made:
+        preprocessing = network.recorded.apply(preprocessing)
+        notes += network.recorded.remarks.values()
+    shapes = network.output_shapes(preprocessing.image_size)
     task = infer_task(shapes)
     if isinstance(task.metric, str):
         raise InputError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_CLASSIFIERS)
@@ -168,7 +175,7 @@ def _read_checkpoint(
         sha256=network.record.sha256,
         precision="fp32",
         size=path.stat().st_size,
-        preprocessing=manifest.preprocessing,
+        preprocessing=preprocessing,
         metric=task.metric,
         classes=task.classes(task.describe_outputs(shapes)) or 0,
         checkpoint=network.record.sha256,
@@ -182,6 +189,10 @@ def _collect_remarks(contenders: Sequence[Contender], reference: int | None) -> 
     if len(sizes) > 1:
         spelt = " and ".join(f"{h}x{w}" for h, w in sizes)
         yield f"the contenders take images of different sizes, each preprocessed as it asks for: {spelt}"
+    for name in CHOSEN:
+        values = dict.fromkeys(spell_value(getattr(one.preprocessing, name)) for one in contenders)
+        if len(values) > 1:
+            yield f"the contenders prepare images differently, each as it asks for: {name} {' and '.join(values)}"
     if reference is None:
         yield "no float32 model is among the contenders: agreement and change are not measured (name a --checkpoint)"
         return

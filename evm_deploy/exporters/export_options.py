@@ -2,12 +2,12 @@
 
 import os
 import re
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from evm_deploy.errors import OptionError, check_choice
-from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE, Preprocessing
+from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE, Channels, Interpolation, Preprocessing, Resize
 from evm_deploy.options import check_ranges, option, spell_option
 from evm_deploy.targets import TARGETS, Target
 from evm_deploy.tasks import TASKS
@@ -28,6 +28,13 @@ def parse_image_size(text: str) -> tuple[int, int]:
 
 def _parse_image_sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(map(parse_image_size, text.split(",")))
+
+
+def _parse_numbers(text: str | None) -> tuple[float, ...] | None:
+    try:
+        return None if text is None else tuple(map(float, text.split(",")))
+    except ValueError:
+        raise OptionError(f"{text!r} is not three numbers, as --mean and --std are.", "write 0.5,0.5,0.5.") from None
 
 
 def _parse_names(text: str) -> tuple[str, ...]:
@@ -58,6 +65,44 @@ class ExportOptions:
     dynamic_size: bool = field(default=False, metadata=option("Any height and width."))
     bake_preprocessing: bool = field(
         default=False, metadata=option("Take a uint8 NHWC image and normalise it in the model.")
+    )
+    # From a decoded image to the input of the model. None: as the checkpoint says, else the field's own default.
+    mean: tuple[float, ...] | None = field(
+        default=None,
+        metadata=option(
+            "Of each channel, in units of 0..1: 0.5,0.5,0.5; as the checkpoint says, else ImageNet's.",
+            kind=str,
+            parse=_parse_numbers,
+            minimum=-1,
+            maximum=1,
+            fix="give it in units of 0..1: divide a mean of 0..255, and its std, by 255.",
+        ),
+    )
+    std: tuple[float, ...] | None = field(
+        default=None,
+        metadata=option(
+            "The same of the deviations.",
+            kind=str,
+            parse=_parse_numbers,
+            minimum=1e-6,
+            maximum=4,
+            fix="give none that is 0, in units of 0..1: divide a std of 0..255, and its mean, by 255.",
+        ),
+    )
+    crop_pct: float | None = field(
+        default=None,
+        metadata=option("What the crop keeps of the resized image, else 0.875.", kind=float, minimum=0.1, maximum=1),
+    )
+    interpolation: str | None = field(
+        default=None, metadata=option(f"{', '.join(get_args(Interpolation))}, as Pillow's; else bicubic.")
+    )
+    resize: str | None = field(
+        default=None,
+        metadata=option("cover: keep the aspect and crop; squash; letterbox: keep the aspect and pad. Else cover."),
+    )
+    channels: str | None = field(default=None, metadata=option("RGB or BGR: their order in the model; else RGB."))
+    fill: int | None = field(
+        default=None, metadata=option("What a letterbox is padded with, else 0.", kind=int, minimum=0, maximum=255)
     )
     softmax: bool = field(default=False, metadata=option("Give probabilities, not logits."))
     labels: str | os.PathLike[str] | None = field(
@@ -132,6 +177,7 @@ class ExportOptions:
         self._check_offered(target)
         check_choice("deployment target", self.deployment_target, DEPLOYMENT_TARGETS)
         check_choice("form of weights", self.weights, WEIGHTS)
+        self._check_pixels()
         check_ranges(self)
         for size in (self.image_size, *self.more_sizes):
             _check_size(size)
@@ -166,10 +212,18 @@ class ExportOptions:
         if not isinstance(self.more_sizes, tuple):
             raise OptionError(f"more sizes {self.more_sizes!r} are no tuple.", "write ((192, 256),).")
 
-    def describe_preprocessing(self) -> Preprocessing:
-        """From a decoded image to the input of the exported model."""
-        known = self.preprocessing or Preprocessing(self.image_size)
-        return replace(known, image_size=self.image_size, baked=self.bake_preprocessing)
+    def _check_pixels(self) -> None:
+        for name in ("mean", "std"):
+            numbers = getattr(self, name)
+            if numbers is not None and (not isinstance(numbers, tuple) or len(numbers) != 3):
+                raise OptionError(f"{name} {numbers!r} is not three numbers.", "give one a channel: 0.5,0.5,0.5.")
+        for what, value, kind in (
+            ("interpolation", self.interpolation, Interpolation),
+            ("way to resize", self.resize, Resize),
+            ("order of channels", self.channels, Channels),
+        ):
+            if value is not None:
+                check_choice(what, value, get_args(kind))
 
     @property
     def coreml_generation(self) -> int:

@@ -4,6 +4,7 @@ import importlib.metadata
 
 from evm_deploy.bundle import Manifest
 from evm_deploy.errors import CheckpointError
+from evm_deploy.exporters.choose_preprocessing import choose_preprocessing
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models.network import Network
 from evm_deploy.targets import TARGETS
@@ -16,6 +17,7 @@ def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     from evm_deploy.exporters.deployed import describe_io
 
     task, inputs, outputs = describe_io(network, options)
+    preprocessing, record = choose_preprocessing(options, network.recorded)
     return Manifest(
         task=task.name,
         target=options.target,
@@ -23,7 +25,8 @@ def make_manifest(network: Network, options: ExportOptions) -> Manifest:
         model_file=TARGETS[options.target].model_file,
         inputs=inputs,
         outputs=outputs,
-        preprocessing=options.describe_preprocessing(),
+        preprocessing=preprocessing,
+        preprocessing_record=record,
         checkpoint=network.record,
         model=network.facts,
         scan_form=options.scan_form or TARGETS[options.target].scan_forms[0],

@@ -15,6 +15,7 @@ from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family
+from evm_deploy.models.recorded.read import RecordedPreprocessing, read_recorded
 from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_form, refuse_tensors
 from evm_deploy.models.state_dicts import StateDict, describe_state_dict, find_state_dicts, list_keys
 
@@ -25,7 +26,8 @@ SUFFIXES = (".pth", ".pt", ".ckpt", ".bin", ".safetensors")  # usual names; cont
 class Checkpoint:
     """What a file said. `state_dict` has the released names, float32.
 
-    ignored: the names of what stands beside it; not_loaded: the classes and functions that the file refers to.
+    ignored: the names of what stands beside it; not_loaded: the classes and functions that the file refers to;
+    recorded: what it states of its images.
     """
 
     family: Family
@@ -36,6 +38,7 @@ class Checkpoint:
     sha256: str
     ignored: tuple[str, ...]
     not_loaded: tuple[str, ...]
+    recorded: RecordedPreprocessing
 
     def describe_ignored(self) -> str | None:
         """What of the file is not used, in a line for people; None: nothing is left over."""
@@ -118,7 +121,8 @@ class CheckpointFile:
             raise refuse_form(path, family, said)
         state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
         source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
-        return Checkpoint(family, state_dict, config, held.key, source, self.sha256, held.others, not_loaded)
+        others, recorded = held.others, read_recorded(content)
+        return Checkpoint(family, state_dict, config, held.key, source, self.sha256, others, not_loaded, recorded)
 
 
 _Found = tuple[StateDict, Family, dict[str, Tensor], Any]  # where it was; its tensors by released names; configuration

@@ -3,7 +3,7 @@
 import os
 import re
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from evm_deploy.manifest import CheckpointRecord
 from evm_deploy.models.checkpoint import read_checkpoint
 from evm_deploy.models.family import Family
 from evm_deploy.models.location import locate_error
+from evm_deploy.models.recorded.read import RecordedPreprocessing
 from evm_deploy.tasks import Shape
 
 GROWTH = 64  # pixels by which an image is made larger to see which lengths depend on its size
@@ -39,6 +40,7 @@ class Network:
     blocks: frozenset[str]  # the modules that errors and profiles are told by
     output_names: tuple[str, ...] | None = None  # None: the task's
     example: Tensor | None = None  # (1, 3, h, w), where zeros will not do to try it
+    recorded: RecordedPreprocessing = field(default_factory=RecordedPreprocessing)  # of a module: nothing
     notes: tuple[str, ...] = ()  # what has to be said of where it came from
     scan_values: tuple[str, ...] = ()  # how the names of folded values end that float16 need not hold
 
@@ -107,7 +109,7 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, sca
     record = CheckpointRecord(utf8_name(Path(path).name).replace("\\", "%5C"), checkpoint.sha256, checkpoint.source_key)
     ignored = checkpoint.describe_ignored()
     network = network_of_family(checkpoint.family, checkpoint.build(), record)
-    return replace(network, notes=(ignored,) if ignored else ())
+    return replace(network, recorded=checkpoint.recorded, notes=(ignored,) if ignored else ())
 
 
 def network_of_family(family: Family, module: Any, record: CheckpointRecord) -> Network:

@@ -85,15 +85,17 @@ class _Name(type):
 
 
 class StandIn(OrderedDict[Any, Any], metaclass=_Name):
-    """An object of a class that was not loaded. It has the items that it was given, and not its attributes."""
+    """An object of a class that was not loaded. It has the items that it was given; its attributes lie in one."""
 
     path, watched = "", False
     is_module = False  # a torch.nn.Module, by what it is made of
+    attributes: dict[Any, Any] | None = None
 
     __hash__ = object.__hash__  # type: ignore[assignment]  # objects may be keys, where dictionaries may not
 
     def __setstate__(self, state: Any) -> None:
-        self.is_module = isinstance(state, dict) and {"_parameters", "_modules"} <= state.keys()
+        self.attributes = state if isinstance(state, dict) else None
+        self.is_module = self.attributes is not None and {"_parameters", "_modules"} <= self.attributes.keys()
 
     def __call__(self, *args: Any, **kwargs: Any) -> StandIn:
         return self

@@ -39,9 +39,12 @@ class FrameworkRunner:
         self._load(entries[0])
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
-        """The outputs, in the order of the manifest, for float32 (1, 3, H, W) or, baked, uint8 (1, H, W, 3)."""
+        """The outputs, in the order of the manifest, for float32 (1, 3, H, W) or, baked, uint8 (1, H, W, 3).
+
+        The channels are in the model's order; Core ML, which is given an RGB image, puts them in it again.
+        """
         entry = choose_entry_point(self._entries, image)
-        given = Image.fromarray(image[0]) if entry.input.kind == "image" else image
+        given = make_picture(image, entry.input.dtype) if entry.input.kind == "image" else image
         try:
             found = self._load(entry).predict({entry.input.name: given})
             return [_read_output(found[feature.name], entry) for feature in entry.outputs]
@@ -90,6 +93,11 @@ class FrameworkRunner:
                 raise make_package_error(f"Core ML cannot load the model: {take_first_line(error)}") from error
             self._models[name] = model
         return self._models[name]
+
+
+def make_picture(image: npt.NDArray[np.generic], colours: str) -> Image.Image:
+    """The picture that an image (1, H, W, 3) is, whose channels are in the order `colours`, "RGB" or "BGR"."""
+    return Image.fromarray(image[0] if colours == "RGB" else np.ascontiguousarray(image[0, :, :, ::-1]))
 
 
 def count_devices(plan: Any, function: str) -> dict[str, int]:

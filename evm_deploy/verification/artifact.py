@@ -57,5 +57,5 @@ def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, A
             rows += compare_runners([runner], images, expected, manifest.outputs, tolerance, task=task)
     written = (manifest.build or {}).get("notes")
     said = [note for note in written if isinstance(note, str)] if isinstance(written, list) else []
-    weights = filter(None, [manifest.checkpoint.describe_key()])
-    return ParityReport(source, tolerance, tuple(rows), notes=(*weights, *ways.notes, *said))
+    notes = (*manifest.describe_choices(), *ways.notes, *said)
+    return ParityReport(source, tolerance, tuple(rows), notes=notes)

@@ -19,6 +19,7 @@ from evm_deploy import EvaluateOptions, ExportOptions, cli
 from evm_deploy.bundle import IOSpec, Preprocessing
 from evm_deploy.errors import BundleError, CheckpointError, EvmDeployError, InputError, OptionError, OutputError
 from evm_deploy.evaluation import report_folder
+from evm_deploy.evaluation.contenders import read_contenders
 from evm_deploy.evaluation.report import EvaluationReport
 
 Colours = Callable[..., Path]
@@ -128,6 +129,28 @@ def test_each_preprocesses_for_itself(colours: Colours, right: Path, pictures: P
     other = colours("narrow", preprocessing=Preprocessing((32, 32), crop_pct=0.5))
     report = evm_deploy.evaluate([right, other], pictures, QUICK)
     assert [row.top1.value for row in report.rows if row.top1] == [1.0, 1.0]
+
+
+def test_what_they_do_differently_to_an_image_is_said(colours: Colours, right: Path) -> None:
+    other = colours("bgr", preprocessing=Preprocessing((32, 32), 0.5, channels="BGR"))
+    notes = read_contenders([right, other], QUICK).notes
+    assert [note.rpartition(": ")[2] for note in notes if "prepare images differently" in note] == [
+        "crop_pct 0.875 and 0.5",
+        "channels RGB and BGR",
+    ]
+    assert not any("differently" in note for note in read_contenders([right, colours("same")], QUICK).notes)
+
+
+def test_pytorch_prepares_as_its_checkpoint_says_where_no_bundle_is_made_from_it(
+    golden: Any, colours: Colours, tmp_path: Path
+) -> None:
+    said = {"crop_pct": 1.0, "crop_mode": "squash", "interpolation": "hamming"}
+    torch.save({"model": golden.state_dict("micro"), "args": said}, tmp_path / "micro.pth")
+    stranger = colours("stranger", np.ones((3, 10)), labels=None, preprocessing=Preprocessing((32, 32), 0.5))
+    found = read_contenders([stranger], EvaluateOptions(checkpoint=tmp_path / "micro.pth"))
+    assert found.contenders[0].preprocessing == Preprocessing((32, 32), 1.0, resize="squash")
+    assert found.contenders[1].preprocessing == Preprocessing((32, 32), 0.5)
+    assert any("hamming" in note for note in found.notes)
 
 
 def test_an_image_that_one_of_them_cannot_take_is_left_out_for_all(

@@ -168,7 +168,7 @@ def test_a_bundle_is_verified_against_its_module_alone(module: nn.Module, plain:
         {"precision": "fp16"},
         {"bake_preprocessing": True, "softmax": True},
         {"target": "coreml"},
-        {"target": "coreml", "precision": "fp16", "bake_preprocessing": True},
+        {"target": "coreml", "precision": "fp16", "bake_preprocessing": True, "channels": "BGR", "mean": (0.1, 0.5, 1)},
         {"target": "tensorrt", "precision": "fp16", "compute_capabilities": ("8.6",)},
     ],
     ids=["dynamic", "fp16", "baked", "coreml", "coreml fp16", "tensorrt"],

@@ -42,8 +42,9 @@ class Net(nn.Module):
 def make(tmp_path: Path, ct: Any, convert: Callable[..., Any], manifest: Manifest, quiet: Any) -> Make:
     """A bundle of Net: an array and logits, or an image and classes; `changes` are those of the manifest."""
 
-    def made(baked: bool = False, labels: list[str] | None = None, **changes: Any) -> Bundle:
-        inputs = [ct.ImageType("image", (1, 3, 32, 32)) if baked else ct.TensorType("image", (1, 3, 32, 32), float)]
+    def made(baked: bool = False, labels: list[str] | None = None, colours: str = "RGB", **changes: Any) -> Bundle:
+        picture = ct.ImageType("image", (1, 3, 32, 32), color_layout=getattr(ct.colorlayout, colours))
+        inputs = [picture if baked else ct.TensorType("image", (1, 3, 32, 32), float)]
         model = convert(
             Net(softmax=labels is not None).eval(),
             torch.zeros(1, 3, 32, 32),
@@ -244,6 +245,22 @@ def test_the_framework(make: Make, monkeypatch: pytest.MonkeyPatch, baked: bool)
     given = library.calls[1]["image"]
     assert np.array_equal(np.asarray(given), image(baked)[0] if baked else image(baked))
     assert hasattr(given, "getpixel") == baked  # a picture, where the package takes one
+
+
+def test_the_framework_is_given_rgb_and_reorders_it(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
+    bundle = make(True, None, "BGR", preprocessing=Preprocessing((32, 32), channels="BGR", baked=True))
+    library = stand_in({"logits": np.ones((1, 3), np.float32)})
+    monkeypatch.setattr(apple, "coremltools", lambda: library)
+    with coreml.open_core_ml(bundle, "CPU_ONLY") as runner:
+        runner.run(image(True))
+    assert np.array_equal(np.asarray(library.calls[1]["image"]), image(True)[0, :, :, ::-1])
+
+
+@pytest.mark.parametrize(("package", "manifest_says"), [("RGB", "BGR"), ("BGR", "RGB")])
+def test_a_package_of_another_order_of_channels(make: Make, package: str, manifest_says: Any) -> None:
+    steps = Preprocessing((32, 32), channels=manifest_says, baked=True)
+    with pytest.raises(BundleError, match=f"{package} image"):
+        coreml.open_evaluator(make(True, None, package, preprocessing=steps))
 
 
 def test_the_framework_gives_arrays(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -86,7 +86,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
     """The coremltools model at (h, w), the weights as they are; the scans of the modules `kept` stay float32."""
     ct, options = coremltools(), source.options
     fp16 = options.precision == "fp16"
-    baked, names = source.manifest.preprocessing.baked, [spec.name for spec in source.manifest.outputs]
+    steps, names = source.manifest.preprocessing, [spec.name for spec in source.manifest.outputs]
     program = _program(source, size, kept)
     with quiet(), _refuse_unknown_operations(source.network.title):
         model = ct.convert(
@@ -94,7 +94,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             convert_to="mlprogram",
             minimum_deployment_target=getattr(ct.target, options.deployment_target),
             compute_precision=ct.transform.FP16ComputePrecision(_may_be_float16) if fp16 else ct.precision.FLOAT32,
-            inputs=[_input(size, image=baked)],
+            inputs=[_input(size, steps.channels if steps.baked else None)],
             outputs=[ct.TensorType(name, dtype=float) for name in names],
             classifier_config=ct.ClassifierConfig(list(source.labels)) if source.labels else None,
             skip_model_load=True,
@@ -143,10 +143,13 @@ def _may_be_float16(operation: Any) -> bool:
     return operation.op_type not in FLOAT32_OPERATIONS and not operation.name.startswith(KEPT)
 
 
-def _input(size: tuple[int, int], *, image: bool) -> Any:
+def _input(size: tuple[int, int], colours: str | None) -> Any:
+    """An image, whose channels Core ML puts in the order `colours`; or with None an array."""
     ct = coremltools()
     shape = (1, 3, *size)
-    return ct.ImageType(INPUT, shape, color_layout=ct.colorlayout.RGB) if image else ct.TensorType(INPUT, shape, float)
+    if colours is None:
+        return ct.TensorType(INPUT, shape, float)
+    return ct.ImageType(INPUT, shape, color_layout=getattr(ct.colorlayout, colours))
 
 
 def _operations(model: Any) -> Counter[tuple[str, str]]:

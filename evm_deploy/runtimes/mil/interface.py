@@ -60,7 +60,7 @@ def choose_entry_point(candidates: Sequence[EntryPoint], image: npt.NDArray[np.g
 def _make_entry_point(function: Function, manifest: Manifest) -> EntryPoint:
     (spec,) = manifest.inputs
     features = function.features
-    wanted = ("image", "RGB") if spec.dtype == "uint8" else ("array", spec.dtype)
+    wanted = ("image", manifest.preprocessing.channels) if spec.dtype == "uint8" else ("array", spec.dtype)
     if [value.name for value in function.inputs] != [spec.name]:
         raise _make_difference_error(", ".join(str(features[value.name]) for value in function.inputs) or "no input")
     if (features[spec.name].kind, features[spec.name].dtype) != wanted:

@@ -87,11 +87,15 @@ def test_a_size_that_the_patches_do_not_fill_stays_a_convolution() -> None:
     assert operators(model) == ["Conv", "Transpose"]
 
 
+@pytest.mark.parametrize(
+    "preprocessing",
+    [Preprocessing((32, 32)), Preprocessing((32, 32), channels="BGR", mean=(0.5, 0, 1), std=(0.1, 1 / 255, 1))],
+    ids=["usual", "other"],
+)
 @pytest.mark.parametrize("zero", [0, 128])
-def test_pixels_of_a_prepared_image_are_whole_numbers(zero: int) -> None:
+def test_pixels_of_a_prepared_image_are_whole_numbers(zero: int, preprocessing: Preprocessing) -> None:
     """So that integers of scale 1 hold them exactly."""
     picture = np.random.default_rng(2).integers(0, 256, (40, 50, 3), np.uint8)
-    preprocessing = Preprocessing((32, 32))
     image = np.asarray(preprocess(picture, preprocessing), np.float32)
     model = convolution(size=32)
     expected = run(model, image)

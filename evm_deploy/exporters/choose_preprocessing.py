@@ -1,0 +1,51 @@
+"""Decides how images are prepared for an exported model: by the options, else its checkpoint, else the defaults."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from evm_deploy.errors import OptionError
+from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.manifest import CHOSEN, Preprocessing, PreprocessingRecord
+from evm_deploy.models.recorded.read import RecordedPreprocessing
+
+OPTIONS = "the options"
+
+
+def choose_preprocessing(
+    options: ExportOptions, recorded: RecordedPreprocessing
+) -> tuple[Preprocessing, PreprocessingRecord]:
+    """Returns the preprocessing, and where each of its values was taken from.
+
+    `options.preprocessing` is there in the place of what is recorded. Raises OptionError: a fill, and nothing to pad.
+    """
+    values, sources, remarks = dict(recorded.values), dict(recorded.sources), recorded.remarks
+    if options.preprocessing is not None:
+        values = {name: getattr(options.preprocessing, name) for name in CHOSEN}
+        sources, remarks = dict.fromkeys(CHOSEN, OPTIONS), {}
+    given = {name: value for name in CHOSEN if (value := getattr(options, name)) is not None}
+    values |= given
+    sources |= dict.fromkeys(given, OPTIONS)
+    resize = values.get("resize", "cover")
+    if resize != "letterbox":
+        if "fill" in given:
+            what = f"--fill {options.fill} is what a letterbox is padded with, and resize is {resize}."
+            raise OptionError(what, "add --resize letterbox, or leave --fill out.")
+        values, sources, remarks = map(_leave_out_fill, (values, sources, remarks))
+    steps = Preprocessing(options.image_size, baked=options.bake_preprocessing, **values)
+    said = [remark for name, remark in remarks.items() if name not in given]
+    return steps, PreprocessingRecord(sources, (*said, *_compare_sizes(options, recorded)))
+
+
+def _leave_out_fill(found: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "fill"}
+
+
+def _compare_sizes(options: ExportOptions, recorded: RecordedPreprocessing) -> list[str]:
+    sizes = (options.image_size, *options.more_sizes)
+    if recorded.image_size is None or recorded.image_size in sizes:
+        return []
+    said, taken = ("x".join(map(str, size)) for size in (recorded.image_size, options.image_size))
+    what = f"{recorded.size_source} of the checkpoint states images of {said}"
+    return [f"{what}; the model takes {taken}, as --image-size says"]
