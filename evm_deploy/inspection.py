@@ -11,12 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 from evm_deploy.bundle import MANIFEST, Bundle, IOSpec
 from evm_deploy.errors import InputError, OptionError
-from evm_deploy.files import is_lfs_pointer, sha256_file
+from evm_deploy.files import is_lfs_pointer, read_file, sha256_file
 from evm_deploy.packaging.verify import is_package, open_package
 from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
     import onnx
+
+LARGEST_GRAPH = (2 << 30) - 1  # bytes of an .onnx file: protobuf has no more
 
 
 @dataclass(frozen=True)
@@ -115,10 +117,12 @@ def _describe_onnx(path: Path) -> dict[str, Any]:
 
     from evm_deploy.operators import DOMAIN, is_scan
 
+    fix = "name an intact .onnx file."
+    content = read_file(path, LARGEST_GRAPH, lambda cause: InputError(cause, fix))
     try:
-        model = onnx.load(path, load_external_data=False)
-    except (DecodeError, OSError) as error:
-        raise InputError(f"{path} cannot be read as ONNX ({error}).", "name an intact .onnx file.") from error
+        model = onnx.load_from_string(content)
+    except DecodeError as error:
+        raise InputError(f"{path} cannot be read as ONNX ({error}).", fix) from error
     if not model.opset_import or not model.graph.node:
         raise InputError(f"{path} holds no ONNX graph.", "name an intact .onnx file.")
     functions = {f"{function.domain}::{function.name}": len(function.node) for function in model.functions}
