@@ -6,6 +6,7 @@ a `StandIn`, which takes what it is given and does nothing.
 
 from __future__ import annotations
 
+import os
 import pickle
 import pickletools
 import sys
@@ -113,7 +114,7 @@ class Unpickler(pickle.Unpickler):
     """
 
     def __init__(self, file: IO[bytes], load_storage: LoadStorage) -> None:
-        _check_memo(file)
+        _check_numbers(file)
         super().__init__(file)
         self.names: dict[str, type[StandIn]] = {}
         self._load_storage = load_storage
@@ -141,13 +142,30 @@ class Unpickler(pickle.Unpickler):
         return self._load_storage(dtype, key, count, view[0] if view else None), dtype
 
 
-def _check_memo(file: IO[bytes]) -> None:
-    """Raises UnpicklingError for numbers that would make Python's unpickler reserve memory for as many objects."""
-    start = file.tell()
-    for count, (opcode, argument, _) in enumerate(pickletools.genops(file)):
+def _check_numbers(file: IO[bytes]) -> None:
+    """Raises UnpicklingError for numbers that would make Python's unpickler reserve memory for as many objects, and it
+    or ValueError for lengths beyond the file's end.
+    """
+    bounded = _Bounded(file)
+    for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], bounded))):
         if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
             raise pickle.UnpicklingError(f"it has an object of the number {argument}")
-    file.seek(start)
+        if opcode.name == "FRAME" and int(argument or 0) > bounded.size:
+            raise pickle.UnpicklingError(f"it has a frame of {argument} bytes")
+    file.seek(bounded.start)
+
+
+class _Bounded:
+    """A file of which no more is asked than it has: pickles say of texts that they have exabytes."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file, self.readline, self.tell = file, file.readline, file.tell
+        self.start = file.tell()
+        self.size = file.seek(0, os.SEEK_END)
+        file.seek(self.start)
+
+    def read(self, count: int) -> bytes:
+        return self._file.read(min(count, self.size))
 
 
 def _make_stand_in(path: str) -> type[StandIn]:

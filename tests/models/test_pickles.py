@@ -211,6 +211,14 @@ def test_a_memo_of_thousands_of_millions_is_not_made(file):
         tensor_files.read(file)
 
 
+@pytest.mark.parametrize("opcode", [b"\x8d", b"\x8e", b"\x96", b"\x95"], ids=["text", "bytes", "bytearray", "frame"])
+def test_a_pickle_that_claims_exabytes_is_not_short_of_memory(file, opcode):
+    file.write_bytes(b"\x80\x04" + opcode + (1 << 62).to_bytes(8, "little") + b"}.")
+    with pytest.raises(CheckpointError, match=r"cannot be read safely: .*bytes") as refused:
+        tensor_files.read(file)
+    assert not isinstance(refused.value.__cause__, MemoryError)
+
+
 def test_a_whole_network_is_told_from_its_parts(file):
     torch.save({"model": Network()}, file)
     assert tensor_files.read(file).held["model"].is_module
