@@ -296,6 +296,18 @@ def test_a_lack_of_memory_is_not_taken_for_a_damaged_bundle(
     assert lines(capsys.readouterr().err)[0] == "error: there is not enough memory for this."
 
 
+def test_a_lack_of_memory_is_said_without_any(
+    exported: Calls, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    def fail(*_: str) -> None:
+        raise MemoryError
+
+    exported.answer = MemoryError()
+    monkeypatch.setattr(console, "print_error", fail)
+    assert cli.main(["export", "t.pth", "--out", "out"]) == 2
+    assert capfd.readouterr().err == "error: there is not enough memory for this.\n"
+
+
 def test_failed_checks_print_their_results_alone(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -61,7 +61,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return BROKEN_PIPE
     except BaseException as error:
         failure = _explain(error)
-        _report(failure, json="--json" in arguments)
+        try:
+            _report(failure, json="--json" in arguments)
+        except MemoryError:  # what is left does not suffice to print it in the usual way
+            os.write(2, b"error: there is not enough memory for this.\n")
         return failure.exit_code
 
 
