@@ -144,6 +144,9 @@ def _is_float_constant(value: ir.Value) -> bool:
 
 
 def _is_standard(node: ir.Node) -> bool:
+    if node.op_type == "MatMul":  # onnxruntime multiplies integers with one matrix, not with one for each direction
+        weight = node.inputs[1]
+        return weight is not None and weight.const_value is not None and len(weight.const_value.shape) == 2
     return node.op_type != "Gemm" or (
         node.attributes.get_int("transB", 0) == 1
         and node.attributes.get_int("transA", 0) == 0
