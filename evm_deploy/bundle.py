@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import find_file, is_lfs_pointer, is_utf8, read_file, read_text, sha256_file
-from evm_deploy.folders import FolderKind, list_files, restore_folder, write_folder
+from evm_deploy.folders import FolderKind, list_files, read_whole, restore_folder, write_folder
 from evm_deploy.manifest import CheckpointRecord, Manifest, Preprocessing
 from evm_deploy.tasks import IOSpec, find_task
 
@@ -64,6 +64,10 @@ class Bundle:
         if not is_utf8(root.absolute()):
             raise BundleError(f"the path of {root} is not UTF-8: no runtime opens it.", "give the folder another name.")
         restore_folder(root, KIND)
+        return read_whole(root, lambda: cls._open(root))
+
+    @classmethod
+    def _open(cls, root: Path) -> Bundle:
         manifest = Manifest.from_json(_read_manifest(root))
         for name, digest in manifest.files.items():
             path = find_file(root, name, _make_damage_error)

@@ -9,13 +9,18 @@ import shutil
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
 from evm_deploy.files import cannot_write, is_utf8, sync_file, sync_folder
 from evm_deploy.replacement import finish_replacements, name_ready, put_in_place
 
+_READS = 10  # of a folder that is replaced while it is read
 _ASIDE = {".DS_Store"}  # files that systems, not users, put into folders
+
+
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,33 @@ def _find_stranger(target: Path, kind: FolderKind) -> str | None:
 def restore_folder(target: Path, kind: FolderKind) -> None:
     """Finishes what a run was killed in: replacing the folder `target`, and the files beside it."""
     finish_replacements(target, lambda folder: _find_stranger(folder, kind) is None)
+
+
+def read_whole(folder: Path, read: Callable[[], Result]) -> Result:
+    """What `read` makes of the folder; again where the folder was replaced meanwhile, so that it saw half of each.
+
+    Raises what `read` does, of a folder that stayed the same; OutputError where it is replaced all the time.
+    """
+    for _ in range(_READS):
+        before = _identify(folder)
+        try:
+            result = read()
+        except (EvmDeployError, OSError):
+            if _identify(folder) == before:
+                raise
+        else:
+            if _identify(folder) == before:
+                return result
+    raise OutputError(f"{folder} is replaced again and again.", "wait until nothing writes there.")
+
+
+def _identify(folder: Path) -> tuple[int, int, int] | None:
+    """Which folder has this name now; None: none."""
+    try:
+        found = folder.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino, found.st_mtime_ns
 
 
 def _list_missing_parents(target: Path) -> list[Path]:

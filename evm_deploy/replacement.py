@@ -58,7 +58,7 @@ def put_in_place(draft: Path, names: Sequence[str]) -> None:
         _take_back(ready, parts)
         ready.rename(draft)
         raise
-    _discard(ready)
+    shutil.rmtree(ready, ignore_errors=True)
 
 
 def finish_replacements(target: Path, may_replace: Callable[[Path], bool]) -> None:

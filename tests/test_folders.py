@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from evm_deploy import folders, replacement
+from evm_deploy import bundle, folders, replacement
 from evm_deploy.bundle import Bundle
 from evm_deploy.drafts import CAN_LOCK
 from evm_deploy.errors import BundleError, OptionError, OutputError
@@ -74,14 +74,14 @@ def test_a_kind_that_cannot_read_a_folder_leaves_it(tmp_path: Path, error: type[
 
 
 def test_a_place_in_a_bundle(tmp_path: Path) -> None:
-    bundle = tmp_path / "bundle"
-    bundle.mkdir()
-    (tmp_path / "link").symlink_to(bundle)
-    for place in (bundle, bundle / "sub/out", tmp_path / "link/out"):
+    given = tmp_path / "bundle"
+    given.mkdir()
+    (tmp_path / "link").symlink_to(given)
+    for place in (given, given / "sub/out", tmp_path / "link/out"):
         with pytest.raises(OptionError, match="or in it"):
-            check_outside(place, [tmp_path / "other", bundle])
+            check_outside(place, [tmp_path / "other", given])
     for place in (tmp_path / "bundle-out", tmp_path, tmp_path / "bundle/../out"):
-        check_outside(place, [bundle])
+        check_outside(place, [given])
 
 
 STEPS = """
@@ -260,6 +260,27 @@ def test_a_bundle_that_was_being_replaced_opens(tmp_path: Path, make_bundle: Cal
     assert [path.name for path in tmp_path.iterdir()] == ["out"]
     with pytest.raises(BundleError, match="does not exist"):
         Bundle.open(tmp_path / "other")
+
+
+def test_a_bundle_that_is_replaced_while_it_is_read(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    """The manifest of the old one and the files of the new one do not fit: the new one is opened."""
+    make_bundle(tmp_path / "out", model=b"old")
+    left, hash_file = 3, bundle.sha256_file
+
+    def replace_and_hash(path: Path) -> str:
+        nonlocal left
+        left -= 1
+        if left >= 0:
+            with pytest.MonkeyPatch.context() as patch:
+                patch.setattr(bundle, "sha256_file", hash_file)
+                make_bundle(tmp_path / "out", model=b"new %d" % left, overwrite=True)
+        return hash_file(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(bundle, "sha256_file", replace_and_hash)
+        opened = Bundle.open(tmp_path / "out")
+    assert opened.model_path.read_bytes() == b"new 0"
+    assert opened.manifest.files["model.onnx"] == hash_file(opened.model_path)
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.files import find_file, sha256_file
-from evm_deploy.folders import list_files, restore_folder
+from evm_deploy.folders import list_files, read_whole, restore_folder
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, SIGNATURE, NamedBundle
 from evm_deploy.packaging.index import Index, read_index
@@ -78,10 +78,7 @@ def open_package(path: Path, public_key: str | None = None) -> Iterator[tuple[Ve
         folder = path
         if path.is_file():
             folder = archive.unpack(path, Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="evm-package-"))))
-        index = read_index(folder, path)
-        comment = _check_signature(folder, key)
-        _check_files(folder, index, path)
-        models = [NamedBundle(name, Bundle.open(folder / model.folder)) for name, model in sorted(index.models.items())]
+        index, comment, models = read_whole(folder, lambda: _check_package(folder, path, key))
         signed = (folder / SIGNATURE).is_file()
         yield (
             VerifiedPackage(
@@ -110,6 +107,15 @@ def open_only_model(path: Path) -> Iterator[Bundle]:
             fix = "unpack it, and name the folder of one." if path.is_file() else f"{folder}."
             raise OptionError(f"{path} has several models: {', '.join(model.name for model in models)}.", fix)
         yield models[0].bundle
+
+
+def _check_package(folder: Path, path: Path, key: sign.PublicKey | None) -> tuple[Index, str | None, list[NamedBundle]]:
+    """The index, the trusted comment and the bundles of the package in `folder`, all of which are as they should be."""
+    index = read_index(folder, path)
+    comment = _check_signature(folder, key)
+    _check_files(folder, index, path)
+    models = [NamedBundle(name, Bundle.open(folder / model.folder)) for name, model in sorted(index.models.items())]
+    return index, comment, models
 
 
 def _check_signature(folder: Path, key: sign.PublicKey | None) -> str | None:
