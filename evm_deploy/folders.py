@@ -14,7 +14,7 @@ from typing import TypeVar
 from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
 from evm_deploy.files import cannot_write, is_utf8, sync_file, sync_folder
-from evm_deploy.replacement import finish_replacements, name_ready, put_in_place
+from evm_deploy.replacement import finish_replacements, name_ready, move_into_place
 
 _READS = 10  # of a folder that is replaced while it is read
 _ASIDE = {".DS_Store"}  # files that systems, not users, put into folders
@@ -70,7 +70,7 @@ def write_folder_and_files(
                 raise RuntimeError(f"the block that wrote the {kind.name} did not seal it")
             check_free(target, kind, overwrite, beside)
             _sync_below(draft)
-            put_in_place(draft, [target.name, *beside])
+            move_into_place(draft, [target.name, *beside])
     except BaseException as error:
         shutil.rmtree(draft, ignore_errors=True)
         for parent in made:

@@ -39,7 +39,7 @@ def name_ready(draft: Path) -> Path:
     return draft.with_name(draft.name.removesuffix(DRAFT) + READY)
 
 
-def put_in_place(draft: Path, names: Sequence[str]) -> None:
+def move_into_place(draft: Path, names: Sequence[str]) -> None:
     """Makes `draft / name` the file or folder `draft.parent / name`, for all names, and deletes what was there.
 
     Raises OSError: it cannot be done. All is as it was then; where undoing fails too, the next run does the rest.
