@@ -14,7 +14,7 @@ from typing import TypeVar
 from evm_deploy.drafts import lock, name_draft, remove_drafts
 from evm_deploy.errors import EvmDeployError, OptionError, OutputError
 from evm_deploy.files import cannot_write, is_utf8, sync_file, sync_folder
-from evm_deploy.replacement import finish_replacements, name_ready, move_into_place
+from evm_deploy.replacement import finish_replacements, move_into_place, name_ready
 
 _READS = 10  # of a folder that is replaced while it is read
 _ASIDE = {".DS_Store"}  # files that systems, not users, put into folders

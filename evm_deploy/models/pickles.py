@@ -62,6 +62,9 @@ _DATA = frozenset(  # modules with all that is in them, and single names
 _REBUILD = "torch._utils._rebuild_"  # tensors of other kinds, which become stand-ins
 _PLAIN = ("builtins.", "collections.", "_codecs.", "numpy.", "torch._utils.", *(f"torch.{name}" for name in DTYPES))
 
+_PUTS = ("PUT", "BINPUT", "LONG_BINPUT")
+_DEEPEST, _LARGEST = 100, 1 << 22  # of tuples: levels, and elements with those of the elements
+
 
 class CodeError(Exception):
     """The pickle calls the function of this name, which nothing that is saved beside weights needs."""
@@ -143,16 +146,53 @@ class Unpickler(pickle.Unpickler):
 
 
 def _check_numbers(file: IO[bytes]) -> None:
-    """Raises UnpicklingError for numbers that would make Python's unpickler reserve memory for as many objects, and it
-    or ValueError for lengths beyond the file's end.
+    """Raises UnpicklingError for numbers that would make Python's unpickler reserve memory for as many objects, and for
+    tuples that would keep it busy or overflow its stack as keys; it or ValueError for lengths beyond the file's end.
     """
-    bounded = _Bounded(file)
+    bounded, tuples = _Bounded(file), _Tuples()
     for count, (opcode, argument, _) in enumerate(pickletools.genops(cast(IO[bytes], bounded))):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and int(argument or 0) > count:
+        if opcode.name in _PUTS and int(argument or 0) > count:
             raise pickle.UnpicklingError(f"it has an object of the number {argument}")
         if opcode.name == "FRAME" and int(argument or 0) > bounded.size:
             raise pickle.UnpicklingError(f"it has a frame of {argument} bytes")
+        tuples.follow(opcode, argument)
     file.seek(bounded.start)
+
+
+class _Tuples:
+    """The stack of the unpickler, with no more of each object than how deep and how large a tuple it is."""
+
+    def __init__(self) -> None:
+        self._stack: list[tuple[int, int] | None] = []  # (depth, elements with those of its elements); None: a mark
+        self._memo: dict[int, tuple[int, int] | None] = {}
+
+    def follow(self, opcode: pickletools.OpcodeInfo, argument: Any) -> None:
+        """Does what the opcode does to the stack. Raises UnpicklingError for a tuple beyond the limits."""
+        if opcode.name in _PUTS or opcode.name == "MEMOIZE":
+            at = len(self._memo) if opcode.name == "MEMOIZE" else int(argument)
+            self._memo[at] = self._stack[-1] if self._stack else None
+            return
+        before = list(opcode.stack_before)
+        taken: list[tuple[int, int]] = []
+        if pickletools.markobject in before:
+            while self._stack and (top := self._stack.pop()) is not None:
+                taken.append(top)
+            before = before[: before.index(pickletools.markobject)]
+        kept = max(0, len(self._stack) - len(before))
+        taken += [each for each in self._stack[kept:] if each is not None]
+        del self._stack[kept:]
+        made: tuple[int, int] | None = (0, 1)
+        if opcode.name in ("TUPLE", "TUPLE1", "TUPLE2", "TUPLE3", "FROZENSET"):
+            made = 1 + max((depth for depth, _ in taken), default=0), 1 + sum(size for _, size in taken)
+            if made[0] > _DEEPEST or made[1] > _LARGEST:
+                raise pickle.UnpicklingError("it has tuples within tuples without end")
+        elif opcode.name in ("GET", "BINGET", "LONG_BINGET"):
+            made = self._memo.get(int(argument), made)
+        elif opcode.name == "DUP":
+            made = taken[0] if taken else made
+        elif opcode.name == "MARK":
+            made = None
+        self._stack += [made] * len(opcode.stack_after)
 
 
 class _Bounded:

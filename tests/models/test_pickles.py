@@ -224,3 +224,22 @@ def test_a_whole_network_is_told_from_its_parts(file):
     assert tensor_files.read(file).held["model"].is_module
     torch.save({"model": Config()}, file)
     assert not tensor_files.read(file).held["model"].is_module
+
+
+@pytest.mark.parametrize(
+    "opcodes",
+    [b")" + 200_000 * b"\x85", b")" + 60 * b"2\x86", b")" + b"".join(b"\x94h%c\x86" % i for i in range(60))],
+    ids=["each in the next", "each twice in the next", "each twice in the next, by its number"],
+)
+def test_tuples_within_tuples_without_end_are_no_keys(file, opcodes):
+    """Python hashes a key level by level: it would overflow the stack, or not end."""
+    with zipfile.ZipFile(file, "w") as archive:
+        archive.writestr("x/data.pkl", pickled(b"}", opcodes, b"K\x01s"))
+    with pytest.raises(CheckpointError, match="tuples within tuples without end"):
+        tensor_files.read(file)
+
+
+def test_tuples_of_tuples_are_keys(file):
+    key = tuple((i, (i, (i, i + 1))) for i in range(1000))
+    torch.save({"a": {key: 1, (key, key): 2}}, file)
+    assert tensor_files.read(file).held == {"a": {key: 1, (key, key): 2}}
