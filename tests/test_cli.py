@@ -465,7 +465,7 @@ def end_with(number: signal.Signals, tmp_path: Path, **how: Any) -> None:
     command = [sys.executable, "-m", "slow_export", str(tmp_path / "new" / "out")]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True, cwd=tmp_path, **how) as running:
         deadline = time.monotonic() + 60
-        while not list(tmp_path.glob("new/.out*/model.onnx")):
+        while not list(tmp_path.glob("new/.out*/out/model.onnx")):
             assert time.monotonic() < deadline
             assert running.poll() is None
             time.sleep(0.01)

@@ -20,7 +20,9 @@ from evm_deploy.manifest import Manifest
 from evm_deploy.models.network import Network
 
 IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
-TRACED_FROM = 64  # pixels: from less on, PyTorch guards against maps of one row, refuses, and has to trace twice
+# Pixels of a side that may be any: from less on, PyTorch guards against maps of one row, and has to trace twice; traced
+# with less, the rows of such maps would be fixed.
+TRACED_FROM = 64
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -69,7 +71,9 @@ def _translate(
 
 def _example(network: Network, manifest: Manifest, options: ExportOptions) -> torch.Tensor:
     """An image to trace with; a batch that is to stay dynamic is not 1 there, which would be taken as fixed."""
-    image = network.make_image(2 if options.dynamic_batch else 1, options.image_size)
+    h, w = options.image_size
+    size = (max(h, TRACED_FROM), max(w, TRACED_FROM)) if options.dynamic_size else (h, w)
+    image = network.make_image(2 if options.dynamic_batch else 1, size)
     preprocessing = manifest.preprocessing
     if not preprocessing.baked:
         return image
@@ -85,6 +89,5 @@ def _dynamic_axes(options: ExportOptions) -> dict[int, torch.export.Dim]:
         axes[0] = torch.export.Dim("batch", min=1)
     if options.dynamic_size:
         rows = 1 if options.bake_preprocessing else 2
-        for axis, side, length in zip((rows, rows + 1), ("height", "width"), options.image_size, strict=True):
-            axes[axis] = torch.export.Dim(side, min=min(length, TRACED_FROM))
+        axes |= {rows + i: torch.export.Dim(side, min=TRACED_FROM) for i, side in enumerate(("height", "width"))}
     return axes

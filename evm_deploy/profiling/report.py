@@ -25,7 +25,7 @@ _STRICT = {"extra": "forbid", "strict": True, "allow_inf_nan": False}
 def _check(what: str, *values: float | None, most: float = LONGEST, zero: bool = True) -> None:
     """Raises ValueError: a value is not within LEAST to `most`, nor 0 with `zero`; sums and charts would fail."""
     if not all(value is None or (zero and value == 0) or LEAST <= value <= most for value in values):
-        raise ValueError(f"{what} is not within {0 if zero else LEAST:g} to {most:g}")
+        raise ValueError(f"{what} is not{' 0 or' * zero} within {LEAST:g} to {most:g}")
 
 
 @dataclass(frozen=True)

@@ -86,7 +86,10 @@ def package_bytes(package: Path) -> int:
 @pytest.mark.parametrize(
     "name", ["tiny", pytest.param("small", marks=pytest.mark.slow), pytest.param("base", marks=pytest.mark.slow)]
 )
-@pytest.mark.parametrize(("precision", "tolerance"), [("fp32", GOLDEN_LOGITS), ("fp16", GOLDEN_COREML_FP16)])
+@pytest.mark.parametrize(
+    ("precision", "tolerance"),
+    [pytest.param("fp32", GOLDEN_LOGITS, marks=pytest.mark.slow), ("fp16", GOLDEN_COREML_FP16)],
+)
 def test_goldens(
     golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path, name: str, precision: str, tolerance: float
 ) -> None:
@@ -117,6 +120,7 @@ def test_goldens_at_every_size_from_one_package(golden: Any, checkpoint: Callabl
     assert stored.stat().st_size < 1.5 * weights  # they are there once, whatever the number of sizes
 
 
+@pytest.mark.slow
 def test_every_size_is_verified(
     checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,7 +248,7 @@ def test_another_precision_than_asked_for_is_not_let_through(
 @pytest.mark.parametrize(
     ("weights", "deployment_target", "least"),
     [
-        ("int8", "iOS16", 1.6),
+        pytest.param("int8", "iOS16", 1.6, marks=pytest.mark.slow),
         pytest.param("palette6", "iOS16", 1.9, marks=pytest.mark.slow),
         pytest.param("palette4", "iOS16", 2.5, marks=pytest.mark.slow),
         pytest.param("palette4", "iOS18", 2.2, marks=pytest.mark.slow),

@@ -639,10 +639,16 @@ def test_several_bundles_take_turns(chromium: Any, colours: Colours) -> None:
 @pytest.mark.usefixtures("web_runtime")
 def test_time_may_be_asked_for_instead_and_the_page_be_loaded_again(chromium: Any, colours: Colours) -> None:
     served = Visit([colours("one")], dataclasses.replace(OPTIONS, threads=1, seconds=3.0))
-    chromium.driver.get(served.url)
-    wait(lambda: "in this browser" in chromium.driver.title)  # it has begun
-    chromium.driver.get("about:blank")
-    wait(lambda: any("the page was closed" in text for text in served.said))
+
+    def close_page() -> bool:
+        """Opens and closes it: what a page that goes away sends, a busy browser may drop."""
+        chromium.driver.get(served.url)
+        wait(lambda: "in this browser" in chromium.driver.title)  # it has begun
+        chromium.driver.get("about:blank")
+        time.sleep(1)
+        return any("the page was closed" in text for text in served.said)
+
+    wait(close_page)
     chromium.driver.get(served.url)
     chromium.driver.refresh()
     report = served.report()
