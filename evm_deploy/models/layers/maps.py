@@ -1,7 +1,8 @@
 """Layers of maps that are (B, H, W, C): changes of layout, downsampling, stages and the classifier."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.fx.experimental.symbolic_shapes import statically_known_true
@@ -75,6 +76,24 @@ class Classifier(nn.Module):
         """(B, H, W, C) -> (B, num_classes)."""
         logits: Tensor = self.head(self.norm(x).mean((1, 2)))
         return logits
+
+
+def collect_features(stem: nn.Module, stages: Iterable[nn.Module], x: Tensor) -> list[Tensor]:
+    """(B, 3, H, W) -> each stage's (B, h, w, C) before its downsample. Raises what `check_image` does."""
+    if not torch.compiler.is_compiling():  # a traced graph must not depend on the example's size
+        check_image(x)
+    x = stem(x)
+    features = []
+    for stage in stages:
+        feature, x = stage(x)
+        features.append(feature)
+    return features
+
+
+def normalise_features(network: nn.Module, features: Sequence[Tensor], outputs: Sequence[int]) -> tuple[Tensor, ...]:
+    """The maps of these stages by the backbone's `outnorm0`, `outnorm1`, ..., as (B, C, h, w)."""
+    norms = {i: network.get_submodule(f"outnorm{i}") for i in outputs}
+    return tuple(norm(features[i]).permute(0, 3, 1, 2).contiguous() for i, norm in norms.items())
 
 
 def initialise(module: nn.Module) -> None:

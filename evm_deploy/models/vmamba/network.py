@@ -2,11 +2,18 @@
 
 import copy
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evm_deploy.models.layers.maps import Classifier, PatchMerging, Permute, Stage, check_image, initialise
+from evm_deploy.models.layers.maps import (
+    Classifier,
+    PatchMerging,
+    Permute,
+    Stage,
+    collect_features,
+    initialise,
+    normalise_features,
+)
 from evm_deploy.models.layers.scan_mixer import FoldedScanMixer, ScanMixer
 from evm_deploy.models.vmamba.config import DOWNSAMPLES, VMambaConfig
 
@@ -67,14 +74,7 @@ class VMamba(nn.Module):
 
     def forward_features(self, x: Tensor) -> list[Tensor]:
         """(B, 3, H, W) -> each stage's (B, h, w, C) before its downsample, not normalised."""
-        if not torch.compiler.is_compiling():  # a traced graph must not depend on the example's size
-            check_image(x)
-        x = self.patch_embed(x)
-        features = []
-        for stage in self.layers:
-            feature, x = stage(x)
-            features.append(feature)
-        return features
+        return collect_features(self.patch_embed, self.layers, x)
 
     def forward(self, x: Tensor) -> Tensor | tuple[Tensor, ...]:
         """(B, 3, H, W) -> logits (B, num_classes); of a backbone, the normalised (B, C, h, w) maps of its stages.
@@ -85,8 +85,7 @@ class VMamba(nn.Module):
         if self.config.num_classes is not None:
             logits: Tensor = self.classifier(features[-1])
             return logits
-        norms = {i: self.get_submodule(f"outnorm{i}") for i in self.config.outputs}
-        return tuple(norm(features[i]).permute(0, 3, 1, 2).contiguous() for i, norm in norms.items())
+        return normalise_features(self, features, self.config.outputs)
 
 
 def fold(model: VMamba) -> VMamba:
