@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import importlib
 import importlib.metadata
 import platform
@@ -123,11 +122,9 @@ def _check_native() -> Check:
         if not native.available():
             fix = "install a C++ compiler; then, in the folder of evm-deploy: pip install --force-reinstall --no-deps ."
             return Check(name, "missing", "models run on standard operators, which is slower", fix, required=False)
-        path = Path(native.native_library())
-        isa = ctypes.CDLL(str(path)).evm_isa
-        isa.restype = ctypes.c_char_p
+        path = native.find_usable_library()
         _load_in_onnxruntime(path)
-        return Check(name, "ok", f"{isa().decode()}, {path}", required=False)
+        return Check(name, "ok", f"{native.isa()}, {path}", required=False)
     except Exception as error:  # the user must read whatever the system's loader raises
         fix = "in the folder of evm-deploy: pip install --force-reinstall --no-deps ."
         return Check(name, "broken", f"{type(error).__name__}: {error}", fix, required=False)

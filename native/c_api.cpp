@@ -50,6 +50,8 @@ int run_on(const Scan& scan, int64_t threads) {
 
 }  // namespace
 
+const char* evm_interface(void) { return "evm_ops interface 1"; }
+
 const char* evm_isa(void) { return evm::kernels().name; }
 
 int evm_set_isa(const char* name) { return name && evm::select_kernels(name) ? 0 : 1; }

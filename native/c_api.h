@@ -13,6 +13,10 @@ extern "C" {
 
 enum evm_result { EVM_OK = 0, EVM_BAD_ARGUMENT = 1, EVM_OUT_OF_MEMORY = 2 };
 
+// "evm_ops interface N". N is raised with every change of what stands here, or of the operators of onnxruntime: who loads
+// the library refuses it with another N than its own (`INTERFACE` in evm_deploy/scan/native.py).
+EVM_EXPORT const char* evm_interface(void);
+
 // "avx512vnni", "avx512", "avx2" or "baseline" on x86-64, "neon" on aarch64: what the calls below use.
 EVM_EXPORT const char* evm_isa(void);
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
-from evm_deploy.scan import atrous, reference
+from evm_deploy.scan import atrous, native, reference
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import DECODED_LEVELS
 
@@ -154,6 +154,22 @@ def scan_2d_error() -> Callable[..., float]:
         return float((found.double() - expected).abs().max() / size.max())
 
     return error
+
+
+@pytest.fixture(params=["of another number", "without one"])
+def other_library(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
+    """Our operator library, as a version with another interface, or one before there was a number, would be."""
+    if not native.available():
+        pytest.skip("no native library")
+    data = native.native_library().read_bytes()
+    said, other = native.INTERFACE.encode() + b"\0", b"evm_ops interface 0\0"
+    if request.param == "without one":
+        said, other = b"\0evm_interface\0", b"\0evm_isxxxxxxx\0"
+        data = data.replace(native.INTERFACE.encode(), b"?" * len(native.INTERFACE))
+    assert data.count(said) >= 1
+    path = tmp_path / "libevm_ops.so"
+    path.write_bytes(data.replace(said, other))
+    return path
 
 
 MANIFEST = Manifest(

@@ -1,6 +1,7 @@
 """Doctor: each way in which a machine can be unready has its own row and fix."""
 
 import sys
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
@@ -84,6 +85,11 @@ def test_a_native_library_that_does_not_load(monkeypatch: pytest.MonkeyPatch, tm
     (tmp_path / "libevm_ops.so").write_bytes(b"not a library")
     monkeypatch.setattr("evm_deploy.scan.native.available", lambda: True)
     monkeypatch.setattr("evm_deploy.scan.native.native_library", lambda: tmp_path / "libevm_ops.so", raising=False)
+    assert row("native operators").status == "broken"
+
+
+def test_a_native_library_of_another_interface(monkeypatch: pytest.MonkeyPatch, other_library: Path) -> None:
+    monkeypatch.setenv("EVM_DEPLOY_NATIVE_LIBRARY", str(other_library))
     assert row("native operators").status == "broken"
 
 

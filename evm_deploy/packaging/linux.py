@@ -69,6 +69,7 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
     values = {
         "NAME": options.name,
         "VERSION": importlib.metadata.version("evm-deploy"),
+        "INTERFACE": native.INTERFACE,
         "TOLERANCES": ", ".join(f'{{"{name}", {value!r}}}' for name, value in (PARITY | ROUNDED).items()),
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
     }
@@ -114,7 +115,7 @@ def _write_libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]
             continue
         out.parent.mkdir(parents=True)
         if here:
-            shutil.copyfile(native.native_library(), out)
+            shutil.copyfile(native.find_usable_library(), out)
         elif compiler is not None:
             say(f"compiling the operator library for {name} (takes minutes the first time)")
             cross.build_library(machine, out)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
-_FUNCTIONS = ("RegisterCustomOps", "evm_isa", "evm_set_isa", "evm_selective_scan_f32", "evm_efficient_scan_2d_f32")
+INTERFACE = "evm_ops interface 1"  # what `evm_interface` of native/c_api.h returns
 
 
 def native_library() -> Path:
@@ -104,13 +104,17 @@ def _load(path: Path) -> ctypes.CDLL:
         library = ctypes.CDLL(str(path))
     except OSError as error:
         raise MissingToolError(f"The native library {path} does not load: {error}.", _fix()) from error
-    missing = [name for name in _FUNCTIONS if not hasattr(library, name)]
-    if missing:
-        raise MissingToolError(
-            f"{path} is not the operator library of this evm-deploy: it has no {missing[0]}.", _fix()
-        )
-    library.evm_isa.restype = ctypes.c_char_p
+    if not hasattr(library, "evm_interface"):
+        raise make_interface_error(path)
+    library.evm_interface.restype = library.evm_isa.restype = ctypes.c_char_p
+    if library.evm_interface() != INTERFACE.encode():
+        raise make_interface_error(path)
     return library
+
+
+def make_interface_error(path: Path) -> MissingToolError:
+    """The error for a library of another version, or for another library."""
+    return MissingToolError(f"{path} is not the operator library of this version ({INTERFACE}).", _fix())
 
 
 def _fix() -> str:

@@ -244,7 +244,7 @@ def test_the_environment_names_another_library(monkeypatch: pytest.MonkeyPatch, 
     with pytest.raises(MissingToolError, match="does not load"):
         native.find_usable_library()
     monkeypatch.setenv(native.LIBRARY_VARIABLE, _ctypes.__file__)
-    with pytest.raises(MissingToolError, match="not the operator library of this evm-deploy: it has no Register"):
+    with pytest.raises(MissingToolError, match="is not the operator library of this version"):
         OnnxRunner(b"", library=True)
 
 

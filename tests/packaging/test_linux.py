@@ -87,6 +87,20 @@ def test_the_python_loader(packed: Path, tmp_path: Path) -> None:
         assert found.stdout.split()[-1] == colour
 
 
+def test_an_operator_library_of_another_interface(
+    packed: Path, other_library: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = packed / "models/colours"
+    assert "onnxruntime + evm_ops: relative error" in python(packed, "--golden", model).stdout
+    monkeypatch.setenv("EVM_OPS_LIBRARY", str(other_library))
+    found = python(packed, "--golden", model)
+    said = f"evm_model: {other_library} is not the operator library of this package ({native.INTERFACE}): "
+    assert (found.returncode, found.stderr.partition(")")[0]) == (2, said.partition(")")[0])
+    assert len(found.stderr.splitlines()) == 1
+    monkeypatch.setenv("EVM_OPS_LIBRARY", str(packed / "absent.so"))
+    assert "does not load" in python(packed, "--golden", model).stderr
+
+
 @pytest.fixture
 def loader(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType]:
     """The Python loader of the package, as an app imports it."""

@@ -180,6 +180,13 @@ def test_wrong_words_are_refused(place: Path) -> None:
         assert said in found.stderr
 
 
+def test_an_operator_library_of_another_interface(place: Path, other_library: Path) -> None:
+    found = evm_run(place, "--golden", place / "out/models/digits", EVM_OPS_LIBRARY=str(other_library))
+    assert found.returncode == 2
+    assert f"{other_library} is not the operator library of this package ({native.INTERFACE}): " in found.stderr
+    assert len(found.stderr.splitlines()) == 1
+
+
 @pytest.mark.parametrize("baked", [False, True])
 def test_preprocessing_is_pillows_to_the_bit(place: Path, tmp_path: Path, baked: bool) -> None:
     shapes = [(1, 1), (64, 64), (73, 74), (500, 333), (37, 911), (256, 256), (73, 73), (1200, 40)]

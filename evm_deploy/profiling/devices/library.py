@@ -20,7 +20,10 @@ class OperatorLibrary:
 
 
 def find_library(facts: dict[str, Any], host: str) -> OperatorLibrary:
-    """Finds a library for the machine with these facts: EVM_DEPLOY_NATIVE_LIBRARY if set, or the one built here."""
+    """Finds a library for the machine with these facts: EVM_DEPLOY_NATIVE_LIBRARY if set, or the one built here.
+
+    Raises MissingToolError where it is of another version.
+    """
     if not native.available():
         return _use_portable(f"there is no operator library here to send to {host}")
     path = native.native_library()
@@ -30,6 +33,8 @@ def find_library(facts: dict[str, Any], host: str) -> OperatorLibrary:
         where = " ".join(map(str, there))
         fix = f"{native.LIBRARY_VARIABLE} can name one, for example from a package for jetson or linux"
         return _use_portable(f"the operator library here is not for {host} ({where[:60]}); {fix}")
+    if native.INTERFACE.encode() + b"\0" not in data:  # one for another processor cannot be loaded and asked
+        raise native.make_interface_error(path)
     needed, has = _find_glibc(data), _parse_version(str(facts.get("glibc") or "0.0"))
     if needed > has:
         wanted = ".".join(map(str, needed))

@@ -25,7 +25,7 @@ def elf(machine: int, *needs: str) -> bytes:
 @pytest.fixture
 def built(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     path = tmp_path / "libevm_ops.so"
-    path.write_bytes(elf(ARM, "GLIBC_2.17", "GLIBC_2.4", "GLIBCXX_3.4.30", "GLIBC_2.28"))
+    path.write_bytes(elf(ARM, native.INTERFACE, "GLIBC_2.17", "GLIBC_2.4", "GLIBCXX_3.4.30", "GLIBC_2.28"))
     monkeypatch.setenv(native.LIBRARY_VARIABLE, str(path))
     return path
 

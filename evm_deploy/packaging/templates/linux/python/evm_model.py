@@ -11,6 +11,7 @@ As a program: `evm_model.py BUNDLE IMAGE...`, or `evm_model.py --golden BUNDLE..
 from __future__ import annotations
 
 import argparse
+import ctypes
 import hashlib
 import io
 import json
@@ -34,6 +35,7 @@ MOST_BYTES = 1 << 32  # of a file of a bundle
 ROUNDING = 1e-3  # how far a probability may be beyond 0 and 1
 TOLERANCES = json.loads("""@TOLERANCES_JSON@""")
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / f"linux-{platform.machine()}" / "libevm_ops.so"
+INTERFACE = "@INTERFACE@"
 
 
 class ModelError(Exception):
@@ -99,12 +101,15 @@ class Model:
             raise ModelError(f"{folder} is no bundle ({error!r})") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
-        operators = os.environ.get("EVM_OPS_LIBRARY", str(LIBRARY))
-        self.runtime = "onnxruntime"
+        named = os.environ.get("EVM_OPS_LIBRARY")
+        operators = named or str(LIBRARY)
+        loaded = ours and not portable and (named is not None or LIBRARY.is_file())
+        if loaded:
+            check_interface(operators)
+        self.runtime = "onnxruntime + evm_ops" if loaded else "onnxruntime"
         try:
-            if not portable and ours and Path(operators).is_file():
+            if loaded:
                 options.register_custom_ops_library(operators)
-                self.runtime = "onnxruntime + evm_ops"
             self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
         except Exception as error:  # onnxruntime has no common one
             raise ModelError(f"onnxruntime refuses the model of {folder} ({error})") from None
@@ -177,6 +182,20 @@ def read_file(path: Path, limit: int) -> bytes:
     except (OSError, ValueError) as error:
         raise ModelError(f"{path} cannot be read ({error})") from None
     raise ModelError(f"{path} is not a file of at most {limit} bytes")
+
+
+def check_interface(path: str) -> None:
+    """Raises ModelError for another operator library than that of this package."""
+    try:
+        interface = ctypes.CDLL(path).evm_interface
+        interface.restype = ctypes.c_char_p
+        ours = interface() == INTERFACE.encode()
+    except OSError as error:
+        raise ModelError(f"{path}, the operator library, does not load ({error})") from None
+    except AttributeError:
+        ours = False
+    if not ours:
+        raise ModelError(f"{path} is not the operator library of this package ({INTERFACE}): take the one in its lib/")
 
 
 def main() -> int:

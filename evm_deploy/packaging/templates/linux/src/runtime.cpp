@@ -20,6 +20,7 @@ namespace {
 
 constexpr int kFloat = 1, kUint8 = 2, kErrorsOnly = 3, kArena = 1, kDefaultMemory = 0;
 constexpr size_t kMostValues = size_t{1} << 28;
+constexpr const char* kInterface = "@INTERFACE@";
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -55,6 +56,17 @@ const ort::ApiBase* load(const std::string& named) {
     why = ::dlerror();
   }
   throw Error("onnxruntime is not found (" + why + "): set ONNXRUNTIME_LIBRARY to libonnxruntime.so's path");
+}
+
+void check_interface(const std::string& path) {
+  void* library = ::dlopen(path.c_str(), RTLD_NOW | RTLD_LOCAL);
+  if (!library) throw Error(path + ", the operator library, does not load: " + ::dlerror());
+  const auto interface = reinterpret_cast<const char* (*)()>(::dlsym(library, "evm_interface"));
+  const bool ours = interface && std::string(interface()) == kInterface;
+  ::dlclose(library);
+  if (!ours)
+    throw Error(path + " is not the operator library of this package (" + kInterface +
+                "): take the one in its lib/, or build its native/");
 }
 
 }  // namespace
@@ -106,7 +118,10 @@ Session::Session(const Bytes& model, const Options& options, const std::string& 
   h.check(h.api->CreateSessionOptions(&h.options));
   h.check(h.api->SetIntraOpNumThreads(h.options, options.threads));
   void* library = nullptr;
-  if (!operators.empty()) h.check(h.api->RegisterCustomOpsLibrary(h.options, operators.c_str(), &library));
+  if (!operators.empty()) {
+    check_interface(operators);
+    h.check(h.api->RegisterCustomOpsLibrary(h.options, operators.c_str(), &library));
+  }
   h.check(h.api->CreateSessionFromArray(h.env, model.data(), model.size(), h.options, &h.session));
   h.check(h.api->CreateCpuMemoryInfo(kArena, kDefaultMemory, &h.memory));
 }
