@@ -67,3 +67,53 @@ def test_what_it_cannot_do_is_said() -> None:
         selective_scan_fn(u, u, torch.complex(A, A), B, B)
     with pytest.raises(ValueError, match="groups"):
         selective_scan_fn(u, u, A, normal(1, 4, N, L), B)
+
+
+def test_the_order_of_vmamba() -> None:
+    """delta_bias in the place of z, delta_softplus in that of delta_bias; as many tokens as channels."""
+    u, delta, A = normal(BATCH, DIM, DIM), normal(DIM, BATCH, DIM).transpose(0, 1), -normal(DIM, N).abs()
+    B, D, bias = normal(BATCH, 3, N, DIM), normal(DIM), normal(DIM) + 1
+    expected, _ = literal(u, delta, A, spread(B, BATCH, DIM, DIM), spread(B, BATCH, DIM, DIM), D, None, bias, True)
+    rests = [(), (True, "oflex"), (False,), (1,), (1, 1, True), (True, None)]
+    for rest in rests:
+        torch.testing.assert_close(selective_scan_fn(u, delta, A, B, B, D, bias, True, *rest), expected)
+    expected, _ = literal(u, delta.abs(), A, spread(B, BATCH, DIM, DIM), spread(B, BATCH, DIM, DIM), D)
+    torch.testing.assert_close(selective_scan_fn(u, delta.abs(), A, B, B, D, None, False), expected)
+    named = {"oflex": True, "backend": "mamba", "nrows": 4}
+    torch.testing.assert_close(selective_scan_fn(u, delta.abs(), A, B, B, D, **named), expected)
+
+
+def test_what_is_of_neither_order_is_refused() -> None:
+    u, A, B, D = normal(BATCH, DIM, DIM), -normal(DIM, N).abs(), normal(BATCH, N, DIM), normal(DIM)
+    for rest in ((D,), (D, D, True)):
+        with pytest.raises(ValueError, match="z has the shape of delta_bias"):
+            selective_scan_fn(u, u, A, B, B, D, *rest)
+    with pytest.raises(ValueError, match="z has shape"):
+        selective_scan_fn(u, u, A, B, B, D, u[:1])
+    with pytest.raises(ValueError, match="11 arguments"):
+        selective_scan_fn(u, u, A, B, B, D, u, D, True, False, 1)
+    with pytest.raises(ValueError, match="no backend 'cudnn'"):
+        selective_scan_fn(u, u, A, B, B, D, backend="cudnn")
+
+
+def test_float_out_of_half_precision() -> None:
+    u, A, B = normal(1, DIM, L), -normal(DIM, N).abs(), normal(1, N, L)
+    halves = [u.half(), u.abs().half(), A.float(), B.half(), B.half()]
+    y, _ = literal(*(t.double() for t in halves[:3]), *(spread(t.double(), 1, DIM, L) for t in halves[3:]))
+    found = selective_scan_fn(*halves, oflex=True)
+    assert isinstance(found, torch.Tensor)
+    assert found.dtype == torch.float32
+    torch.testing.assert_close(found.double(), y, rtol=1e-4, atol=1e-4)
+    assert selective_scan_fn(*halves).dtype == torch.float16  # type: ignore[union-attr]
+
+
+def test_a_scan_and_its_last_state_are_two_operators_and_few_nodes() -> None:
+    class Scan(torch.nn.Module):
+        def forward(self, u: torch.Tensor, B: torch.Tensor) -> object:
+            return selective_scan_fn(u, u, -torch.ones(DIM, N), B, B, return_last_state=True)
+
+    program = torch.export.export(Scan(), (normal(1, DIM, L).float(), normal(1, N, L).float()))
+    names = [str(node.target) for node in program.graph.nodes if node.op == "call_function"]
+    assert names.count("evm.selective_scan.default") == 2
+    assert not {"aten.repeat_interleave.self_int", "aten.to.dtype"} & set(names)
+    assert len([name for name in names if name != "aten.promote_types.default"]) <= 40

@@ -1,0 +1,102 @@
+"""The context within which code that needs CUDA can be imported and run."""
+
+import contextlib
+import importlib.abc
+import importlib.machinery
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from types import ModuleType
+from typing import Any
+
+import torch
+
+from evm_deploy.compat.kernels import NameStandIn
+from evm_deploy.compat.table import ALWAYS, MISSING, ROOTS
+
+
+@contextlib.contextmanager
+def without_cuda() -> Iterator[None]:
+    """Supplies the extensions of visual Mamba repositories, and what they import of mamba_ssm and Triton, on a CPU.
+
+    `table.py` lists the modules. Their scans are our operator, so what is imported within runs, exports, and can be
+    trained. Code that imports while it runs, or enters `torch.cuda.device`, has to be run within as well. At the end,
+    or at an exception, modules and attributes are again what they were.
+    """
+    _load_compiler()
+    before = _take_modules()
+    finder, device = SuppliedFinder(), torch.cuda.device
+    sys.meta_path.insert(0, finder)
+    torch.cuda.device = _make_device_guard(device)  # type: ignore[assignment, misc]
+    try:
+        yield
+    finally:
+        torch.cuda.device = device  # type: ignore[misc]
+        sys.meta_path.remove(finder)
+        _take_modules()
+        sys.modules.update(before)
+
+
+def _load_compiler() -> None:
+    """PyTorch looks for Triton when its compiler is first loaded; later it would take the stand-in for it."""
+    from torch.utils import _triton
+
+    _triton.has_triton_package()  # remembers what it finds
+
+
+def _take_modules() -> dict[str, ModuleType]:
+    """Takes the modules under our names out of `sys.modules`."""
+    names = [name for name in sys.modules if name.partition(".")[0] in ROOTS]
+    return {name: sys.modules.pop(name) for name in names}
+
+
+def _make_device_guard(real: Any) -> type:
+    """`torch.cuda.device` that lets the device of a tensor on the CPU pass, and its index, None."""
+
+    class DeviceGuard(real):  # type: ignore[misc]
+        def __init__(self, device: Any) -> None:
+            self.passes = device is None or getattr(device, "type", device) == "cpu"
+            if not self.passes:
+                super().__init__(device)
+
+        def __enter__(self) -> Any:
+            return None if self.passes else super().__enter__()
+
+        def __exit__(self, *reason: Any) -> Any:
+            return False if self.passes else super().__exit__(*reason)
+
+    return DeviceGuard
+
+
+class SuppliedFinder(importlib.abc.MetaPathFinder):
+    """Finds the modules of the tables."""
+
+    def find_spec(
+        self, name: str, path: Sequence[str] | None = None, target: ModuleType | None = None
+    ) -> importlib.machinery.ModuleSpec | None:
+        """None where the module is not ours to supply."""
+        if name in ALWAYS:
+            return _make_spec(name, ALWAYS[name])
+        if name.startswith("triton."):
+            return _make_spec(name, {"__getattr__": NameStandIn().__getattr__})
+        if name in MISSING and not any(_finds(finder, name, path) for finder in sys.meta_path):
+            return _make_spec(name, MISSING[name])
+        return None
+
+
+def _finds(finder: Any, name: str, path: Sequence[str] | None) -> bool:
+    return not isinstance(finder, SuppliedFinder) and finder.find_spec(name, path) is not None
+
+
+def _make_spec(name: str, contents: Mapping[str, Any]) -> importlib.machinery.ModuleSpec:
+    return importlib.machinery.ModuleSpec(name, SuppliedLoader(contents), is_package=True)
+
+
+class SuppliedLoader(importlib.abc.Loader):
+    """Makes a module of what a table has for it."""
+
+    def __init__(self, contents: Mapping[str, Any]) -> None:
+        self.contents = contents
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Puts the contents there."""
+        vars(module).update(self.contents)
