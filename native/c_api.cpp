@@ -50,7 +50,7 @@ int run_on(const Scan& scan, int64_t threads) {
 
 }  // namespace
 
-const char* evm_interface(void) { return "evm_ops interface 1"; }
+const char* evm_interface(void) { return "evm_ops interface 2"; }
 
 const char* evm_isa(void) { return evm::kernels().name; }
 
@@ -72,5 +72,17 @@ int evm_efficient_scan_2d_f32(const evm_efficient_scan_2d_args* a) {
     return EVM_BAD_ARGUMENT;
   const evm::EfficientScan2D scan = {a->batch, a->height, a->width, a->channels, a->states, a->rank, a->step,
                                      a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->y, nullptr};
+  return run_on(scan, a->threads);
+}
+
+int evm_ordered_scan_f32(const evm_ordered_scan_args* a) {
+  if (!a || !a->x || !a->x_proj || !a->dt_proj || !a->dt_bias || !a->A || !a->D || !a->order || !a->back || !a->y)
+    return EVM_BAD_ARGUMENT;
+  for (const int64_t size : {a->batch, a->tokens, a->groups, a->length, a->channels, a->states, a->rank, a->summed,
+                             a->results, a->threads - 1})
+    if (size < 0) return EVM_BAD_ARGUMENT;
+  const evm::OrderedScan scan = {a->batch, a->tokens, a->groups, a->length, a->channels, a->states, a->rank, a->summed,
+                                 a->results, a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->order, a->back,
+                                 a->y};
   return run_on(scan, a->threads);
 }

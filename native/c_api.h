@@ -36,4 +36,12 @@ struct evm_efficient_scan_2d_args {
   float* y;
 };
 EVM_EXPORT int evm_efficient_scan_2d_f32(const evm_efficient_scan_2d_args* args);
+
+struct evm_ordered_scan_args {
+  int64_t batch, tokens, groups, length, channels, states, rank, summed, results, threads;
+  const float *x, *x_proj, *dt_proj, *dt_bias, *A, *D;
+  const int64_t *order, *back;
+  float* y;
+};
+EVM_EXPORT int evm_ordered_scan_f32(const evm_ordered_scan_args* args);
 }

@@ -3,6 +3,7 @@
 // c_api.h, for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the
 // name of the instruction set. Operators 2 and 3 are the normalisations of norm.h, for epsilon = 1e-5; 4 is
 // the lookup of a count of numbers, which are floats here, in a table of floats and in one of bytes: y is both results.
+// 5 is OrderedScan, with the order and its inverse as floats.
 
 #include <cstdint>
 #include <cstdio>
@@ -78,6 +79,27 @@ int efficient_scan_2d(Reader& in, std::vector<float>& y) {
   return in.complete ? evm_efficient_scan_2d_f32(&a) : -1;
 }
 
+int ordered_scan(Reader& in, std::vector<float>& y) {
+  evm_ordered_scan_args a = {};
+  for (int64_t* dim : {&a.batch, &a.tokens, &a.groups, &a.length, &a.channels, &a.states, &a.rank, &a.summed,
+                       &a.results, &a.threads})
+    *dim = in.number();
+  const int64_t columns = evm::count_numbers({a.rank}) + evm::count_numbers({2, a.states});
+  a.x = in.floats({a.batch, a.tokens, a.channels});
+  a.x_proj = in.floats({a.groups, a.channels, columns});
+  a.dt_proj = in.floats({a.groups, a.rank, a.channels});
+  a.dt_bias = in.floats({a.groups, a.channels});
+  a.A = in.floats({a.groups, a.states, a.channels});
+  a.D = in.floats({a.groups, a.channels});
+  const int64_t scanned = evm::count_numbers({a.groups, a.length}), added = evm::count_numbers({a.summed, a.results});
+  const float *order = in.floats({scanned}), *back = in.floats({added});
+  const std::vector<int64_t> orders(order, order + scanned), backs(back, back + added);
+  a.order = orders.data(), a.back = backs.data();
+  y.resize(static_cast<size_t>(evm::count_numbers({a.batch, a.results, a.channels})));
+  a.y = y.data();
+  return in.complete ? evm_ordered_scan_f32(&a) : -1;
+}
+
 void on_this_thread(int64_t count, const evm::Task& task) {
   for (int64_t i = 0; i < count; ++i) task(i);
 }
@@ -138,10 +160,10 @@ bool halves_survive() {
 // y of the operator and the case in the file; what it returned.
 int run_case(Reader& in, std::vector<float>& y) {
   constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
-                                                                 mean_of_norm, lookup};
+                                                                 mean_of_norm, lookup, ordered_scan};
   const uint64_t op = static_cast<uint64_t>(in.number());
   try {
-    return op < 5 ? kOperators[op](in, y) : -1;
+    return op < 6 ? kOperators[op](in, y) : -1;
   } catch (const std::exception& error) {
     return std::fprintf(stderr, "%s\n", error.what()), -1;
   }

@@ -49,10 +49,14 @@ class FlushDenormals {
 class Walk {
  public:
   Walk(const Tokens& tokens, int64_t first)
-      : tokens_(tokens), row_(first / tokens.inner), column_(first % tokens.inner) {}
+      : tokens_(tokens),
+        token_(first),
+        row_(tokens.places ? 0 : first / tokens.inner),
+        column_(tokens.places ? 0 : first % tokens.inner) {}
 
   // Offset of the token in floats, or -1 for padding and past the end; then steps to the next token.
   int64_t next() {
+    if (tokens_.places) return token_ < tokens_.length ? tokens_.places[token_++] : -1;
     const bool valid = row_ < tokens_.outer_valid && column_ < tokens_.inner_valid;
     int64_t offset = valid ? row_ * tokens_.outer_stride + column_ * tokens_.inner_stride : -1;
     if (++column_ == tokens_.inner) column_ = 0, ++row_;
@@ -61,7 +65,7 @@ class Walk {
 
  private:
   const Tokens& tokens_;
-  int64_t row_, column_;
+  int64_t token_, row_, column_;
 };
 
 // ---- projection: a small matrix product whose left rows lie anywhere ----
@@ -188,29 +192,58 @@ static void prepare(const Unit& unit) {
   }
 }
 
+// Where a block of tokens lies: what it reads, and where y goes.
+struct Places {
+  int64_t read[kBlock], write[kBlock];
+
+  void step(Walk& reads, Walk* writes) {
+    for (int t = 0; t < kBlock; ++t) read[t] = reads.next();
+    for (int t = 0; t < kBlock; ++t) write[t] = writes ? writes->next() : read[t];
+  }
+};
+
+// The first rows of dt, B and C of a block, which lie `stride` apart.
+struct ProjectedRows {
+  const float *dt, *B, *C;
+  int64_t stride;
+};
+
+// Those of the tokens from `first` on. Rows that lie anywhere are copied, one after another, to the end of the scratch.
+static ProjectedRows find_projected_rows(const Unit& unit, int64_t first, int tokens) {
+  const int64_t at = first * unit.ldbc;
+  if (!unit.rows) return {unit.dt + (unit.dt ? at : 0), unit.B + at, unit.C + at, unit.ldbc};
+  const int64_t stride = unit.rank + 2 * unit.states;
+  float* const copy = unit.scratch + stride * kUnit;
+  for (int t = 0; t < tokens; ++t) {
+    const float* row = unit.dt + unit.rows[first + t];
+    for (int64_t i = 0; i < stride; ++i) copy[t * stride + i] = row[i];
+  }
+  return {copy, copy + unit.rank, copy + unit.rank + unit.states, stride};
+}
+
 // Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is
 // negative. Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
-static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const int64_t* next, int64_t first,
-              int tokens, int c, Block& block) {
+static F fill(const Unit& unit, const float* dt_proj, const ProjectedRows& rows, const Places& now, const Places& next,
+              int64_t first, int tokens, int c, Block& block) {
   const int count = unit.count - c;
   const F bias = unit.bias ? load(unit.bias + c, count) : F{};
   const F skip = unit.skip ? load(unit.skip + c, count) : F{};
   const bool smooth = unit.softplus;
-  const int64_t rank = unit.rank, ldbc = unit.ldbc, channels = unit.channels;
-  const float *u = unit.u + c, *y = unit.y + c, *dt = unit.dt + first * ldbc;
+  const int64_t rank = unit.rank, stride = rows.stride, channels = unit.channels;
+  const float *u = unit.u + c, *y = unit.y + c, *dt = rows.dt;
   const float* given = unit.delta ? unit.delta + first * channels + c : nullptr;
   F most = {};
   for (int t = 0; t < tokens; ++t) {
-    if (next[t] >= 0) {
-      __builtin_prefetch(u + next[t]);
-      __builtin_prefetch(y + next[t], 1);
+    if (next.read[t] >= 0) {
+      __builtin_prefetch(u + next.read[t]);
+      __builtin_prefetch(y + (next.write[t] < 0 ? 0 : next.write[t]), 1);
       if (given) __builtin_prefetch(given + (t + kBlock) * channels);
     }
     F delta = bias;
     if (given) {
       delta += load(given + t * channels, count);
     } else {
-      for (int64_t r = 0; r < rank; ++r) delta = fma(load(dt_proj + r * kLanes), splat(dt[t * ldbc + r]), delta);
+      for (int64_t r = 0; r < rank; ++r) delta = fma(load(dt_proj + r * kLanes), splat(dt[t * stride + r]), delta);
     }
     if (smooth) {
       delta = softplus(delta);
@@ -218,7 +251,7 @@ static F fill(const Unit& unit, const float* dt_proj, const int64_t* now, const 
     } else {
       most = max(most, delta < 0.0f ? splat(__builtin_inff()) : delta);
     }
-    const F input = now[t] < 0 ? F{} : load(u + now[t], count);
+    const F input = now.read[t] < 0 ? F{} : load(u + now.read[t], count);
     store(block.delta + t * kLanes, delta);
     store(block.input + t * kLanes, delta * input);
     store(block.y + t * kLanes, skip * input);
@@ -244,25 +277,31 @@ static void scan(const Unit& unit) {
   FlushDenormals flush;
   prepare(unit);
   Block block;
-  int64_t places[2][kBlock];
-  Walk walk(unit.tokens, 0);
-  for (int t = 0; t < kBlock; ++t) places[0][t] = walk.next();
+  Places places[2];
+  Walk reads(unit.tokens, 0), results(unit.results ? *unit.results : unit.tokens, 0);
+  Walk* const writes = unit.results ? &results : nullptr;
+  places[0].step(reads, writes);
   for (int64_t first = 0; first < unit.tokens.length; first += kBlock) {
-    const int64_t *now = places[first / kBlock % 2], left = unit.tokens.length - first;
-    int64_t* next = places[(first / kBlock + 1) % 2];
-    for (int t = 0; t < kBlock; ++t) next[t] = walk.next();
+    const Places& now = places[first / kBlock % 2];
+    Places& next = places[(first / kBlock + 1) % 2];
+    next.step(reads, writes);
+    const int64_t left = unit.tokens.length - first;
     const int tokens = static_cast<int>(left < kBlock ? left : kBlock);
-    const float *B = unit.B + first * unit.ldbc, *C = unit.C + first * unit.ldbc;
+    const ProjectedRows rows = find_projected_rows(unit, first, tokens);
     for (int c = 0; c < unit.count; c += kLanes) {
       const Held held = held_at(unit, c);
-      const F delta = fill(unit, held.dt_proj, now, next, first, tokens, c, block);
+      const F delta = fill(unit, held.dt_proj, rows, now, next, first, tokens, c, block);
       for (int64_t n = 0; n < unit.states; n += kStates) {
         const float* a = held.a + n * kLanes;
         const ScanStates run = choose(a, delta, unit.states - n);
-        run(a, held.h + n * kLanes, block.delta, block.input, block.y, B + n, C + n, unit.ldbc, tokens);
+        run(a, held.h + n * kLanes, block.delta, block.input, block.y, rows.B + n, rows.C + n, rows.stride, tokens);
       }
-      for (int t = 0; t < tokens; ++t)
-        if (now[t] >= 0) store(unit.y + now[t] + c, load(block.y + t * kLanes), unit.count - c);
+      for (int t = 0; t < tokens; ++t) {
+        if (now.write[t] < 0) continue;
+        float* const y = unit.y + now.write[t] + c;
+        const F value = load(block.y + t * kLanes);
+        store(y, writes ? load(y, unit.count - c) + value : value, unit.count - c);
+      }
     }
   }
 }

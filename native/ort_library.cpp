@@ -267,6 +267,42 @@ struct QuantizedEfficientScan2D {
   int64_t step;
 };
 
+struct OrderedScan {
+  static constexpr const char* kName = "OrderedScan";
+  static constexpr size_t kInputs = 8, kRequired = 8, kTypeFrom = 0;
+  static constexpr bool kLikeFirst = false;
+  static int type(size_t input) { return input < 3 ? kRow : input < 6 ? ORT_FLOAT : ORT_INT64; }
+
+  explicit OrderedScan(const OrtKernelInfo*) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0, "x", 3, "(B, T, D)"), order = call.shape(6, "order", 2, "(K, L)");
+    const Shape dt_proj = call.shape(2, "dt_proj", 3, "(K, R, D)"), A = call.shape(4, "A", 3, "(K, N, D)");
+    const Shape back = call.shape(7, "back", 2, "(M, T')");
+    const int64_t K = order[0], D = x[2], R = dt_proj[1], N = A[1];
+    call.expect(1, "x_proj", {K, D, R + 2 * N});
+    call.expect(2, "dt_proj", {K, R, D});
+    call.expect(3, "dt_bias", {K, D});
+    call.expect(4, "A", {K, N, D});
+    call.expect(5, "D", {K, D});
+    evm::OrderedScan scan = {};
+    scan.batch = x[0], scan.tokens = x[1], scan.channels = D;
+    scan.groups = K, scan.length = order[1], scan.states = N, scan.rank = R;
+    scan.summed = back[0], scan.results = back[1];
+    scan.x = call.floats(0, true);
+    scan.x_proj = call.floats(1, true);
+    scan.dt_proj = call.floats(2, true);
+    scan.dt_bias = call.floats(3, false);
+    scan.A = call.floats(4, false);
+    scan.skip = call.floats(5, false);
+    scan.order = static_cast<const int64_t*>(call.data(6));
+    scan.back = static_cast<const int64_t*>(call.data(7));
+    scan.y = call.output({x[0], back[1], D});
+    evm::run(scan, call.parallel);
+    call.finish();
+  }
+};
+
 struct SelectiveScan {
   static constexpr const char* kName = "SelectiveScan";
   static constexpr size_t kInputs = 7, kRequired = 5, kTypeFrom = 0;
@@ -458,6 +494,7 @@ OrtCustomOpDomain* domain() {
     for (const OrtCustomOp* op :
          {custom_op<EfficientScan2D, ORT_FLOAT>(), custom_op<EfficientScan2D, ORT_FLOAT16>(),
           custom_op<QuantizedEfficientScan2D, ORT_FLOAT>(),
+          custom_op<OrderedScan, ORT_FLOAT>(), custom_op<OrderedScan, ORT_FLOAT16>(),
           custom_op<SelectiveScan, ORT_FLOAT>(), custom_op<SelectiveScan, ORT_FLOAT16>(),
           custom_op<GatedNorm, ORT_FLOAT>(), custom_op<GatedNorm, ORT_FLOAT16>(),
           custom_op<MeanOfNorm, ORT_FLOAT>(), custom_op<MeanOfNorm, ORT_FLOAT16>(),

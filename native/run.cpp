@@ -1,4 +1,4 @@
-// The two operators as units of work over batch, direction and channels.
+// The scans as units of work over batch, direction and channels.
 
 #include <algorithm>
 #include <memory>
@@ -50,8 +50,8 @@ Group group_of(const EfficientScan2D& s, int64_t k) {
   const int64_t valid_rows = std::max<int64_t>(ceil_div(s.height - row, s.step), 0);
   const int64_t valid_columns = std::max<int64_t>(ceil_div(s.width - column, s.step), 0);
   const int64_t row_stride = s.step * s.width * s.channels, column_stride = s.step * s.channels;
-  const Tokens by_row = {rows * columns, columns, valid_columns, valid_rows, column_stride, row_stride};
-  const Tokens by_column = {rows * columns, rows, valid_rows, valid_columns, row_stride, column_stride};
+  const Tokens by_row = {rows * columns, columns, valid_columns, valid_rows, column_stride, row_stride, nullptr};
+  const Tokens by_column = {rows * columns, rows, valid_rows, valid_columns, row_stride, column_stride, nullptr};
   return {k % 2 ? by_column : by_row, (row * s.width + column) * s.channels};
 }
 
@@ -200,7 +200,7 @@ void run(const SelectiveScan& s, const Parallel& parallel) {
     const int64_t sequence = index / units, group = sequence % s.groups, channel = index % units * kUnit;
     const int64_t at = sequence * s.length * s.channels + channel, of_group = group * s.channels + channel;
     Unit unit = {};
-    unit.tokens = {s.length, s.length, s.length, 1, s.channels, 0};
+    unit.tokens = {s.length, s.length, s.length, 1, s.channels, 0, nullptr};
     unit.u = s.u + at;
     unit.y = s.y + at;
     unit.count = static_cast<int>(std::min<int64_t>(kUnit, s.channels - channel));
@@ -257,6 +257,129 @@ void run(const EfficientScan2D& s, const Parallel& parallel) {
     unit.rank = s.rank;
     unit.softplus = true;
     scan_unit(unit);
+  });
+}
+
+namespace {
+
+void check_sizes(const OrderedScan& s) {
+  count_numbers({s.batch, s.tokens, s.channels});
+  count_numbers({s.batch, s.results, s.channels});
+  count_numbers({s.groups, s.length, s.channels});
+  count_numbers({s.summed, s.results});
+  const int64_t columns = count_numbers({s.rank + 2 * s.states, 1}) + kWidest;
+  count_numbers({s.groups, s.channels, columns});
+  count_numbers({s.groups, std::max(s.batch, int64_t{1}), std::max(s.tokens, s.length), columns});
+  count_numbers({columns, kUnit + kBlock});  // the scratch
+}
+
+// Where the tokens of every group lie, and where what it gives is added: both (groups, length), in floats; -1: nowhere.
+struct Order {
+  std::vector<int64_t> reads, writes;
+
+  explicit Order(const OrderedScan& s)
+      : reads(static_cast<size_t>(s.groups * s.length)), writes(reads.size(), -1) {
+    for (size_t i = 0; i < reads.size(); ++i) {
+      if (s.order[i] < 0 || s.order[i] >= s.tokens)
+        throw std::invalid_argument("evm: the order of a scan names a token that is not there");
+      reads[i] = s.order[i] * s.channels;
+    }
+    for (int64_t i = 0; i < s.summed * s.results; ++i) {
+      if (s.back[i] < 0 || s.back[i] >= static_cast<int64_t>(writes.size()) || writes[static_cast<size_t>(s.back[i])] >= 0)
+        throw std::invalid_argument("evm: the sums of a scan use a token that is not there, or one twice");
+      writes[static_cast<size_t>(s.back[i])] = i % s.results * s.channels;
+    }
+  }
+
+  Tokens tokens(const std::vector<int64_t>& places, const OrderedScan& s, int64_t group) const {
+    return {s.length, 1, 1, s.length, 0, 0, places.data() + group * s.length};
+  }
+};
+
+// dt | B | C of every token for every group: of the tokens as they lie, for all groups by one product, where groups
+// share them, else of each group's tokens in its order.
+struct Projections {
+  bool shared;
+  int64_t columns, width, products, rows;
+  Floats values;              // (batch, products, rows, width)
+  std::vector<int64_t> places;  // (groups, length), where they are shared: the rows of the tokens, in floats
+
+  Projections(const OrderedScan& s, const Order& order, const Parallel& parallel)
+      : shared(s.groups * s.length > s.tokens),
+        columns(s.rank + 2 * s.states),
+        width(ceil_div(columns * (shared ? s.groups : 1), kWidest) * kWidest),
+        products(shared ? 1 : s.groups),
+        rows(shared ? s.tokens : s.length),
+        values(s.batch * products * rows * width) {
+    if (shared) {
+      places = std::vector<int64_t>(order.reads.size());
+      for (size_t i = 0; i < places.size(); ++i) places[i] = s.order[i] * width;
+    }
+    const Floats W(products * s.channels * width), zeros(s.channels);
+    std::fill_n(W.data(), products * s.channels * width, 0.0f);
+    for (int64_t k = 0; k < s.groups; ++k)
+      for (int64_t d = 0; d < s.channels; ++d)
+        std::copy_n(s.x_proj + (k * s.channels + d) * columns, columns,
+                    W.data() + (shared ? d * width + k * columns : (k * s.channels + d) * width));
+    const int64_t blocks = ceil_div(rows, kProjectBlock);
+    parallel(s.batch * products * blocks, [&](int64_t index) {
+      const int64_t product = index / blocks, k = product % products, first = index % blocks * kProjectBlock;
+      Projection p = {};
+      p.tokens = shared ? Tokens{rows, rows, rows, 1, s.channels, 0, nullptr} : order.tokens(order.reads, s, k);
+      p.x = s.x + product / products * s.tokens * s.channels;
+      p.W = W.data() + k * s.channels * width;
+      p.zeros = zeros.data();  // no token is padding
+      p.out = values.data() + product * rows * width;
+      p.channels = s.channels;
+      p.columns = shared ? s.groups * columns : columns;
+      p.width = width;
+      kernels().project(p, first, static_cast<int>(std::min<int64_t>(kProjectBlock, rows - first)));
+    });
+  }
+
+  // The first row of image b and group k.
+  const float* first(int64_t b, int64_t k) const {
+    return values.data() + (shared ? b * rows * width + k * columns : (b * products + k) * rows * width);
+  }
+};
+
+}  // namespace
+
+void run(const OrderedScan& s, const Parallel& parallel) {
+  check_sizes(s);
+  const Order order(s);
+  std::fill_n(s.y, s.batch * s.results * s.channels, 0.0f);
+  if (order.reads.empty() || s.batch == 0 || s.channels == 0) return;
+  const Projections projected(s, order, parallel);
+
+  // The groups one after another, so that the sums do not depend on the threads.
+  const int64_t units = units_of(s.channels);
+  parallel(s.batch * units, [&](int64_t index) {
+    const int64_t b = index / units, channel = index % units * kUnit;
+    for (int64_t k = 0; k < s.groups; ++k) {
+      const Tokens results = order.tokens(order.writes, s, k);
+      const float* rows = projected.first(b, k);
+      Unit unit = {};
+      unit.tokens = order.tokens(order.reads, s, k);
+      unit.results = &results;
+      unit.u = s.x + b * s.tokens * s.channels + channel;
+      unit.y = s.y + b * s.results * s.channels + channel;
+      unit.count = static_cast<int>(std::min<int64_t>(kUnit, s.channels - channel));
+      unit.channels = s.channels;
+      unit.states = s.states;
+      unit.A = s.A + k * s.states * s.channels + channel;
+      unit.skip = s.skip + k * s.channels + channel;
+      unit.bias = s.dt_bias + k * s.channels + channel;
+      unit.B = rows + s.rank;
+      unit.C = rows + s.rank + s.states;
+      unit.ldbc = projected.width;
+      unit.rows = projected.shared ? projected.places.data() + k * s.length : nullptr;
+      unit.dt = rows;
+      unit.dt_proj = s.dt_proj + k * s.rank * s.channels + channel;
+      unit.rank = s.rank;
+      unit.softplus = true;
+      scan_unit(unit);
+    }
   });
 }
 

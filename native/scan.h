@@ -1,4 +1,4 @@
-// What every part of the library agrees on: the arguments of the two operators, how tokens lie in memory, and the table
+// What every part of the library agrees on: the arguments of the scans, how tokens lie in memory, and the table
 // of kernels that each instruction set fills in. Symbols follow the paper: u, delta, A, B, C, N states, R rank of dt.
 #pragma once
 
@@ -51,14 +51,30 @@ struct EfficientScan2D {
   const IntegerWeights* integers;
 };
 
+// y[b,t,d] of evm::OrderedScan: every group scans `length` of the tokens, in its order, and y[t] is the sum of `summed`
+// of what they give: back[.,t] are numbers of (groups, length), each there once at most.
+struct OrderedScan {
+  int64_t batch, tokens, groups, length, channels, states, rank, summed, results;
+  const float* x;         // (batch, tokens, channels)
+  const float* x_proj;    // (groups, channels, rank + 2 * states), columns dt | B | C
+  const float* dt_proj;   // (groups, rank, channels)
+  const float* dt_bias;   // (groups, channels)
+  const float* A;         // (groups, states, channels)
+  const float* skip;      // (groups, channels)
+  const int64_t* order;   // (groups, length)
+  const int64_t* back;    // (summed, results)
+  float* y;               // (batch, results, channels)
+};
+
 // Runs task(0) ... task(count - 1), in any order, on the threads that the caller has.
 using Task = std::function<void(int64_t)>;
 using Parallel = std::function<void(int64_t count, const Task& task)>;
 
 // The results do not depend on how `parallel` spreads the tasks. Throws std::bad_alloc, and std::invalid_argument for
-// sizes that cannot be (sizes.h).
+// sizes that cannot be (sizes.h), and for an order that is none.
 void run(const SelectiveScan& scan, const Parallel& parallel);
 void run(const EfficientScan2D& scan, const Parallel& parallel);
+void run(const OrderedScan& scan, const Parallel& parallel);
 
 // Channels of one unit of work: whole cache lines, several side by side as the prefetchers like them.
 constexpr int kUnit = 48;
@@ -70,11 +86,13 @@ constexpr int kBlock = 32;
 constexpr int kProjectBlock = 64;
 
 // A sequence of tokens on a grid: token l is row l / inner, column l % inner. Rows and columns that are not valid are
-// padding: zero when read, dropped when written. Strides are in floats.
+// padding: zero when read, dropped when written. Strides are in floats. Where `places` is not null, token l lies there,
+// nowhere where it is negative, and nothing else counts.
 struct Tokens {
   int64_t length, inner;
   int64_t inner_valid, outer_valid;
   int64_t inner_stride, outer_stride;
+  const int64_t* places;  // (length), in floats
 };
 
 // Tokens, (length, channels), times the first `columns` columns of W, (channels, width). `width` is a multiple of
@@ -103,6 +121,7 @@ struct IntegerProjection {
 // `count` channels, at most kUnit, of one sequence. Pointers are at the first of these channels.
 struct Unit {
   Tokens tokens;
+  const Tokens* results;  // null: y is written where `tokens` lie; else it is added to what is there
   const float* u;
   float* y;
   int count;
@@ -113,6 +132,7 @@ struct Unit {
   const float* B;            // (length, states), rows `ldbc` apart
   const float* C;
   int64_t ldbc;
+  const int64_t* rows;  // (length) or null: row l of B, C and dt lies there, in floats, not at l * ldbc
   // delta: either given, (length, channels), or dt, (length, rank) with rows `ldbc` apart, times dt_proj,
   // (rank, channels).
   const float* delta;
@@ -123,7 +143,9 @@ struct Unit {
   float* scratch;  // scratch_floats(states, rank), aligned to 64 bytes
 };
 
-inline int64_t scratch_floats(int64_t states, int64_t rank) { return (2 * states + rank) * kUnit; }
+inline int64_t scratch_floats(int64_t states, int64_t rank) {
+  return (2 * states + rank) * (kUnit + kBlock);
+}
 
 struct GatedNorm;  // norm.h
 struct MeanOfNorm;

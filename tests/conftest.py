@@ -21,7 +21,7 @@ from torch import Tensor
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, native, reference
-from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import INDICES, OrderedScanInputs, Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import DECODED_LEVELS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others
@@ -152,6 +152,51 @@ def scan_2d_error() -> Callable[..., float]:
         size = reference.run(ScanInputs(u.abs(), delta, A, B, C, D.abs(), dt_bias, True))
         expected = reference.run(Scan2DInputs(*inputs, step))
         return float((found.double() - expected).abs().max() / size.max())
+
+    return error
+
+
+@pytest.fixture(scope="session")
+def make_ordered_scan() -> Callable[..., OrderedScanInputs]:
+    """Inputs of an `ordered_scan`, whose tokens come in any order, once, more than once or never; so do its results,
+    of which none is in two sums. make_ordered_scan(batch, T, K, L, D, N, R, M, seed=0), in float32.
+    """
+
+    def make(batch: int, T: int, K: int, L: int, D: int, N: int, R: int, M: int, seed: int = 0) -> OrderedScanInputs:
+        g = torch.Generator().manual_seed(seed)
+
+        def normal(*shape: int) -> Tensor:
+            return torch.randn(*shape, generator=g)
+
+        return OrderedScanInputs(
+            normal(batch, T, D),
+            normal(K, D, R + 2 * N) / D**0.5,
+            normal(K, R, D),
+            normal(K, D) - 1,
+            -torch.exp(normal(K, N, D)),
+            normal(K, D).abs() + 2,
+            torch.randint(T, (K, L), generator=g),
+            torch.randperm(K * L, generator=g)[: K * L // M * M].view(M, -1),
+        )
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def ordered_scan_error() -> Callable[..., float]:
+    """The largest error of an `ordered_scan` against the reference in float64, relative to the largest |y| of the terms
+    without their signs: ordered_scan_error(found, inputs).
+    """
+
+    def error(found: Tensor, inputs: OrderedScanInputs) -> float:
+        wide = OrderedScanInputs(*(t if name in INDICES else t.double() for name, t in inputs._asdict().items()))
+
+        def run_without_signs(each: ScanInputs) -> Tensor:
+            positive = each._replace(u=each.u.abs(), B=each.B.abs(), C=each.C.abs())
+            return reference.selective_scan(positive)
+
+        difference = (found.double() - reference.run(wide)).abs()
+        return float(difference.max() / wide.through(run_without_signs).max()) if difference.numel() else 0.0
 
     return error
 

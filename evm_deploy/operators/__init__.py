@@ -10,6 +10,7 @@ from evm_deploy.operators import (
     gated_norm,
     lookup,
     mean_of_norm,
+    ordered_scan,
     quantized_efficient_scan_2d,
     selective_scan,
 )
@@ -23,6 +24,7 @@ OPERATORS: dict[str, Operator] = {
     for module in (
         selective_scan,
         efficient_scan_2d,
+        ordered_scan,
         quantized_efficient_scan_2d,
         gated_norm,
         mean_of_norm,

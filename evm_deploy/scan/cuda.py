@@ -12,7 +12,7 @@ from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan, plan_selective_scan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.scan.inputs import KernelInputs, list_tensors
+from evm_deploy.scan.inputs import CudaInputs, list_tensors
 
 DTYPES = (torch.float32, torch.float16)
 
@@ -27,7 +27,7 @@ class Call:
     y: Tensor
 
 
-def takes(inputs: KernelInputs) -> bool:
+def takes(inputs: CudaInputs) -> bool:
     """Whether the kernels run on these inputs: float32 or float16 on one GPU for which a kernel can be compiled."""
     given = list(list_tensors(inputs).values())
     device = given[0].device
@@ -36,7 +36,7 @@ def takes(inputs: KernelInputs) -> bool:
     return _compiles(device.index)
 
 
-def run(inputs: KernelInputs) -> Tensor:
+def run(inputs: CudaInputs) -> Tensor:
     """As `reference.run`, for float32 and float16 tensors on a GPU; all sums are float32.
 
     Returns y in the dtype of the first input. Raises ValueError for other shapes, types or devices, MissingToolError
@@ -51,7 +51,7 @@ def run(inputs: KernelInputs) -> Tensor:
     return call.y.to(first.dtype)
 
 
-def prepare_call(inputs: KernelInputs, *, sm_count: int) -> Call:
+def prepare_call(inputs: CudaInputs, *, sm_count: int) -> Call:
     """What `run` launches, on any device. Raises ValueError for shapes and types that do not fit."""
     shapes, given = inputs.shapes(), list_tensors(inputs)
     dtype = _wider(*(tensor for name, tensor in given.items() if name not in inputs.states))

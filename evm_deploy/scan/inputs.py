@@ -40,6 +40,11 @@ class ScanInputs(NamedTuple):
         """What is float32 in every precision."""
         return ("A", "D", "delta_bias")
 
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """That of y."""
+        return tuple(self.u.shape)
+
     def through(self, scan: Scan) -> Tensor:
         """y by this form of the selective scan."""
         return scan(self)
@@ -95,6 +100,11 @@ class Scan2DInputs(NamedTuple):
     def states(self) -> tuple[str, ...]:
         """What is float32 in every precision."""
         return ("dt_bias", "A", "D")
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """That of y."""
+        return tuple(self.x.shape)
 
     def through(self, scan: Scan, project: Callable[[Tensor], Tensor] | None = None) -> Tensor:
         """y by this form of the selective scan; `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D)."""
@@ -160,9 +170,75 @@ class QuantizedScan2DInputs(NamedTuple):
         return projected * (self.x_scale * self.x_proj_scale[:, None])
 
 
+class OrderedScanInputs(NamedTuple):
+    """Those of the selective scan of tokens in any order: K groups scan L of the T tokens each, by themselves.
+
+    y is (B, T', D), in the type of x: token t of it is the sum of M results, whose numbers among all K*L of them are
+    back[:, t]. A result is in one sum at most.
+    """
+
+    x: Tensor  # (B, T, D)
+    x_proj: Tensor  # (K, D, R+2N), columns dt | B | C
+    dt_proj: Tensor  # (K, R, D)
+    dt_bias: Tensor  # (K, D)
+    A: Tensor  # (K, N, D)
+    D: Tensor  # (K, D)
+    order: Tensor  # (K, L), int64: the tokens that each group scans, one after the other
+    back: Tensor  # (M, T'), int64
+
+    @property
+    def kernel(self) -> str:
+        """The name of the kernels."""
+        return "evm_ordered_scan"
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What is float32 in every precision."""
+        return ("dt_bias", "A", "D")
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """That of y."""
+        return self.x.shape[0], self.back.shape[1], self.x.shape[2]
+
+    def through(self, scan: Scan) -> Tensor:
+        """y by this form of the selective scan."""
+        R, N = self.dt_proj.shape[1], self.A.shape[1]
+        u = self.x.index_select(1, self.order.flatten()).unflatten(1, self.order.shape)  # (B, K, L, D)
+        dt, B, C = torch.matmul(u, self.x_proj).split([R, N, N], dim=-1)
+        y = scan(ScanInputs(u, torch.matmul(dt, self.dt_proj), self.A, B, C, self.D, self.dt_bias, True))
+        results: Tensor = y.flatten(1, 2).index_select(1, self.back.flatten())
+        summed: Tensor = results.unflatten(1, self.back.shape).sum(1)
+        return summed
+
+    def shapes(self) -> Shapes:
+        """Those that the tensors must have. Raises ValueError for another rank of what the others are measured by."""
+        ranks = {"x": 3, "dt_proj": 3, "A": 3, "order": 2, "back": 2}
+        wrong = [
+            f"{name} {tuple(getattr(self, name).shape)}" for name in ranks if getattr(self, name).dim() != ranks[name]
+        ]
+        if wrong:
+            raise ValueError(
+                f"wrong shapes: {', '.join(wrong)}; expected x (B, T, D), dt_proj (K, R, D), A (K, N, D), "
+                "order (K, L) and back (M, T')"
+            )
+        D, K, R, N = self.x.shape[2], self.order.shape[0], self.dt_proj.shape[1], self.A.shape[1]
+        given = (tuple(self.x.shape), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D))
+        orders = (tuple(self.order.shape), tuple(self.back.shape))
+        return dict(zip(self._fields, given + orders, strict=True))
+
+    def sizes(self) -> dict[str, int]:
+        """As native/c_api.h has them."""
+        names = ("batch", "tokens", "groups", "length", "channels", "states", "rank", "summed", "results")
+        (batch, T, D), (K, L), N, R = self.x.shape, self.order.shape, self.A.shape[1], self.dt_proj.shape[1]
+        return dict(zip(names, (batch, T, K, L, D, N, R, *self.back.shape), strict=True))
+
+
 Scan: TypeAlias = Callable[[ScanInputs], Tensor]  # a form of the selective scan
-KernelInputs: TypeAlias = ScanInputs | Scan2DInputs  # what there are kernels for
+KernelInputs: TypeAlias = ScanInputs | Scan2DInputs | OrderedScanInputs  # what there are native kernels for
+CudaInputs: TypeAlias = ScanInputs | Scan2DInputs  # and for GPUs
 AnyInputs: TypeAlias = KernelInputs | QuantizedScan2DInputs
+INDICES = ("order", "back")  # the tensors that are int64
 
 _plan_scan = cache(plan_selective_scan)
 _plan_scan_2d = cache(plan_efficient_scan_2d)

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
-INTERFACE = "evm_ops interface 1"  # what `evm_interface` of native/c_api.h returns
+INTERFACE = "evm_ops interface 2"  # what `evm_interface` of native/c_api.h returns
 
 
 def native_library() -> Path:
@@ -83,7 +83,7 @@ def run(inputs: KernelInputs) -> Tensor:
 
     shapes = inputs.shapes()
     given = {name: _check_tensor(name, tensor, shapes[name]) for name, tensor in list_tensors(inputs).items()}
-    y = _like(inputs[0])
+    y = _make_floats(inputs.result_shape)
     numbers = inputs.sizes() | {"threads": _threads()}
     pointers = dict.fromkeys(shapes) | {name: _address(tensor) for name, tensor in (given | {"y": y}).items()}
     arguments = _structure(tuple(numbers), tuple(pointers))(*numbers.values(), *pointers.values())
@@ -125,17 +125,21 @@ def _fix() -> str:
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     import torch
 
+    from evm_deploy.scan.inputs import INDICES
+
     if tensor.shape != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
-    if tensor.dtype != torch.float32 or tensor.device.type != "cpu":
-        raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, the native kernel takes float32 on the CPU")
+    dtype = torch.int64 if name in INDICES else torch.float32
+    if tensor.dtype != dtype or tensor.device.type != "cpu":
+        taken = str(dtype).removeprefix("torch.")
+        raise ValueError(f"{name} is {tensor.dtype} on {tensor.device}, the native kernel takes {taken} on the CPU")
     return tensor.detach().contiguous()
 
 
-def _like(tensor: Tensor) -> Tensor:
+def _make_floats(shape: tuple[int, ...]) -> Tensor:
     import torch
 
-    return torch.empty(tensor.shape, dtype=torch.float32)
+    return torch.empty(shape, dtype=torch.float32)
 
 
 def _address(tensor: Tensor) -> int:

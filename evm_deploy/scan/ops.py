@@ -1,4 +1,4 @@
-"""The two operators as torch operators, so that `torch.export` sees each as one node.
+"""The scans as torch operators, so that `torch.export` sees each as one node.
 
 Float32 on a CPU runs the native kernel where the library is built, float32 and float16 on a GPU the CUDA kernel where
 it can be compiled; everything else, and every gradient, runs the chunked form.
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.scan import chunked, cuda, native
-from evm_deploy.scan.inputs import KernelInputs, Scan2DInputs, ScanInputs, list_tensors
+from evm_deploy.scan.inputs import INDICES, KernelInputs, OrderedScanInputs, Scan2DInputs, ScanInputs, list_tensors
 
 
 @torch.library.custom_op(
@@ -35,15 +35,34 @@ def efficient_scan_2d(*arguments: Any) -> Tensor:
     return _run(Scan2DInputs(*arguments))
 
 
+@torch.library.custom_op(
+    "evm::ordered_scan",
+    mutates_args=(),
+    schema="(Tensor x, Tensor x_proj, Tensor dt_proj, Tensor dt_bias, Tensor A, Tensor D, Tensor order, Tensor back) "
+    "-> Tensor",
+)
+def ordered_scan(*arguments: Any) -> Tensor:
+    """y of `OrderedScanInputs`; the recurrence is float32, y has the dtype of x."""
+    return _run(OrderedScanInputs(*arguments))
+
+
 def _run(inputs: KernelInputs) -> Tensor:
     """By the kernels for these tensors where there are any, else by the chunked form."""
-    run = native.run if _is_native(inputs) else cuda.run if cuda.takes(inputs) else chunked.run
+    if _is_native(inputs):
+        return native.run(inputs).contiguous()
+    if isinstance(inputs, OrderedScanInputs):
+        return inputs.through(_run).contiguous()  # a GPU has a kernel for what it is made of
+    run = cuda.run if cuda.takes(inputs) else chunked.run
     return run(inputs).contiguous()
 
 
 def _is_native(inputs: KernelInputs) -> bool:
-    given = list_tensors(inputs).values()
-    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in given) and native.available()
+    given = list_tensors(inputs)
+    return (
+        all(t.device.type == "cpu" for t in given.values())
+        and all(t.dtype == torch.float32 for name, t in given.items() if name not in INDICES)
+        and native.available()
+    )
 
 
 def find_overload(name: str) -> Any:
@@ -74,10 +93,14 @@ def _backward_through(inputs_type: type[KernelInputs]) -> Callable[..., tuple[Te
     return backward
 
 
-def _make_like_first(first: Tensor, *others: object) -> Tensor:
-    return first.new_empty(first.shape)
+def _make_result_of(inputs_type: type[KernelInputs]) -> Callable[..., Tensor]:
+    return lambda *arguments: arguments[0].new_empty(inputs_type(*arguments).result_shape)
 
 
-for operator, inputs_type in ((selective_scan, ScanInputs), (efficient_scan_2d, Scan2DInputs)):
-    operator.register_fake(_make_like_first)
+for operator, inputs_type in (
+    (selective_scan, ScanInputs),
+    (efficient_scan_2d, Scan2DInputs),
+    (ordered_scan, OrderedScanInputs),
+):
+    operator.register_fake(_make_result_of(inputs_type))
     operator.register_autograd(_backward_through(inputs_type), setup_context=_save)

@@ -12,7 +12,7 @@ import evm_deploy
 PACKAGE = Path(evm_deploy.__file__).parent
 TEMPLATES = PACKAGE / "packaging" / "templates"  # sources of generated packages, which stand alone
 
-OPERATORS = {"quantized_efficient_scan_2d"}  # named after the operator
+OPERATORS = {"quantized_efficient_scan_2d", "ordered_scan"}  # named after the operators
 
 IRREGULAR = frozenset(
     "begun bound built chosen cut done drawn found given gone held kept known left lost made met put said seen sent "

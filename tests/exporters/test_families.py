@@ -50,7 +50,7 @@ def test_goldens_from_the_graph(golden: Any, name: str) -> None:
     scans, cases = CASES[name]
     sizes = {(h, w) for _, h, w, _ in cases}
     proto = export(build(golden, name), ExportOptions(image_size=cases[0][1:3], dynamic_size=len(sizes) > 1))
-    assert sum(node.op_type == "SelectiveScan" for node in proto.graph.node) == scans
+    assert sum(node.op_type == "OrderedScan" for node in proto.graph.node) == scans
     assert not {node.op_type for node in proto.graph.node} & {"Loop", "Scan", "If", "Einsum", "ScatterND"}
     outputs = np.load(GOLDEN / f"{name.partition('_')[0]}.npz")
     for library in FORMS:

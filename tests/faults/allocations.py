@@ -44,9 +44,13 @@ QUANTIZED = {
     "x_proj": np.ones(MAP["x_proj"], np.int8),
     **{name: INTEGERS[name] for name in ("x_proj_scale", "dt_proj", "dt_bias", "A", "D")},
 }
+ORDERED = ones(np.float32, x=(2, 6, 5), x_proj=(4, 5, 5), dt_proj=(4, 1, 5)) | STATE
+ORDERED |= {"order": np.arange(24).reshape(4, 6) % 6, "back": np.arange(24).reshape(4, 6)}
 CASES: dict[str, tuple[str, Inputs, dict[str, Any]]] = {
     "scan of a map": ("EfficientScan2D", ones(np.float32, **MAP) | STATE, {"step": 2}),
     "scan of a map, float16": ("EfficientScan2D", ones(np.float16, **MAP) | STATE, {"step": 2}),
+    "ordered scan": ("OrderedScan", ORDERED, {}),
+    "wrong order": ("OrderedScan", ORDERED | {"order": np.full((4, 6), 6)}, {}),
     "wrong shape": ("EfficientScan2D", ones(np.float32, **MAP) | STATE | ones(np.float32, D=(4, 6)), {"step": 2}),
     "wrong step": ("EfficientScan2D", ones(np.float32, **MAP) | STATE, {"step": 0}),
     "scan on integers": ("QuantizedEfficientScan2D", QUANTIZED, {"step": 2}),

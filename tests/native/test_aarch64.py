@@ -18,6 +18,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
+from evm_deploy.scan.inputs import OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
@@ -98,6 +99,20 @@ def test_efficient_scan_2d_on_aarch64(
     case = make_scan_2d(*shape)
     y = emulate(check, tmp_path, [1, *shape, 2], [t for t in case.arguments() if isinstance(t, torch.Tensor)])
     assert relative_error(torch.from_numpy(y).view_as(case.x), case.expected()) < KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("sizes", [(2, 50, 4, 50, 37, 1, 6, 4), (1, 130, 2, 65, 50, 16, 3, 2)])
+def test_ordered_scan_on_aarch64(
+    check: Path,
+    tmp_path: Path,
+    make_ordered_scan: Callable[..., OrderedScanInputs],
+    ordered_scan_error: Callable[..., float],
+    sizes: tuple[int, ...],
+) -> None:
+    inputs = make_ordered_scan(*sizes)
+    numbers = [5, *inputs.sizes().values(), 2]
+    y = emulate(check, tmp_path, numbers, [tensor.float() for tensor in inputs])
+    assert ordered_scan_error(torch.from_numpy(y).view(inputs.result_shape), inputs) < KERNEL_RELATIVE
 
 
 def test_a_decay_beyond_float32_is_zero_on_aarch64(

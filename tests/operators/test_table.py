@@ -16,18 +16,20 @@ from evm_deploy.graph import functions
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator, is_scan
 from evm_deploy.operators.operator import STATE
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.scan.inputs import QuantizedScan2DInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import OrderedScanInputs, QuantizedScan2DInputs, Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
 INPUTS = {
     "SelectiveScan": ScanInputs,
     "EfficientScan2D": Scan2DInputs,
+    "OrderedScan": OrderedScanInputs,
     "QuantizedEfficientScan2D": QuantizedScan2DInputs,
 }
 SHAPES = {  # of one node of each, with K = 4 groups, D = 6 channels, N = 3 states, R = 2
     "SelectiveScan": [(1, 4, 9, 6), (1, 4, 9, 6), (4, 3, 6), (1, 4, 9, 3), (1, 4, 9, 3), (4, 6), (4, 6)],
     "EfficientScan2D": [(1, 5, 6, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
+    "OrderedScan": [(1, 9, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6), (4, 9), (2, 9)],
     "QuantizedEfficientScan2D": [(1, 5, 6, 6), (), (), (4, 6, 8), (4, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
     "GatedNorm": [(1, 5, 6, 6), (1, 5, 6, 6), (6,), (6,)],
     "MeanOfNorm": [(1, 5, 6, 6), (6,), (6,)],
@@ -78,6 +80,8 @@ def test_onnx_itself_evaluates_a_node(name: str) -> None:
     rng = np.random.default_rng(0)
 
     def tensor(shape: tuple[int, ...], kind: str) -> np.ndarray:
+        if "int64" in kind:
+            return np.arange(np.prod(shape)).reshape(shape) % 9
         if "int8" in kind:
             return rng.integers(0, 100, shape).astype("uint8" if "uint8" in kind else "int8")
         return np.asarray(rng.uniform(0.1, 1, shape), np.float32)

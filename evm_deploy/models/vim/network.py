@@ -8,6 +8,7 @@ from evm_deploy import scan
 from evm_deploy.errors import InputError
 from evm_deploy.models.layers.maps import initialise
 from evm_deploy.models.vim.config import VimConfig
+from evm_deploy.scan.orders import make_two_way_order
 
 EPSILON = 1e-5
 ScanParameters = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -83,12 +84,12 @@ class VimMixer(nn.Module):
         """(B, L, C) -> (B, L, C)."""
         x, z = self.project(x)
         before, after = self.convolve(x)
-        u = F.silu(torch.stack([before, after.flip(1)], 1))  # (B, 2, L, D)
+        u = F.silu(torch.cat([before, after], 1))  # (B, 2 L, D)
         x_proj, dt_proj, dt_bias, A, D = self.scan_parameters()
-        R, N = dt_proj.shape[1], A.shape[1]
-        dt, B, C = (u @ x_proj.to(u.dtype)).split([R, N, N], -1)
-        y: Tensor = scan.selective_scan(u, dt @ dt_proj.to(u.dtype), A, B, C, D, dt_bias, True)
-        return self.merge((y[:, 0] + y[:, 1].flip(1)) * F.silu(z))
+        x_proj, dt_proj = x_proj.to(u.dtype), dt_proj.to(u.dtype)  # they differ under autocast only
+        order, back = make_two_way_order(x.shape[1], x.device)
+        y: Tensor = scan.ordered_scan(u, x_proj, dt_proj, dt_bias, A, D, order, back)
+        return self.merge(y * F.silu(z))
 
 
 class Block(nn.Module):

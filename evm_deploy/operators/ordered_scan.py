@@ -1,0 +1,89 @@
+"""`evm::OrderedScan`: selective scans of tokens in given orders, with the projections of delta, B and C, added up.
+
+The cross-scan of VMamba, the two directions of Vim, windows: the orders are inputs, so that one body is right for all.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from evm_deploy.operators import selective_scan
+from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
+
+if TYPE_CHECKING:
+    from evm_deploy.operators.body import Body
+
+INDICES = "tensor(int64)"
+
+
+def write_body(b: Body) -> None:
+    """y (B, T', D) of x (B, T, D), x_proj (K, D, R+2N), dt_proj (K, R, D), dt_bias (K, D), A (K, N, D), D (K, D),
+    order (K, L) and back (M, T')."""
+    x, x_proj, dt_proj = (b.floats(name) for name in ("x", "x_proj", "dt_proj"))
+    D = b.size(x, 2)
+    tokens = b("Gather", x, b("Reshape", "order", b.ints(-1)), axis=1)
+    u = b("Reshape", tokens, b("Concat", b.size(x, 0), b("Shape", "order"), D, axis=0))  # (B, K, L, D)
+    R, N = b.size("dt_proj", 1), b.size("A", 1)
+    dt, B, C = b.many("Split", b("MatMul", u, x_proj), b.shape(R, N, N), names=3, axis=-1)
+    y = b.call(selective_scan.OPERATOR, u, b("MatMul", dt, dt_proj), "A", B, C, "D", "dt_bias", delta_softplus=1)
+    results = b("Gather", b("Reshape", y, b.shape(0, -1, D)), b("Reshape", "back", b.ints(-1)), axis=1)
+    results = b("Reshape", results, b("Concat", b.size(x, 0), b("Shape", "back"), D, axis=0))  # (B, M, T', D)
+    b("CastLike", b("ReduceSum", results, b.ints(1), keepdims=0), "x", name="y")
+
+
+def torch_op() -> Any:
+    """As `scan.ops` defines it."""
+    from evm_deploy.scan import ops
+
+    return ops.find_overload("ordered_scan")
+
+
+def translate(op: Any, evm: Any) -> Callable[..., Any]:
+    """The node of a call."""
+
+    def scan(x, x_proj, dt_proj, dt_bias, A, D, order, back):  # type: ignore[no-untyped-def]
+        return evm.OrderedScan(x, x_proj, dt_proj, dt_bias, A, D, order, back)
+
+    return scan
+
+
+def static_form(*arguments: Any, **options: Any) -> Any:
+    """As `scan.static` computes it."""
+    from evm_deploy.scan import static
+    from evm_deploy.scan.inputs import OrderedScanInputs
+
+    return static.run(OrderedScanInputs(*arguments), **options)
+
+
+def flops(shapes: Shapes) -> int:
+    """Of x (B, T, D) with x_proj (K, D, R+2N), dt_proj (K, R, D), A (K, N, D) and order (K, L)."""
+    (batch, _, D), scanned = shapes["x"], math.prod(shapes["order"])
+    projections = shapes["x_proj"][-1] + shapes["dt_proj"][-2]
+    sums = math.prod(shapes["back"]) if shapes.get("back") else 0
+    return batch * D * (scanned * (2 * projections + selective_scan.recurrence_flops(shapes["A"][-2])) + sums)
+
+
+OPERATOR = Operator(
+    "OrderedScan",
+    SCAN,
+    inputs={
+        "x": ROWS,
+        "x_proj": ROWS,
+        "dt_proj": ROWS,
+        "dt_bias": STATE,
+        "A": STATE,
+        "D": STATE,
+        "order": INDICES,
+        "back": INDICES,
+    },
+    write_body=write_body,
+    calls=(selective_scan.OPERATOR,),
+    torch_op=torch_op,
+    translate=translate,
+    static_form=static_form,
+    skip="D",
+    flops=flops,
+    weight=ProductWeight("x_proj", in_axis=1, out_axis=2, scale_axes=(0, 2), second="dt_proj"),
+)
