@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from evm_deploy.diagnosis import doctor as doctor
     from evm_deploy.evaluation.evaluate_options import EvaluateOptions as EvaluateOptions
     from evm_deploy.exporters.export_options import ExportOptions as ExportOptions
+    from evm_deploy.exporters.save_onnx import save_onnx as save_onnx
     from evm_deploy.inspection import inspect as inspect
     from evm_deploy.models import EfficientVMamba as EfficientVMamba
     from evm_deploy.models import ModelConfig as ModelConfig
@@ -51,6 +52,7 @@ _HOMES = {
     "profile": "pipeline",
     "quantize": "pipeline",
     "report": "pipeline",
+    "save_onnx": "exporters.save_onnx",
     "selective_scan_fn": "scan",
     "verify": "pipeline",
 }

@@ -36,31 +36,38 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
     baked, dtype = manifest.preprocessing.baked, DTYPES[options.precision]
     deployed = deploy(network, manifest, uint8=baked, dtype=dtype)
     traced = trace(deployed, _example(network, manifest, options), _dynamic_axes(options), network.title)
-    proto = _translate(traced, manifest, options, network.title)
+    proto = translate(
+        traced,
+        network.title,
+        input_names=[INPUT],
+        output_names=[spec.name for spec in manifest.outputs],
+        dynamic_shapes=(_dynamic_axes(options),),
+        opset_version=options.opset,
+    )
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
+    return finish(proto, inlined=options.scan_form == "inlined")
+
+
+def finish(proto: onnx.ModelProto, *, inlined: bool = False) -> onnx.ModelProto:
+    """What the exporter of PyTorch gives, with our passes, the bodies of our operators, and checked."""
     run_passes(proto)
     proto.functions.extend(functions.bodies(proto))
     proto.ir_version = IR_VERSION
-    if options.scan_form == "inlined":
+    if inlined:
         proto = onnx.inliner.inline_local_functions(proto)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 
 
-def _translate(
-    traced: torch.export.ExportedProgram, manifest: Manifest, options: ExportOptions, title: str
-) -> onnx.ModelProto:
+def translate(traced: torch.export.ExportedProgram, title: str, **options: Any) -> onnx.ModelProto:
+    """The program by the exporter of PyTorch, whose options these are.
+
+    Raises InputError: an operation that ONNX has not.
+    """
     try:
         with quiet():
             program = torch.onnx.export(
-                traced,
-                input_names=[INPUT],
-                output_names=[spec.name for spec in manifest.outputs],
-                dynamic_shapes=(_dynamic_axes(options),),
-                opset_version=options.opset,
-                custom_translation_table=translations(),
-                dynamo=True,
-                verbose=False,
+                traced, custom_translation_table=translations(), dynamo=True, verbose=False, **options
             )
     except torch.onnx.OnnxExporterError as error:
         raise explain_operation(error, traced, title) from error

@@ -9,7 +9,7 @@ from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from evm_deploy.errors import EvmDeployError, InputError, first_line
 from evm_deploy.exporters.deployed import Deployed, find_post_process
@@ -39,12 +39,12 @@ def trace(deployed: Deployed, image: Tensor, axes: Axes, title: str) -> torch.ex
     """
     try:
         config: Any = torch.fx.experimental._config
-        with quiet(), config.patch(backed_size_oblivious=True):  # a batch of 1 is as any other
+        with quiet(), torch.no_grad(), config.patch(backed_size_oblivious=True):  # a batch of 1 is as any other
             program = _export(deployed, image, axes)
     except EvmDeployError:
         raise
     except Exception as error:
-        raise _explain(error, deployed, title) from error
+        raise explain(error, deployed.model, title) from error
     return program
 
 
@@ -78,10 +78,11 @@ def _export(deployed: Deployed, image: Tensor, axes: Axes) -> torch.export.Expor
         return torch.export.export(deployed, (image,), dynamic_shapes=(refined,), **more)
 
 
-def _explain(error: Exception, deployed: Deployed, title: str) -> InputError:
+def explain(error: Exception, model: nn.Module, title: str) -> InputError:
+    """For what tracing raised: the reason, and the module and line that it comes from."""
     text = str(error).lower()
     reason = next((said for sign, said in REASONS if sign in text), None)
-    where = locate_error(error, deployed.model)
+    where = locate_error(error, model)
     if reason is not None:
         return InputError(f"{title} cannot be traced{where}: {reason}.", ADVICE)
     what = f"{title} cannot be traced{where}: {type(error).__name__}: {first_line(error)}."

@@ -44,12 +44,24 @@ def _schema(operator: Operator) -> onnx.defs.OpSchema:
 
 def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     """For `torch.onnx.export(custom_translation_table=...)`: each torch operator as one node."""
+    import torch
     from onnxscript import opset18, values
 
     register()
     evm = values.Opset(DOMAIN, VERSION)
-    return {
+    ours = {
         operator.torch_op(): operator.translate(opset18, evm)
         for operator in OPERATORS.values()
         if operator.torch_op is not None and operator.translate is not None
     }
+    return ours | {torch.ops.aten.sort.stable: _translate_sort(opset18)}
+
+
+def _translate_sort(op: Any) -> Callable[..., Any]:
+    """`aten.sort.stable`, which the exporter of PyTorch lacks: TopK takes the first of equals first."""
+
+    def sort(self, stable=None, dim=-1, descending=False):  # type: ignore[no-untyped-def]
+        count = op.Gather(op.Shape(self), op.Constant(value_ints=[dim]))
+        return op.TopK(self, count, axis=dim, largest=int(descending), sorted=1)
+
+    return sort

@@ -92,7 +92,7 @@ class Network:
 
     def run(self, image: Tensor) -> tuple[Tensor, ...]:
         """The outputs for image (B, 3, H, W)."""
-        with torch.inference_mode():
+        with torch.no_grad():
             return list_outputs(self.module(image))
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from evm_deploy.errors import InputError
 from evm_deploy.scan import chunked, cuda, native
 from evm_deploy.scan.inputs import INDICES, KernelInputs, OrderedScanInputs, Scan2DInputs, ScanInputs, list_tensors
 
@@ -48,6 +49,9 @@ def ordered_scan(*arguments: Any) -> Tensor:
 
 def _run(inputs: KernelInputs) -> Tensor:
     """By the kernels for these tensors where there are any, else by the chunked form."""
+    if torch.onnx.is_in_onnx_export():  # the other exporter runs no operator
+        what = "the older exporter of PyTorch, torch.onnx.export(dynamo=False), cannot write selective scans."
+        raise InputError(what, "call evm_deploy.save_onnx(module, inputs, path), or evm_deploy.export.")
     if _is_native(inputs):
         return native.run(inputs).contiguous()
     if isinstance(inputs, OrderedScanInputs):

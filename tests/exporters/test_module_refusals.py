@@ -53,7 +53,7 @@ def take_item(x: Tensor) -> Tensor:
 
 
 def count_by_value(x: Tensor) -> Tensor:
-    n = int((x > 0).sum())
+    n = int((x > 0).sum()) + 1
     return x.flatten(2)[:, :, :n].unsqueeze(3)
 
 
@@ -67,6 +67,26 @@ def draw(x: Tensor) -> Tensor:
 
 def drop(x: Tensor) -> Tensor:
     return F.dropout(x, 0.5)
+
+
+def choose(x: Tensor) -> Tensor:
+    return x * F.gumbel_softmax(x.new_tensor([1e9, 0.0]), hard=True)[0]  # the same at every call
+
+
+def loop(x: Tensor) -> Tensor:
+    """A scan as its authors write it for machines without CUDA."""
+    h, y = torch.zeros_like(x[:, :, 0]), []
+    for row in x.unbind(2):
+        h = torch.exp(-row.abs()) * h + row * row
+        y.append(h)
+    return torch.stack(y, 2)
+
+
+def loop_in_place(x: Tensor) -> Tensor:
+    h = torch.zeros_like(x[:, :, 0])
+    for row in x.unbind(2):
+        h.mul_(row.sigmoid()).add_(row)
+    return h.unsqueeze(2)
 
 
 def decompose(x: Tensor) -> Tensor:
@@ -104,8 +124,11 @@ def refusal(module: Any, out: Path, options: ExportOptions = OPTIONS) -> str:
         (take_item, "depends on the values of tensors"),
         (count_by_value, "depends on the values of tensors"),
         (use_numpy, "turns tensors into NumPy arrays"),
-        (draw, "random numbers are drawn"),
-        (drop, "random numbers are drawn"),
+        (draw, "draws random numbers with aten.rand_like"),
+        (drop, "draws random numbers with aten.bernoulli_"),
+        (choose, "draws random numbers with aten.exponential_"),
+        (loop, "a scan is a Python loop over its tokens"),
+        (loop_in_place, "a scan is a Python loop over its tokens"),
         (raise_error, "no such thing"),
     ],
 )
@@ -115,7 +138,7 @@ def test_it_names_the_module_and_the_line(
     said = refusal(Network(work), tmp_path)
     first = inspect.getsourcelines(work)[1]
     assert reason in said
-    assert any(f" in inner ({HERE}:{line})" in said for line in range(first + 1, first + 3))
+    assert any(f" in inner ({HERE}:{line})" in said for line in range(first + 1, first + 5))
     assert capfd.readouterr() == ("", "")  # nothing of PyTorch's own pages
 
 
@@ -241,3 +264,16 @@ def test_a_checkpoint_or_a_module(file: Path, capsys: pytest.CaptureFixture[str]
     assert main(["export", *out]) == 2
     assert main(["export", "a.pth", "--module", f"{file}:build", *out]) == 2
     assert capsys.readouterr().err.count("a checkpoint or --module") == 2
+
+
+def test_what_is_no_scan_in_a_loop(tmp_path: Path) -> None:
+    """Deep residual networks with scaled branches, and norms written out."""
+
+    def go_deep(x: Tensor) -> Tensor:
+        scale = x.new_full((4, 1, 1), 0.5)
+        for _ in range(20):
+            x = x + scale * torch.tanh(x)
+            x = (x - x.mean(1, keepdim=True)) * scale + 1
+        return x
+
+    evm_deploy.export(Network(go_deep), tmp_path / "bundle", OPTIONS)

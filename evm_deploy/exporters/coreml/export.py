@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.recurrence import FORMS, measure
@@ -122,7 +123,7 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: torch.export.ExportedProgram = traced.run_decompositions(
-            {operator: form.run for operator, form in FORMS.items()}
+            {torch.ops.aten.rms_norm.default: _write_rms_norm, **{op: form.run for op, form in FORMS.items()}}
         )
     for node in list(program.graph.nodes):
         if node.target is torch.ops.aten.alias.default:  # coremltools does not know it
@@ -131,6 +132,14 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
         elif str(node.meta.get("original_aten")).startswith("evm.") and _module(node) in kept:
             node._rename(KEPT + node.name)
     return program
+
+
+def _write_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
+    """RMSNorm written out: coremltools 9.0 scales its epsilon wrongly, by 1 % of the result where x is small."""
+    axes = list(range(-len(shape), 0))
+    eps = torch.finfo(x.dtype).eps if eps is None else eps
+    y = x * torch.rsqrt((x * x).mean(axes, keepdim=True) + eps)
+    return y if weight is None else y * weight
 
 
 def _module(node: torch.fx.Node) -> str:
