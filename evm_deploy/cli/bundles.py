@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -21,11 +22,15 @@ def verify(
         Path, typer.Argument(metavar="BUNDLE", help="What export or quantize wrote; or a package, a folder or .zip.")
     ],
     checkpoint: Annotated[
-        Path | None, typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample.")
+        Path | None,
+        typer.Option(help="Compare with this checkpoint in PyTorch, not with the sample; with --module its weights."),
     ] = None,
     module: Annotated[
         str | None,
         typer.Option(help="The same with the module of file.py:function that was exported. Runs the code of the file."),
+    ] = None,
+    key: Annotated[
+        str | None, typer.Option(help="With --module: the entry of the checkpoint that holds the weights.")
     ] = None,
     images: Annotated[Path | None, typer.Option(help="An image, or a folder of images, to compare on.")] = None,
     public_key: Annotated[
@@ -34,9 +39,9 @@ def verify(
     json: Json = False,
 ) -> None:
     """Run a bundle in every way that is here, and compare; of a package check every byte. Exit code 1 if it differs."""
-    if checkpoint is not None and module is not None:
-        raise OptionError("verify compares with a checkpoint or with --module.", "name one of the two.")
-    with console.show_progress() as progress:
+    if key is not None and (checkpoint is None or module is None):
+        raise OptionError("--key is for the weights of --module.", "leave it out: the bundle knows its checkpoint's.")
+    with console.show_progress() as progress, contextlib.ExitStack() as stack:
         from evm_deploy import pipeline
         from evm_deploy.verification.parity import ParityReport
 
@@ -44,7 +49,7 @@ def verify(
         if module is not None:
             from evm_deploy.models.module_file import build_module
 
-            model = build_module(module)
+            model = stack.enter_context(build_module(module, checkpoint, key))
         report = pipeline.verify(bundle, checkpoint=model, images=images, public_key=public_key, progress=progress)
     if json:
         print_json(bundle=bundle, passed=report.passed, report=report)

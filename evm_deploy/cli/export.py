@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, cast
 
 import typer
 
@@ -23,19 +24,30 @@ def export(
     ] = None,
     module: Annotated[
         str | None,
-        typer.Option(help="In its place file.py:function, which returns a torch.nn.Module. Runs the code of the file."),
+        typer.Option(help="In its place file.py:function, which returns a torch.nn.Module. Runs the file."),
+    ] = None,
+    module_checkpoint: Annotated[
+        Path | None, typer.Option("--checkpoint", help="The weights of that module, where its function loads none.")
     ] = None,
     json: Json = False,
 ) -> None:
     """Write a bundle for a runtime, and verify it."""
     if (checkpoint is None) == (module is None):
         raise OptionError("export takes a checkpoint or --module.", "name one of the two.")
+    if module_checkpoint is not None and module is None:
+        raise OptionError("--checkpoint is for the weights of --module.", "name the checkpoint without it.")
     with console.show_progress() as progress:
         from evm_deploy import pipeline
-        from evm_deploy.models.module_file import build_module
 
-        model = checkpoint or build_module(str(module))
-        result = pipeline.export(model, out, options, progress=progress)
+        if module is None:
+            result = pipeline.export(cast(Path, checkpoint), out, options, progress=progress)
+        else:
+            from evm_deploy.models.module_file import build_module
+
+            key = options.key if module_checkpoint else None
+            options = dataclasses.replace(options, key=None) if module_checkpoint else options
+            with build_module(module, module_checkpoint, key) as model:
+                result = pipeline.export(model, out, options, progress=progress)
     if json:
         report = result.report
         print_json(bundle=result.bundle.path, passed=report and report.passed, report=report, notes=result.notes)

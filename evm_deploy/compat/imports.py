@@ -1,6 +1,7 @@
 """The context within which code that needs CUDA can be imported and run."""
 
 import contextlib
+import importlib
 import importlib.abc
 import importlib.machinery
 import sys
@@ -38,9 +39,9 @@ def without_cuda() -> Iterator[None]:
 
 def _load_compiler() -> None:
     """PyTorch looks for Triton when its compiler is first loaded; later it would take the stand-in for it."""
-    from torch.utils import _triton
-
-    _triton.has_triton_package()  # remembers what it finds
+    for name in ("torch._dynamo", "torch._inductor.runtime.triton_compat", "torch._functorch.aot_autograd"):
+        importlib.import_module(name)
+    importlib.import_module("torch.utils._triton").has_triton_package()  # remembers what it finds
 
 
 def _take_modules() -> dict[str, ModuleType]:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,11 +115,11 @@ class CheckpointFile:
         path, content = self.path, self.content.held
         found = _find_networks(path, content, key, scan)
         if len(found) > 1:
-            raise _refuse_to_choose(path, content, found)
+            raise refuse_to_choose(path, content, [held for held, *_ in found])
         ((held, family, tensors, config),) = found
         if family.explain_form is not None and (said := family.explain_form(content)) is not None:
             raise refuse_form(path, family, said)
-        state_dict = _check_tensors(path, tensors, _describe_tensors(family, config))
+        state_dict = check_tensors(path, tensors, _describe_tensors(family, config))
         source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
         others, recorded = held.others, read_recorded(content)
         return Checkpoint(family, state_dict, config, held.key, source, self.sha256, others, not_loaded, recorded)
@@ -137,7 +137,7 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
     if key is not None:
         candidates = [each for each in candidates if key in (each.key, each.container)]
         if not candidates:
-            raise _refuse_key(path, content, key)
+            raise refuse_key(path, content, key)
     if not candidates:
         raise refuse_content(path, content)
     found: list[_Found] = []
@@ -215,19 +215,21 @@ def _hash_file(path: Path) -> str:
         raise CheckpointError(f"{path} cannot be read: {error.strerror}.", "Check its permissions.") from error
 
 
-def _refuse_to_choose(path: Path, content: Any, found: list[_Found]) -> CheckpointError:
-    listed = "; ".join(describe_state_dict(content, held) for held, *_ in found)
-    keys = " or ".join(f"--key {held.key}" for held, *_ in found)
+def refuse_to_choose(path: Path, content: Any, found: Sequence[StateDict]) -> CheckpointError:
+    """For networks whose weights differ."""
+    listed = "; ".join(describe_state_dict(content, held) for held in found)
+    keys = " or ".join(f"--key {held.key}" for held in found)
     return CheckpointError(f"{path} holds {len(found)} networks with different weights: {listed}.", f"Choose: {keys}.")
 
 
-def _refuse_key(path: Path, content: Any, key: str) -> OptionError:
+def refuse_key(path: Path, content: Any, key: str) -> OptionError:
+    """For a key that nothing in the file has."""
     keys = list_keys(content)
     fix = f"Use one of: {', '.join(keys)}." if keys else "Leave the key out: the file is one state dict."
     return OptionError(f"{path} has no weights under {key!r}.", fix)
 
 
-def _check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def check_tensors(path: Path, tensors: dict[str, Tensor], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """`tensors` as float32, if their values can be those of `expected`, whose names and shapes they have."""
     checked = {}
     for name, like in expected.items():

@@ -1,21 +1,38 @@
 """A module that a function of the user's own file builds: `net.py:build`. This runs the file."""
 
+import contextlib
 import importlib.util
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 from torch import nn
 
 from evm_deploy.errors import InputError, OptionError, first_line
 from evm_deploy.models.location import locate_error
+from evm_deploy.models.module_weights import load_weights
 
 
-def build_module(named: str) -> nn.Module:
+@contextlib.contextmanager
+def build_module(named: str, checkpoint: Path | None = None, key: str | None = None) -> Iterator[nn.Module]:
     """What the function returns that `named` names, as file.py:function; it is called without arguments.
 
+    checkpoint, key: a file with its weights, as for `load_weights`. Within the block, as while the file runs, what
+    needs CUDA is supplied (`evm_deploy.compat`).
     Runs the file, with its folder first on the path of imports, as `python file.py` has it. Raises OptionError: it is
-    not written so; InputError: no such file or function, an exception within, or something else than a module.
+    not written so; InputError: no such file or function, an exception within, or something else than a module;
+    CheckpointError.
     """
+    from evm_deploy.compat import without_cuda
+
+    with without_cuda():
+        module = _run_function(named)
+        if checkpoint is not None:
+            load_weights(module, checkpoint, key)
+        yield module
+
+
+def _run_function(named: str) -> nn.Module:
     file, _, function = named.rpartition(":")
     if not file or not function.isidentifier():
         raise OptionError(f"--module {named!r} names no function of a file.", "write it as file.py:function.")

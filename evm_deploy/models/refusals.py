@@ -35,8 +35,13 @@ class Mismatch:
 
     def count_tensors(self) -> str:
         """How many do not fit in which way, with the names of the first."""
-        groups = (("missing", self.missing), ("unexpected", self.unexpected), ("of the wrong shape", self.wrong))
-        return ", ".join(f"{len(names)} {what} ({list_some(names, '; ')})" for what, names in groups if names)
+        return count_misfits(self.missing, self.unexpected, self.wrong)
+
+
+def count_misfits(missing: Sequence[str], unexpected: Sequence[str], wrong: Sequence[str]) -> str:
+    """How many tensors do not fit in which way, with the names of the first; "" where there is none."""
+    groups = (("missing", missing), ("unexpected", unexpected), ("of the wrong shape", wrong))
+    return ", ".join(f"{len(names)} {what} ({list_some(names, '; ')})" for what, names in groups if names)
 
 
 def list_some(names: Sequence[str], separator: str = ", ") -> str:

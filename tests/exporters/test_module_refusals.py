@@ -236,7 +236,9 @@ def test_a_bundle_is_verified_with_its_module(file: Path, tmp_path: Path, capsys
     assert main(["verify", out, "--module", f"{file}:build"]) == 2
     assert "is not, or no longer, the module" in capsys.readouterr().err
     assert main(["verify", out, "--module", f"{file}:build", "--checkpoint", "a.pth"]) == 2
-    assert "a checkpoint or with --module" in capsys.readouterr().err
+    assert "no file a.pth" in capsys.readouterr().err
+    assert main(["verify", out, "--module", f"{file}:build", "--key", "model"]) == 2
+    assert "--key is for the weights of --module" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
