@@ -58,15 +58,15 @@ test-oldest: .venv/installed
 	build/oldest/bin/python tests/run_golden_pair.py build/oldest-bundle \
 		$$($(BIN)/python -c "import evm_deploy; print(evm_deploy.native_library())")
 
-# The integers and our kernels on this processor, by every instruction set that it has; then on an emulated one with
-# AVX2 and no VNNI, and on one without AVX.
+# The integers and our kernels on this processor, by every instruction set that it has, and a quantised network on two
+# emulated ones, with AVX2 and no VNNI, and without AVX; then there all tests whose numbers depend on the processor.
 PROCESSORS := Haswell Nehalem
 test-processors: .venv/installed
 	@command -v qemu-x86_64-static > /dev/null || { echo "install qemu-x86_64-static (Debian: apt install qemu-user-static)"; exit 2; }
-	$(BIN)/python -m pytest -v tests/native
-	for processor in $(PROCESSORS); do echo "on $$processor:"; \
-		qemu-x86_64-static -cpu $$processor $(BIN)/python -m pytest -q -p no:cacheprovider -m "not slow" \
-			tests/native tests/calib/onnx tests/graph/test_integer_weights.py || exit 1; done
+	$(BIN)/python -m pytest -v tests/native tests/calib/onnx/test_processors.py
+	for processor in $(PROCESSORS); do echo "on $$processor:"; OMP_NUM_THREADS=1 \
+		qemu-x86_64-static -cpu $$processor $(BIN)/python -m pytest -q -p no:cacheprovider -m "processor and not slow" \
+			tests/native tests/calib/onnx/test_lookups.py || exit 1; done
 
 # Our kernels, compiled so that a read or write outside of memory, and any undefined arithmetic, ends the program.
 SANITIZED := build/sanitized

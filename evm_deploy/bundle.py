@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 import io
 import os
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ __all__ = [
 MANIFEST = "manifest.json"
 MANIFEST_BYTES = 1 << 20
 LABELS_BYTES = 1 << 22
+MODEL_BYTES = 1 << 31  # what protobuf reads
 SAMPLE_BYTES = 1 << 29
 SHOWN = 4  # how many of the bundles in a folder an error names
 _NAME_BUNDLE = "name the folder that `evm-deploy export` wrote."
@@ -92,6 +94,14 @@ class Bundle:
         model = self.manifest.model_file
         names = [name for name in self.manifest.files if name == model or name.startswith(model + "/")]
         return sum((self.path / name).stat().st_size for name in names)
+
+    def read_model(self) -> bytes:
+        """The bytes of a model that is one file. Raises BundleError: others than when the bundle was read."""
+        path = find_file(self.path, self.manifest.model_file, _make_damage_error)
+        data = read_file(path, MODEL_BYTES, _make_damage_error)
+        if hashlib.sha256(data).hexdigest() != self.manifest.files[self.manifest.model_file]:
+            raise BundleError(f"{path} was replaced while it was read.", "run the command again.")
+        return data
 
     def labels(self) -> tuple[str, ...] | None:
         """The class names in order, or None where the bundle has none. Raises BundleError: not one for each class."""

@@ -20,6 +20,7 @@ from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Preprocessing, S
 from evm_deploy.errors import BundleError, OutputError
 from evm_deploy.files import check_relative, sha256_file
 from evm_deploy.manifest import Manifest
+from evm_deploy.runtimes import onnxruntime
 
 Maker = Callable[..., Bundle]
 
@@ -334,6 +335,14 @@ def test_overwrite_replaces_a_damaged_bundle_and_an_empty_folder(
     (tmp_path / "empty").mkdir()
     for out in (bundle.path, tmp_path / "empty"):
         assert make_bundle(out, overwrite=True).model_path.read_bytes() == b"model"
+
+
+def test_a_model_that_is_replaced_after_the_check_is_not_run(tmp_path: Path, make_bundle: Maker) -> None:
+    bundle = make_bundle(tmp_path / "out")
+    assert bundle.read_model() == b"model"
+    bundle.model_path.write_bytes(b"other")
+    with pytest.raises(BundleError, match=r"model.onnx was replaced while it was read"):
+        onnxruntime.open_bundle(bundle, library=False)
 
 
 @pytest.mark.parametrize("content", [{}, {"photo.jpg": ""}, {"manifest.json": '{"name": "a web app"}'}])

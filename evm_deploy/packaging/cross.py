@@ -17,7 +17,7 @@ from evm_deploy.packaging.sources import native_sources
 GLIBC = "2.28"  # from 2018; Debian 10, Ubuntu 20.04 and JetPack 5 have this version or a newer one
 _UNITS = ("run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512", "ort_library")
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-s", "-fvisibility=hidden")
-_LINK = ("-fvisibility-inlines-hidden", "-Wl,--build-id=none")
+_LINK = ("-fvisibility-inlines-hidden", "-Wl,--build-id=none", "-Wl,-z,nodelete")
 MACHINES = ("aarch64",)  # not x86-64: each of its files needs other flags; the installation builds it there
 _PATIENCE = 1800  # seconds
 

@@ -47,9 +47,10 @@ def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
     Raises BundleError: it has others, onnxruntime cannot load it, or some processors would add its integers wrongly.
     """
     manifest = bundle.manifest
+    model = bundle.read_model()
     if manifest.calibration is not None:
-        _check_integer_weights(bundle.model_path)
-    runner = OnnxRunner(bundle.model_path, library=library and native.available())
+        _check_integer_weights(model, bundle.model_path)
+    runner = OnnxRunner(model, library=library and native.available())
     declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.outputs)]
     if runner.tensors != declared:
         found = ", ".join(f"{name} {kind}" for name, kind in runner.tensors)
@@ -134,7 +135,7 @@ def profile_graph(
     return folder / "optimised.onnx", Path(session.end_profiling())
 
 
-def _check_integer_weights(model: Path) -> None:
+def _check_integer_weights(model: bytes, path: Path) -> None:
     """Raises BundleError for weights with which processors without VNNI would saturate."""
     import onnx
     from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
@@ -142,12 +143,12 @@ def _check_integer_weights(model: Path) -> None:
     from evm_deploy.graph.integer_weights import find_oversized_pairs
 
     try:
-        oversized = find_oversized_pairs(onnx.load(model, load_external_data=False))
+        oversized = find_oversized_pairs(onnx.load_model_from_string(model))
     except (DecodeError, ValueError) as error:
-        raise BundleError(f"{model} cannot be read as ONNX ({first_line(error)}).", EXPORT_AGAIN) from error
+        raise BundleError(f"{path} cannot be read as ONNX ({first_line(error)}).", EXPORT_AGAIN) from error
     if oversized:
         raise BundleError(
-            f"the integers of {oversized[0]} in {model} are so large that processors without VNNI give wrong sums.",
+            f"the integers of {oversized[0]} in {path} are so large that processors without VNNI give wrong sums.",
             "quantize the float bundle again.",
         )
 

@@ -166,7 +166,7 @@ def _make_request(bundle: Bundle, trt: Any) -> EngineRequest:
         raise BundleError(f"precision {precision!r} is not known here.", "use a newer evm-deploy.")
     plugin, scans = facts.get("plugin") is True, facts.get("scans")
     return EngineRequest(
-        bundle.model_path.read_bytes(),
+        bundle.read_model(),
         precision,
         choose_shapes(bundle.manifest),
         libraries.choose_capabilities((), trt),

@@ -20,6 +20,8 @@ from evm_deploy.scan import native, reference
 from evm_deploy.scan.inputs import QuantizedScan2DInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
+pytestmark = pytest.mark.processor
+
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]
 Inputs = dict[str, np.ndarray]

@@ -18,6 +18,8 @@ from evm_deploy.scan import native
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
+pytestmark = pytest.mark.processor
+
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]
 # The fixture only selects the kernels, which every example may share.

@@ -12,6 +12,8 @@ from evm_deploy.graph.functions import write_body
 from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native
 
+pytestmark = pytest.mark.processor
+
 SIZES = st.sampled_from([0, 1, 15, 16, 17, 31, 32, 33, 63, 64, 65, 1000, 16383, 16384, 16385, 40000])
 TYPES = ["float32", "uint8"]
 BODY = write_body(OPERATORS["Lookup"], 20)

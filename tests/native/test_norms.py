@@ -16,6 +16,8 @@ from evm_deploy.operators import OPERATORS
 from evm_deploy.scan import native
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
+pytestmark = pytest.mark.processor
+
 BODIES = {name: write_body(OPERATORS[name], 20) for name in ("GatedNorm", "MeanOfNorm")}
 EPSILON = 1e-5
 needs_library = pytest.mark.skipif(not native.available(), reason="no native library")

@@ -1,9 +1,12 @@
 """The operator library inside the installed onnxruntime, on graphs of one or two nodes."""
 
+import gc
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import fields, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +21,10 @@ from evm_deploy.scan import native
 from evm_deploy.scan.inputs import ScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no native library")
+pytestmark = [
+    pytest.mark.processor,
+    pytest.mark.skipif(not native.available(), reason="no native library"),
+]
 
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]
@@ -152,6 +158,18 @@ def test_two_sessions_share_the_library(make_scan_2d: Make) -> None:
     before = second.run(None, values)[0]
     del first
     assert np.array_equal(second.run(None, values)[0], before)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_the_end_of_a_session_does_not_unload_the_library(
+    make_scan_2d: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Path(shutil.copy(native.native_library(), tmp_path / "another.so"))  # that no other test has loaded
+    monkeypatch.setenv(native.LIBRARY_VARIABLE, str(other))
+    values = tensors(make_scan_2d(1, 8, 8, 16, 4, 2, 2))
+    session([scan_2d_node()], values).run(None, values)
+    gc.collect()
+    assert str(other) in Path("/proc/self/maps").read_text()
 
 
 def test_the_shape_of_the_output_is_known(make_scan_2d: Make) -> None:

@@ -60,6 +60,7 @@ def runtime_s_own(function: str) -> onnxruntime.InferenceSession:
     return onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
 
 
+@pytest.mark.processor
 @settings(max_examples=100, deadline=None)
 @given(function=st.sampled_from(list(FUNCTIONS)), low=LOW, high=HIGH, share=st.floats(0.1, 1.5))
 def test_a_table_is_what_the_runtime_makes_of_every_integer(
@@ -153,6 +154,7 @@ FOUND = {
 }
 
 
+@pytest.mark.processor
 @pytest.mark.parametrize("case", [name for name, (_, kind) in FOUND.items() if kind])
 @pytest.mark.parametrize("library", [False, True])
 def test_a_lookup_stands_for_the_function(case: str, library: bool) -> None:
