@@ -5,21 +5,27 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import sys
+import sysconfig
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import torch
 
 from evm_deploy.compat.kernels import NameStandIn
+from evm_deploy.compat.replacements import replace_functions
 from evm_deploy.compat.table import ALWAYS, MISSING, ROOTS
+
+INSTALLED = {"site-packages", "dist-packages"}
 
 
 @contextlib.contextmanager
 def without_cuda() -> Iterator[None]:
     """Supplies the extensions of visual Mamba repositories, and what they import of mamba_ssm and Triton, on a CPU.
 
-    `table.py` lists the modules. Their scans are our operator, so what is imported within runs, exports, and can be
+    `table.py` lists the modules, and `replacements.py` the functions that repositories carry in their own files and
+    that are replaced as these are imported. All scans are our operator, so what is imported within runs, exports, and can be
     trained. Code that imports while it runs, or enters `torch.cuda.device`, has to be run within as well. At the end,
     or at an exception, modules and attributes are again what they were.
     """
@@ -79,13 +85,28 @@ class SuppliedFinder(importlib.abc.MetaPathFinder):
             return _make_spec(name, ALWAYS[name])
         if name.startswith("triton."):
             return _make_spec(name, {"__getattr__": NameStandIn().__getattr__})
-        if name in MISSING and not any(_finds(finder, name, path) for finder in sys.meta_path):
-            return _make_spec(name, MISSING[name])
-        return None
+        found = importlib.machinery.PathFinder.find_spec(name, path)
+        if found is None:
+            return _make_spec(name, MISSING[name]) if name in MISSING else None
+        if type(found.loader) is importlib.machinery.SourceFileLoader and not _is_installed(found.loader.path):
+            found.loader = ReplacingLoader(name, found.loader.path)
+        return found
 
 
-def _finds(finder: Any, name: str, path: Sequence[str] | None) -> bool:
-    return not isinstance(finder, SuppliedFinder) and finder.find_spec(name, path) is not None
+def _is_installed(file: str) -> bool:
+    """Whether it is Python's own or a package's, not a repository's; forks of mamba are installed as well."""
+    parts = Path(file).parts
+    installed = not INSTALLED.isdisjoint(parts) or file.startswith(sysconfig.get_path("stdlib"))
+    return installed and "mamba_ssm" not in parts
+
+
+class ReplacingLoader(importlib.machinery.SourceFileLoader):
+    """Runs a file, and puts ours in the place of functions in it that would not trace."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the file."""
+        super().exec_module(module)
+        replace_functions(module)
 
 
 def _make_spec(name: str, contents: Mapping[str, Any]) -> importlib.machinery.ModuleSpec:

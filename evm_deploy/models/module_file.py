@@ -8,6 +8,8 @@ from pathlib import Path
 
 from torch import nn
 
+from evm_deploy.compat import without_cuda
+from evm_deploy.compat.replacements import replace_functions
 from evm_deploy.errors import InputError, OptionError, first_line
 from evm_deploy.models.location import locate_error
 from evm_deploy.models.module_weights import load_weights
@@ -23,8 +25,6 @@ def build_module(named: str, checkpoint: Path | None = None, key: str | None = N
     not written so; InputError: no such file or function, an exception within, or something else than a module;
     CheckpointError.
     """
-    from evm_deploy.compat import without_cuda
-
     with without_cuda():
         module = _run_function(named)
         if checkpoint is not None:
@@ -47,6 +47,7 @@ def _run_function(named: str) -> nn.Module:
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(code)
+        replace_functions(code)
         if not callable(getattr(code, function, None)):
             raise InputError(f"{file} has no function {function}.", "write --module as file.py:function.")
         module = getattr(code, function)()

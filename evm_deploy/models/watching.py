@@ -42,7 +42,7 @@ class _Watch(TorchDispatchMode):
         self._steps: Any = WeakTensorKeyDictionary()  # of results of a recurrence: how many led to them
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if torch.Tag.nondeterministic_seeded in func.tags:
+        if torch.Tag.nondeterministic_seeded in func.tags and not _drops_nothing(func, args, kwargs or {}):
             self.drawn.append(f"aten.{func.overloadpacket.__name__}{self._locate()}")
         given = [self._steps.get(arg, _NONE) for arg in args if isinstance(arg, Tensor)]
         y = func(*args, **(kwargs or {}))
@@ -68,6 +68,12 @@ class _Watch(TorchDispatchMode):
 
     def _locate(self) -> str:
         return locate_caller(self.running[-1] if self.running else "")
+
+
+def _drops_nothing(func: Any, args: tuple[Any, ...], kwargs: dict[str, Any]) -> bool:
+    """Whether it would draw for dropout alone, and the share that is dropped is 0, as attention has it in eval mode."""
+    names = [argument.name for argument in func._schema.arguments]
+    return "dropout_p" in names and not ({**dict(zip(names, args, strict=False)), **kwargs}.get("dropout_p"))
 
 
 class Steps(NamedTuple):
