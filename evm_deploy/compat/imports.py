@@ -25,9 +25,9 @@ def without_cuda() -> Iterator[None]:
     """Supplies the extensions of visual Mamba repositories, and what they import of mamba_ssm and Triton, on a CPU.
 
     `table.py` lists the modules, and `replacements.py` the functions that repositories carry in their own files and
-    that are replaced as these are imported. All scans are our operator, so what is imported within runs, exports, and can be
-    trained. Code that imports while it runs, or enters `torch.cuda.device`, has to be run within as well. At the end,
-    or at an exception, modules and attributes are again what they were.
+    that are replaced as these are imported. All scans are our operator, so what is imported within runs, exports, and
+    can be trained. Code that imports while it runs, or enters `torch.cuda.device`, has to be run within as well. At
+    the end, or at an exception, modules and attributes are again what they were.
     """
     _load_compiler()
     before = _take_modules()
