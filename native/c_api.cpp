@@ -8,6 +8,7 @@
 #include <thread>
 #include <vector>
 
+#include "conv.h"
 #include "scan.h"
 
 namespace {
@@ -85,4 +86,13 @@ int evm_ordered_scan_f32(const evm_ordered_scan_args* a) {
                                  a->results, a->x, a->x_proj, a->dt_proj, a->dt_bias, a->A, a->D, a->order, a->back,
                                  a->y};
   return run_on(scan, a->threads);
+}
+
+int evm_causal_conv_f32(const evm_causal_conv_args* a) {
+  if (!a || !a->x || !a->weight || !a->bias || !a->order || !a->y) return EVM_BAD_ARGUMENT;
+  for (const int64_t size : {a->batch, a->tokens, a->groups, a->length, a->channels, a->taps, a->threads - 1})
+    if (size < 0) return EVM_BAD_ARGUMENT;
+  const evm::CausalConv conv = {a->batch, a->tokens, a->groups, a->length, a->channels, a->taps,
+                                a->x, a->weight, a->bias, a->order, a->y};
+  return run_on(conv, a->threads);
 }

@@ -44,4 +44,12 @@ struct evm_ordered_scan_args {
   float* y;
 };
 EVM_EXPORT int evm_ordered_scan_f32(const evm_ordered_scan_args* args);
+
+struct evm_causal_conv_args {
+  int64_t batch, tokens, groups, length, channels, taps, threads;
+  const float *x, *weight, *bias;
+  const int64_t* order;
+  float* y;
+};
+EVM_EXPORT int evm_causal_conv_f32(const evm_causal_conv_args* args);
 }

@@ -3,7 +3,7 @@
 // c_api.h, for SelectiveScan whether D and delta_bias are there), then the float32 tensors; the result is y, then the
 // name of the instruction set. Operators 2 and 3 are the normalisations of norm.h, for epsilon = 1e-5; 4 is
 // the lookup of a count of numbers, which are floats here, in a table of floats and in one of bytes: y is both results.
-// 5 is OrderedScan, with the order and its inverse as floats.
+// 5 is OrderedScan, with the order and its inverse as floats; 6 is CausalConv, with its order as floats.
 
 #include <cstdint>
 #include <cstdio>
@@ -100,6 +100,21 @@ int ordered_scan(Reader& in, std::vector<float>& y) {
   return in.complete ? evm_ordered_scan_f32(&a) : -1;
 }
 
+int causal_conv(Reader& in, std::vector<float>& y) {
+  evm_causal_conv_args a = {};
+  for (int64_t* dim : {&a.batch, &a.tokens, &a.groups, &a.length, &a.channels, &a.taps, &a.threads}) *dim = in.number();
+  a.x = in.floats({a.batch, a.tokens, a.channels});
+  a.weight = in.floats({a.groups, a.taps, a.channels});
+  a.bias = in.floats({a.groups, a.channels});
+  const int64_t count = evm::count_numbers({a.groups, a.length});
+  const float* order = in.floats({count});
+  const std::vector<int64_t> orders(order, order + count);
+  a.order = orders.data();
+  y.resize(static_cast<size_t>(evm::count_numbers({a.batch, count, a.channels})));
+  a.y = y.data();
+  return in.complete ? evm_causal_conv_f32(&a) : -1;
+}
+
 void on_this_thread(int64_t count, const evm::Task& task) {
   for (int64_t i = 0; i < count; ++i) task(i);
 }
@@ -160,10 +175,11 @@ bool halves_survive() {
 // y of the operator and the case in the file; what it returned.
 int run_case(Reader& in, std::vector<float>& y) {
   constexpr int (*kOperators[])(Reader&, std::vector<float>&) = {selective_scan, efficient_scan_2d, gated_norm,
-                                                                 mean_of_norm, lookup, ordered_scan};
+                                                                 mean_of_norm, lookup, ordered_scan,
+                                                                 causal_conv};
   const uint64_t op = static_cast<uint64_t>(in.number());
   try {
-    return op < 6 ? kOperators[op](in, y) : -1;
+    return op < 7 ? kOperators[op](in, y) : -1;
   } catch (const std::exception& error) {
     return std::fprintf(stderr, "%s\n", error.what()), -1;
   }

@@ -12,6 +12,7 @@
 #endif
 #endif
 
+#include "conv.h"
 #include "norm.h"
 #include "scan.h"
 
@@ -221,31 +222,51 @@ static ProjectedRows find_projected_rows(const Unit& unit, int64_t first, int to
   return {copy, copy + unit.rank, copy + unit.rank + unit.states, stride};
 }
 
+// delta of the tokens of a block before the softplus: what is given, or dt times dt_proj, plus the bias.
+static void fill_delta(const Unit& unit, const float* dt_proj, const ProjectedRows& rows, int64_t first, int tokens,
+                       int c, float* delta) {
+  const int count = unit.count - c;
+  const F bias = unit.bias ? load(unit.bias + c, count) : F{};
+  if (unit.delta) {
+    const float* given = unit.delta + first * unit.channels + c;
+    for (int t = 0; t < tokens; ++t) {
+      __builtin_prefetch(given + (t + kBlock) * unit.channels);
+      store(delta + t * kLanes, bias + load(given + t * unit.channels, count));
+    }
+    return;
+  }
+  constexpr int kTogether = 4;  // sums that do not wait for each other
+  static_assert(kBlock % kTogether == 0, "the last ones may be written past the end");
+  for (int t = 0; t < tokens; t += kTogether) {
+    F sum[kTogether] = {bias, bias, bias, bias};
+    const float* dt[kTogether];
+    for (int i = 0; i < kTogether; ++i) dt[i] = rows.dt + (t + i < tokens ? t + i : tokens - 1) * rows.stride;
+    for (int64_t r = 0; r < unit.rank; ++r) {
+      const F w = load(dt_proj + r * kLanes);
+#pragma GCC unroll 4
+      for (int i = 0; i < kTogether; ++i) sum[i] = fma(w, splat(dt[i][r]), sum[i]);
+    }
+#pragma GCC unroll 4
+    for (int i = 0; i < kTogether; ++i) store(delta + (t + i) * kLanes, sum[i]);
+  }
+}
+
 // Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is
 // negative. Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
 static F fill(const Unit& unit, const float* dt_proj, const ProjectedRows& rows, const Places& now, const Places& next,
               int64_t first, int tokens, int c, Block& block) {
+  fill_delta(unit, dt_proj, rows, first, tokens, c, block.delta);
   const int count = unit.count - c;
-  const F bias = unit.bias ? load(unit.bias + c, count) : F{};
   const F skip = unit.skip ? load(unit.skip + c, count) : F{};
-  const bool smooth = unit.softplus;
-  const int64_t rank = unit.rank, stride = rows.stride, channels = unit.channels;
-  const float *u = unit.u + c, *y = unit.y + c, *dt = rows.dt;
-  const float* given = unit.delta ? unit.delta + first * channels + c : nullptr;
+  const float *u = unit.u + c, *y = unit.y + c;
   F most = {};
   for (int t = 0; t < tokens; ++t) {
     if (next.read[t] >= 0) {
       __builtin_prefetch(u + next.read[t]);
       __builtin_prefetch(y + (next.write[t] < 0 ? 0 : next.write[t]), 1);
-      if (given) __builtin_prefetch(given + (t + kBlock) * channels);
     }
-    F delta = bias;
-    if (given) {
-      delta += load(given + t * channels, count);
-    } else {
-      for (int64_t r = 0; r < rank; ++r) delta = fma(load(dt_proj + r * kLanes), splat(dt[t * stride + r]), delta);
-    }
-    if (smooth) {
+    F delta = load(block.delta + t * kLanes);
+    if (unit.softplus) {
       delta = softplus(delta);
       most = max(most, delta);
     } else {
@@ -309,6 +330,7 @@ static void scan(const Unit& unit) {
 // ---- normalisations ----
 
 #include "norm.inl"
+#include "conv.inl"
 #include "lookup.inl"
 
 // ---- float16 ----
@@ -393,6 +415,7 @@ static void to_half(const float* in, uint16_t* half, int64_t count) {
    EVM_NAMESPACE::round_tokens,                                                                                   \
    EVM_INTEGERS(project_integers),                                                                                \
    EVM_NAMESPACE::scan,                                                                                           \
+   EVM_NAMESPACE::convolve,                                                                                       \
    EVM_NAMESPACE::gated_norm,                                                                                     \
    EVM_NAMESPACE::sum_of_norm,                                                                                    \
    EVM_NAMESPACE::look_up_floats,                                                                                 \

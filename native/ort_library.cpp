@@ -10,6 +10,7 @@
 #include <vector>
 
 #include "c_api.h"
+#include "conv.h"
 #include "lookup.h"
 #include "norm.h"
 #include "ort_api.h"
@@ -303,6 +304,32 @@ struct OrderedScan {
   }
 };
 
+struct CausalConv {
+  static constexpr const char* kName = "CausalConv";
+  static constexpr size_t kInputs = 4, kRequired = 4, kTypeFrom = 0;
+  static constexpr bool kLikeFirst = false;
+  static int type(size_t input) { return input < 3 ? kRow : ORT_INT64; }
+
+  explicit CausalConv(const OrtKernelInfo* info) : taps(attribute(info, "taps", 4)) {}
+
+  void compute(Call& call) const {
+    const Shape x = call.shape(0, "x", 3, "(B, T, D)"), order = call.shape(3, "order", 2, "(K, L)");
+    const int64_t K = order[0], L = order[1], D = x[2];
+    call.expect(1, "weight", {K, taps, D});
+    call.expect(2, "bias", {K, D});
+    evm::CausalConv conv = {x[0], x[1], K, L, D, taps, nullptr, nullptr, nullptr, nullptr, nullptr};
+    conv.x = call.floats(0, true);
+    conv.weight = call.floats(1, true);
+    conv.bias = call.floats(2, true);
+    conv.order = static_cast<const int64_t*>(call.data(3));
+    conv.y = call.output({x[0], K, L, D});
+    evm::run(conv, call.parallel);
+    call.finish();
+  }
+
+  int64_t taps;
+};
+
 struct SelectiveScan {
   static constexpr const char* kName = "SelectiveScan";
   static constexpr size_t kInputs = 7, kRequired = 5, kTypeFrom = 0;
@@ -495,6 +522,7 @@ OrtCustomOpDomain* domain() {
          {custom_op<EfficientScan2D, ORT_FLOAT>(), custom_op<EfficientScan2D, ORT_FLOAT16>(),
           custom_op<QuantizedEfficientScan2D, ORT_FLOAT>(),
           custom_op<OrderedScan, ORT_FLOAT>(), custom_op<OrderedScan, ORT_FLOAT16>(),
+          custom_op<CausalConv, ORT_FLOAT>(), custom_op<CausalConv, ORT_FLOAT16>(),
           custom_op<SelectiveScan, ORT_FLOAT>(), custom_op<SelectiveScan, ORT_FLOAT16>(),
           custom_op<GatedNorm, ORT_FLOAT>(), custom_op<GatedNorm, ORT_FLOAT16>(),
           custom_op<MeanOfNorm, ORT_FLOAT>(), custom_op<MeanOfNorm, ORT_FLOAT16>(),

@@ -147,7 +147,8 @@ inline int64_t scratch_floats(int64_t states, int64_t rank) {
   return (2 * states + rank) * (kUnit + kBlock);
 }
 
-struct GatedNorm;  // norm.h
+struct ConvolvedSequence;  // conv.h
+struct GatedNorm;          // norm.h
 struct MeanOfNorm;
 
 struct Kernels {
@@ -158,6 +159,7 @@ struct Kernels {
   void (*quantise_row)(const float* x, const Rounding&, uint8_t* out, int64_t channels);
   void (*project_integers)(const IntegerProjection&, int64_t first, int count);
   void (*scan)(const Unit&);
+  void (*convolve)(const ConvolvedSequence&, int64_t first, int64_t count);
   void (*gated_norm)(const GatedNorm&, int64_t first, int64_t rows);
   void (*sum_of_norm)(const MeanOfNorm&, const float* x, int64_t rows, float* sum);  // before scale and bias
   void (*look_up_floats)(const uint8_t* x, const float* table, float* y, int64_t count);  // lookup.h

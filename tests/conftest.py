@@ -176,7 +176,7 @@ def make_ordered_scan() -> Callable[..., OrderedScanInputs]:
             -torch.exp(normal(K, N, D)),
             normal(K, D).abs() + 2,
             torch.randint(T, (K, L), generator=g),
-            torch.randperm(K * L, generator=g)[: K * L // M * M].view(M, -1),
+            torch.randperm(K * L, generator=g)[: max(K * L // M, 1) * min(M, K * L)].view(min(M, K * L), -1),
         )
 
     return make

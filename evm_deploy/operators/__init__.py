@@ -6,6 +6,7 @@ Importing it imports no library: bodies, torch forms and launch plans import wha
 from typing import Protocol
 
 from evm_deploy.operators import (
+    causal_conv,
     efficient_scan_2d,
     gated_norm,
     lookup,
@@ -22,6 +23,7 @@ __all__ = ["DOMAIN", "OPERATORS", "VERSION", "Operator", "find_operator", "is_sc
 OPERATORS: dict[str, Operator] = {
     module.OPERATOR.name: module.OPERATOR
     for module in (
+        causal_conv,
         selective_scan,
         efficient_scan_2d,
         ordered_scan,

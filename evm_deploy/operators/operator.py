@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 DOMAIN, VERSION = "evm", 1  # of the operators in an ONNX graph
 
 # Kinds of operators, for people who ask where the time goes.
-SCAN, NORM, ACTIVATION = "scan", "norm", "activation"
+SCAN, CONVOLUTION, NORM, ACTIVATION = "scan", "convolution", "norm", "activation"
 
 # Types of inputs. A letter is the same type for all inputs of a node that have it, and for y.
 ROWS = "T"  # what the graph computes in
 STATE = "tensor(float)"  # float32 in every precision: parameters of the recurrence
+INDICES = "tensor(int64)"  # places of tokens
 ENTRIES = "E"  # what a table holds
 CHOICES = {
     ROWS: (("tensor(float)", "tensor(float16)"), "what the graph computes in"),

@@ -10,12 +10,10 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.operators import selective_scan
-from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
+from evm_deploy.operators.operator import INDICES, ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
 
 if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
-
-INDICES = "tensor(int64)"
 
 
 def write_body(b: Body) -> None:

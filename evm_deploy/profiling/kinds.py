@@ -1,9 +1,9 @@
 """The kind of an operator: what a person asks about when asking where the time goes."""
 
 from evm_deploy.operators import OPERATORS
-from evm_deploy.operators.operator import ACTIVATION, NORM, SCAN
+from evm_deploy.operators.operator import ACTIVATION, CONVOLUTION, NORM, SCAN
 
-CONVOLUTION, MATMUL, LAYOUT, CONVERSION = "convolution", "matmul", "layout", "conversion"
+MATMUL, LAYOUT, CONVERSION = "matmul", "layout", "conversion"
 ELEMENTWISE, OTHER = "elementwise", "other"
 KINDS = (SCAN, CONVOLUTION, MATMUL, NORM, LAYOUT, CONVERSION, ACTIVATION, ELEMENTWISE, OTHER)
 

@@ -1,4 +1,4 @@
-"""The inputs of the scans, one object for each operator: what every form of the scan takes.
+"""The inputs of the scans, and of what belongs to them, one object for each operator: what every form of them takes.
 
 N states, D channels, L tokens, K groups of a batch of B; R is the rank of dt.
 """
@@ -10,6 +10,7 @@ from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.cuda.plan import MOST_STEPS, LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
@@ -234,8 +235,65 @@ class OrderedScanInputs(NamedTuple):
         return dict(zip(names, (batch, T, K, L, D, N, R, *self.back.shape), strict=True))
 
 
+class CausalConvInputs(NamedTuple):
+    """Those of Mamba's causal depthwise convolution with its SiLU, of tokens in any order; there is nothing to scan.
+
+    y is (B, K, L, D), in the type of x: SiLU(bias_k + sum over j of weight_kj x[order_k(l - taps + 1 + j)]), without
+    the terms before the first token.
+    """
+
+    x: Tensor  # (B, T, D)
+    weight: Tensor  # (K, taps, D)
+    bias: Tensor  # (K, D)
+    order: Tensor  # (K, L), int64
+    taps: int = 4
+
+    @property
+    def kernel(self) -> str:
+        """The name of the kernels."""
+        return "evm_causal_conv"
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What is float32 in every precision: nothing."""
+        return ()
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """That of y."""
+        return self.x.shape[0], *self.order.shape, self.x.shape[2]
+
+    def through(self, scan: Scan) -> Tensor:
+        """y; the form of the selective scan has no part in it."""
+        K, D = self.bias.shape
+        u = self.x.index_select(1, self.order.flatten()).unflatten(1, self.order.shape)  # (B, K, L, D)
+        u = F.pad(u.transpose(2, 3).flatten(1, 2), (self.taps - 1, 0))  # (B, K*D, taps - 1 + L)
+        y = F.conv1d(u, self.weight.transpose(1, 2).reshape(K * D, 1, -1), self.bias.flatten(), groups=K * D)
+        result: Tensor = F.silu(y).unflatten(1, (K, D)).transpose(2, 3)
+        return result
+
+    def shapes(self) -> Shapes:
+        """Those that the tensors must have. Raises ValueError for another rank of x or the order, and for the taps."""
+        if self.taps < 1 or self.x.dim() != 3 or self.order.dim() != 2:
+            raise ValueError(
+                f"x has shape {tuple(self.x.shape)}, order {tuple(self.order.shape)}, taps is {self.taps}; expected "
+                "(B, T, D), (K, L) and at least 1"
+            )
+        K, D = self.order.shape[0], self.x.shape[2]
+        given = (tuple(self.x.shape), (K, self.taps, D), (K, D), tuple(self.order.shape))
+        return dict(zip(self._fields, given, strict=False))
+
+    def sizes(self) -> dict[str, int]:
+        """As native/c_api.h has them."""
+        names = ("batch", "tokens", "groups", "length", "channels", "taps")
+        (batch, T, D), (K, L) = self.x.shape, self.order.shape
+        return dict(zip(names, (batch, T, K, L, D, self.taps), strict=True))
+
+
 Scan: TypeAlias = Callable[[ScanInputs], Tensor]  # a form of the selective scan
-KernelInputs: TypeAlias = ScanInputs | Scan2DInputs | OrderedScanInputs  # what there are native kernels for
+KernelInputs: TypeAlias = (
+    ScanInputs | Scan2DInputs | OrderedScanInputs | CausalConvInputs
+)  # what there are native kernels for
 CudaInputs: TypeAlias = ScanInputs | Scan2DInputs  # and for GPUs
 AnyInputs: TypeAlias = KernelInputs | QuantizedScan2DInputs
 INDICES = ("order", "back")  # the tensors that are int64

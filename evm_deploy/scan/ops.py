@@ -12,7 +12,16 @@ from torch import Tensor
 
 from evm_deploy.errors import InputError
 from evm_deploy.scan import chunked, cuda, native
-from evm_deploy.scan.inputs import INDICES, KernelInputs, OrderedScanInputs, Scan2DInputs, ScanInputs, list_tensors
+from evm_deploy.scan.inputs import (
+    INDICES,
+    CausalConvInputs,
+    CudaInputs,
+    KernelInputs,
+    OrderedScanInputs,
+    Scan2DInputs,
+    ScanInputs,
+    list_tensors,
+)
 
 
 @torch.library.custom_op(
@@ -47,6 +56,16 @@ def ordered_scan(*arguments: Any) -> Tensor:
     return _run(OrderedScanInputs(*arguments))
 
 
+@torch.library.custom_op(
+    "evm::causal_conv",
+    mutates_args=(),
+    schema="(Tensor x, Tensor weight, Tensor bias, Tensor order, int taps=4) -> Tensor",
+)
+def causal_conv(*arguments: Any) -> Tensor:
+    """y of `CausalConvInputs`, in the dtype of x."""
+    return _run(CausalConvInputs(*arguments))
+
+
 def _run(inputs: KernelInputs) -> Tensor:
     """By the kernels for these tensors where there are any, else by the chunked form."""
     if torch.onnx.is_in_onnx_export():  # the other exporter runs no operator
@@ -54,8 +73,8 @@ def _run(inputs: KernelInputs) -> Tensor:
         raise InputError(what, "call evm_deploy.save_onnx(module, inputs, path), or evm_deploy.export.")
     if _is_native(inputs):
         return native.run(inputs).contiguous()
-    if isinstance(inputs, OrderedScanInputs):
-        return inputs.through(_run).contiguous()  # a GPU has a kernel for what it is made of
+    if not isinstance(inputs, CudaInputs):
+        return inputs.through(_run).contiguous()  # a GPU has a kernel for the scan within
     run = cuda.run if cuda.takes(inputs) else chunked.run
     return run(inputs).contiguous()
 
@@ -105,6 +124,7 @@ for operator, inputs_type in (
     (selective_scan, ScanInputs),
     (efficient_scan_2d, Scan2DInputs),
     (ordered_scan, OrderedScanInputs),
+    (causal_conv, CausalConvInputs),
 ):
     operator.register_fake(_make_result_of(inputs_type))
     operator.register_autograd(_backward_through(inputs_type), setup_context=_save)

@@ -25,7 +25,11 @@ def make_cross_order(H: int, W: int, device: torch.device | None = None) -> Orde
 
 
 def make_two_way_order(L: int, device: torch.device | None = None) -> Order:
-    """Two sequences of L tokens, one after the other in memory: the first forwards, the second backwards, added up."""
-    order = torch.arange(2 * L, device=device).view(2, L)
-    forwards, backwards = order[0], order[1].flip(0)
-    return torch.stack([forwards, backwards]), torch.stack([forwards, backwards])
+    """A sequence forwards and backwards, its results added up."""
+    tokens = torch.arange(L, device=device)
+    return torch.stack([tokens, L - 1 - tokens]), torch.stack([tokens, 2 * L - 1 - tokens])
+
+
+def number_tokens(K: int, L: int, device: torch.device | None = None) -> Tensor:
+    """The order (K, L) of K sequences that lie one after the other as they are scanned."""
+    return torch.arange(K * L, device=device).view(K, L)

@@ -46,10 +46,12 @@ QUANTIZED = {
 }
 ORDERED = ones(np.float32, x=(2, 6, 5), x_proj=(4, 5, 5), dt_proj=(4, 1, 5)) | STATE
 ORDERED |= {"order": np.arange(24).reshape(4, 6) % 6, "back": np.arange(24).reshape(4, 6)}
+CONVOLVED = ones(np.float16, x=(2, 6, 5), weight=(4, 2, 5), bias=(4, 5)) | {"order": ORDERED["order"]}
 CASES: dict[str, tuple[str, Inputs, dict[str, Any]]] = {
     "scan of a map": ("EfficientScan2D", ones(np.float32, **MAP) | STATE, {"step": 2}),
     "scan of a map, float16": ("EfficientScan2D", ones(np.float16, **MAP) | STATE, {"step": 2}),
     "ordered scan": ("OrderedScan", ORDERED, {}),
+    "causal convolution, float16": ("CausalConv", CONVOLVED, {"taps": 2}),
     "wrong order": ("OrderedScan", ORDERED | {"order": np.full((4, 6), 6)}, {}),
     "wrong shape": ("EfficientScan2D", ones(np.float32, **MAP) | STATE | ones(np.float32, D=(4, 6)), {"step": 2}),
     "wrong step": ("EfficientScan2D", ones(np.float32, **MAP) | STATE, {"step": 0}),

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from evm_deploy.scan import native, reference
-from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import CausalConvInputs, Scan2DInputs, ScanInputs
 
 
 @dataclass(frozen=True)
@@ -117,6 +117,18 @@ def make_scan() -> Callable[..., Scan]:
 def make_scan_2d() -> Callable[..., Scan2D]:
     """make_scan_2d(batch, H, W, channels, N, R, step, seed=0)"""
     return _make_scan_2d
+
+
+@pytest.fixture(scope="session")
+def make_causal_conv() -> Callable[..., CausalConvInputs]:
+    """Inputs of a `causal_conv`: make_causal_conv(batch, T, K, L, D, taps, seed=0), in float32."""
+
+    def make(batch: int, T: int, K: int, L: int, D: int, taps: int, seed: int = 0) -> CausalConvInputs:
+        g = torch.Generator().manual_seed(seed)
+        x, weight, bias = (torch.randn(*shape, generator=g) for shape in ((batch, T, D), (K, taps, D), (K, D)))
+        return CausalConvInputs(x, weight, bias, torch.randint(T, (K, L), generator=g), taps)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -18,7 +18,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evm_deploy.scan.inputs import OrderedScanInputs
+from evm_deploy.scan import reference
+from evm_deploy.scan.inputs import CausalConvInputs, OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
@@ -113,6 +114,15 @@ def test_ordered_scan_on_aarch64(
     numbers = [5, *inputs.sizes().values(), 2]
     y = emulate(check, tmp_path, numbers, [tensor.float() for tensor in inputs])
     assert ordered_scan_error(torch.from_numpy(y).view(inputs.result_shape), inputs) < KERNEL_RELATIVE
+
+
+def test_causal_conv_on_aarch64(
+    check: Path, tmp_path: Path, make_causal_conv: Callable[..., CausalConvInputs], relative_error: Error
+) -> None:
+    inputs = make_causal_conv(2, 30, 3, 40, 21, 4)
+    numbers = [6, *inputs.sizes().values(), 2]
+    y = emulate(check, tmp_path, numbers, [t.float() for t in inputs if isinstance(t, torch.Tensor)])
+    assert relative_error(torch.from_numpy(y).view(inputs.result_shape), reference.run(inputs)) < KERNEL_RELATIVE
 
 
 def test_a_decay_beyond_float32_is_zero_on_aarch64(

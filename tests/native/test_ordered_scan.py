@@ -12,7 +12,7 @@ from onnx import helper
 
 from evm_deploy.scan import native
 from evm_deploy.scan.inputs import INDICES, OrderedScanInputs
-from evm_deploy.scan.orders import make_cross_order, make_two_way_order
+from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not native.available(), reason="no native library")
@@ -75,7 +75,7 @@ def test_the_orders_of_networks(
     threads: int,
 ) -> None:
     inputs = make_ordered_scan(*sizes)
-    order, back = make_cross_order(7, 10) if sizes[2] == 4 else make_two_way_order(65)
+    order, back = make_cross_order(7, 10) if sizes[2] == 4 else (number_tokens(2, 65), make_two_way_order(65)[1])
     inputs = inputs._replace(order=order, back=back)
     arrays = to_arrays(inputs, half)
     y = run(arrays, threads)

@@ -16,7 +16,7 @@ from evm_deploy.graph import functions
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator, is_scan
 from evm_deploy.operators.operator import STATE
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.scan.inputs import OrderedScanInputs, QuantizedScan2DInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import CausalConvInputs, OrderedScanInputs, QuantizedScan2DInputs, Scan2DInputs, ScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
@@ -24,11 +24,13 @@ INPUTS = {
     "SelectiveScan": ScanInputs,
     "EfficientScan2D": Scan2DInputs,
     "OrderedScan": OrderedScanInputs,
+    "CausalConv": CausalConvInputs,
     "QuantizedEfficientScan2D": QuantizedScan2DInputs,
 }
 SHAPES = {  # of one node of each, with K = 4 groups, D = 6 channels, N = 3 states, R = 2
     "SelectiveScan": [(1, 4, 9, 6), (1, 4, 9, 6), (4, 3, 6), (1, 4, 9, 3), (1, 4, 9, 3), (4, 6), (4, 6)],
     "EfficientScan2D": [(1, 5, 6, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
+    "CausalConv": [(1, 9, 6), (4, 2, 6), (4, 6), (4, 9)],
     "OrderedScan": [(1, 9, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6), (4, 9), (2, 9)],
     "QuantizedEfficientScan2D": [(1, 5, 6, 6), (), (), (4, 6, 8), (4, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
     "GatedNorm": [(1, 5, 6, 6), (1, 5, 6, 6), (6,), (6,)],

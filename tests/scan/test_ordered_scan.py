@@ -18,7 +18,7 @@ from evm_deploy.operators.operator import STATE
 from evm_deploy.operators.ordered_scan import OPERATOR
 from evm_deploy.scan import chunked, reference, static
 from evm_deploy.scan.inputs import INDICES, OrderedScanInputs
-from evm_deploy.scan.orders import make_cross_order, make_two_way_order
+from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., OrderedScanInputs]
@@ -111,10 +111,11 @@ def test_the_cross_order_is_that_of_the_map(H: int, W: int) -> None:
     assert order.flatten()[back].tolist() == [list(range(H * W))] * 4  # a result goes to the token it came from
 
 
-def test_the_two_way_order_scans_the_second_sequence_backwards() -> None:
+def test_the_two_way_order_scans_a_sequence_forwards_and_backwards() -> None:
     order, back = make_two_way_order(3)
-    assert order.tolist() == [[0, 1, 2], [5, 4, 3]]
-    assert order.flatten()[back].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert order.tolist() == [[0, 1, 2], [2, 1, 0]]
+    assert order.flatten()[back].tolist() == [[0, 1, 2]] * 2
+    assert number_tokens(2, 3).tolist() == [[0, 1, 2], [3, 4, 5]]
 
 
 def test_an_order_of_one_direction_is_not_that_of_another(make_ordered_scan: Make, ordered_scan_error: Error) -> None:

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Sequence
 
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS, Convert, fold_stem, make_linear, restore_float32
@@ -36,19 +35,18 @@ class FoldedVimMixer(VimMixer):
         x_weight, z_weight = mixer.in_proj.weight.chunk(2)  # (D, C) each
         self.in_x, self.in_z = make_linear(x_weight), make_linear(z_weight)
         self.out_proj = make_linear(mixer.out_proj.weight / 2)
-        self.conv1d = mixer.conv1d
-        self.conv1d_b = copy.deepcopy(mixer.conv1d_b)
-        self.conv1d_b.weight.data = mixer.conv1d_b.weight.data.flip(2)
+        weight, bias = mixer.conv_parameters()
+        self.register_buffer("conv_weight", weight.detach().contiguous())
+        self.register_buffer("conv_bias", bias.detach())
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """As `VimMixer.project`, without the copy that cutting one result in two takes."""
         return self.in_x(x), self.in_z(x)
 
-    def convolve(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """As `VimMixer.convolve`."""
-        x, reach = x.transpose(1, 2), self.conv1d.kernel_size[0] - 1
-        before, after = self.conv1d(F.pad(x, (reach, 0))), self.conv1d_b(F.pad(x, (0, reach)))
-        return before.transpose(1, 2), after.transpose(1, 2)
+    def conv_parameters(self) -> tuple[Tensor, Tensor]:
+        """As `VimMixer.conv_parameters`."""
+        weight, bias = (getattr(self, name) for name in ("conv_weight", "conv_bias"))  # see `scan_parameters`
+        return weight, bias
 
     def merge(self, y: Tensor) -> Tensor:
         """As `VimMixer.merge`."""

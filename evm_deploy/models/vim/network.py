@@ -8,7 +8,7 @@ from evm_deploy import scan
 from evm_deploy.errors import InputError
 from evm_deploy.models.layers.maps import initialise
 from evm_deploy.models.vim.config import VimConfig
-from evm_deploy.scan.orders import make_two_way_order
+from evm_deploy.scan.orders import make_two_way_order, number_tokens
 
 EPSILON = 1e-5
 ScanParameters = tuple[Tensor, Tensor, Tensor, Tensor, Tensor]
@@ -23,9 +23,9 @@ class RMSNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(..., C) -> (..., C), in the dtype of the weight."""
-        # Written out: a converter rounds eps of the fused operation.
-        scale = torch.rsqrt(x.float().square().mean(-1, keepdim=True) + EPSILON)
-        return (x.float() * scale).to(self.weight.dtype) * self.weight
+        # Written out, for a converter rounds eps of the fused operation; and so that onnxruntime knows it as one.
+        size = torch.sqrt(x.float().square().mean(-1, keepdim=True) + EPSILON)
+        return (x.float() / size).to(self.weight.dtype) * self.weight
 
 
 class PatchEmbed(nn.Module):
@@ -68,12 +68,10 @@ class VimMixer(nn.Module):
         x, z = self.in_proj(x).chunk(2, -1)
         return x, z
 
-    def convolve(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """(B, L, D) -> twice (B, L, D): of each token and those before it, and of each token and those after it."""
-        x, reach = x.transpose(1, 2), self.conv1d.kernel_size[0] - 1
-        before = self.conv1d(F.pad(x, (reach, 0)))
-        after = F.conv1d(F.pad(x, (0, reach)), self.conv1d_b.weight.flip(2), self.conv1d_b.bias, groups=x.shape[1])
-        return before.transpose(1, 2), after.transpose(1, 2)
+    def conv_parameters(self) -> tuple[Tensor, Tensor]:
+        """weight (2, taps, D) and bias (2, D), as the operator takes them."""
+        weight = torch.stack([self.conv1d.weight[:, 0].t(), self.conv1d_b.weight[:, 0].t()])
+        return weight, torch.stack([self.conv1d.get_parameter("bias"), self.conv1d_b.get_parameter("bias")])
 
     def merge(self, y: Tensor) -> Tensor:
         """(B, L, D), the sum of both directions, gated -> (B, L, C)."""
@@ -83,12 +81,13 @@ class VimMixer(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """(B, L, C) -> (B, L, C)."""
         x, z = self.project(x)
-        before, after = self.convolve(x)
-        u = F.silu(torch.cat([before, after], 1))  # (B, 2 L, D)
+        weight, bias = self.conv_parameters()
+        order, back = make_two_way_order(x.shape[1], x.device)
+        u = scan.causal_conv(x, weight.to(x.dtype), bias.to(x.dtype), order, weight.shape[1])  # (B, 2, L, D)
         x_proj, dt_proj, dt_bias, A, D = self.scan_parameters()
         x_proj, dt_proj = x_proj.to(u.dtype), dt_proj.to(u.dtype)  # they differ under autocast only
-        order, back = make_two_way_order(x.shape[1], x.device)
-        y: Tensor = scan.ordered_scan(u, x_proj, dt_proj, dt_bias, A, D, order, back)
+        convolved = number_tokens(2, x.shape[1], x.device)
+        y: Tensor = scan.ordered_scan(u.flatten(1, 2), x_proj, dt_proj, dt_bias, A, D, convolved, back)
         return self.merge(y * F.silu(z))
 
 
