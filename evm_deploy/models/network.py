@@ -119,7 +119,7 @@ def network_of_family(family: Family, module: Any, record: CheckpointRecord) -> 
         module=module,
         title=family.title,
         record=record,
-        facts=asdict(module.config),
+        facts={"family": family.title, **asdict(module.config)},
         fold=family.fold,
         fold_preprocessing=family.fold_preprocessing,
         blocks=frozenset(name for name, _ in module.named_modules() if family.blocks.fullmatch(name)),

@@ -37,6 +37,7 @@ class ProductWeight:
     in_axis, out_axis: its input and output channels; the input channels of x are its last axis.
     scale_axes: one scale of integers for each index along these.
     integer: whether the operator multiplies integers with it.
+    every_group: whether each token of y has a product of every group; else each has one of its own group.
     second: the weight (K, R, D) of another product of the operator, which is always of floats.
     quantised: the operator that takes this weight as integers. Its inputs are x, scale and zero point of x, the
         weight, its scales, and then all other inputs of this operator.
@@ -48,6 +49,7 @@ class ProductWeight:
     scale_axes: tuple[int, ...]
     second: str
     integer: bool = False
+    every_group: bool = False
     quantised: Operator | None = None
 
 

@@ -7,7 +7,7 @@ import importlib.metadata
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, cast
 
@@ -15,6 +15,7 @@ from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import InputError, OptionError
 from evm_deploy.files import sha256_file
 from evm_deploy.folders import FolderKind, check_outside, list_files, write_folder_and_files
+from evm_deploy.manifest import Manifest
 from evm_deploy.packaging import archive, sign
 from evm_deploy.packaging.contents import INDEX, RESERVED, SIGNATURE, Contents, NamedBundle, Say
 from evm_deploy.packaging.index import FileRecord, Index, ModelRecord, read_index
@@ -56,6 +57,7 @@ def package(
     say("reading the bundles")
     key = sign.read_secret_key(options.sign) if options.sign is not None else None
     named = _name_bundles([_open_bundle(Path(path), options.platform) for path in bundles])
+    options = replace(options, name=options.name or _name_package(named[0].bundle.manifest))
     target = Path(os.path.realpath(out))
     check_outside(target, [item.bundle.path for item in named])
     zipped = target.with_name(target.name + ".zip") if options.archive else None
@@ -100,6 +102,13 @@ def _name_bundles(bundles: Sequence[Bundle]) -> list[NamedBundle]:
             NamedBundle(_make_unique(_make_identifier(real.name), {other.name.lower() for other in named}), bundle)
         )
     return named
+
+
+def _name_package(manifest: Manifest) -> str:
+    """Names a package after the family of its model, or the class; manifests of 0.1.0 do not say the family."""
+    said = str(manifest.model.get("family") or manifest.model.get("class") or "EfficientVMamba")
+    name = re.sub(r"[^A-Za-z0-9]", "", said)[:40]
+    return name if name[:1].isalpha() else f"Model{name}"[:40]
 
 
 def _make_identifier(text: str) -> str:

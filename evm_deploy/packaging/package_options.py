@@ -34,7 +34,9 @@ class PackageOptions:
     platform: str = field(
         metadata=option(f"{'; '.join(f'{name}: {row.help}' for name, row in PLATFORMS.items())}.", "--for")
     )
-    name: str = field(default="EfficientVMamba", metadata=option("Of the module, the library or the page."))
+    name: str = field(  # never empty where a platform reads it
+        default="", metadata=option("Of the module, the library or the page; if left out, that of the first model.")
+    )
     # The same input gives the same bytes.
     archive: bool = field(default=False, metadata=option("Write OUT.zip beside it as well."))
     sign: Path | None = field(default=None, metadata=option("A minisign secret key to sign with.", kind=Path))
@@ -42,6 +44,6 @@ class PackageOptions:
 
     def __post_init__(self) -> None:
         check_choice("platform", self.platform, PLATFORMS)
-        if not _NAME.fullmatch(self.name):
+        if self.name and not _NAME.fullmatch(self.name):
             fix = "use up to 40 letters and digits, a letter first."
             raise OptionError(f"--name {self.name!r} is not a valid name in every language.", fix)

@@ -24,7 +24,7 @@ def render_readme(
     notes: Sequence[str],
 ) -> str:
     """Markdown: the text of the platform, the notes, the content of the package with sizes, how to check it."""
-    parts = [f"# {options.name}", f"EfficientVMamba for {options.platform}: {PLATFORMS[options.platform].help}.", body]
+    parts = [f"# {options.name}", f"{options.name} for {options.platform}: {PLATFORMS[options.platform].help}.", body]
     if notes:
         parts.append("## Notes\n\n" + "\n".join(f"- {note}" for note in notes))
     parts += ["## Contents", _tabulate_models(models), _tabulate_sizes(models, files), _VERIFY]

@@ -119,17 +119,23 @@ def _find_products(
     yield Product(node.name, node.op_type, integer, _count_multiply_adds(node, weight, out), math.prod(weight))
     if node.op_type in SECOND:
         weight, name = weights[node.input[SECOND[node.op_type]]], WEIGHTS[node.op_type].second  # (K, R, D)
-        yield Product(f"{node.name}.{name}", node.op_type, False, math.prod(out) * weight[1], math.prod(weight))
+        multiply_adds = math.prod(out) * weight[1] * _count_groups(node, weight)
+        yield Product(f"{node.name}.{name}", node.op_type, False, multiply_adds, math.prod(weight))
 
 
 def _count_multiply_adds(node: onnx.NodeProto, weight: tuple[int, ...], out: tuple[int, ...]) -> int:
-    if node.op_type in WEIGHTS:  # each token is in one of the groups: (.., D) times (D, R+2N)
+    if node.op_type in WEIGHTS:  # (.., D) times (D, R+2N)
         ours = WEIGHTS[node.op_type]
-        return math.prod(out[:-1]) * weight[ours.in_axis] * weight[ours.out_axis]
+        return math.prod(out[:-1]) * weight[ours.in_axis] * weight[ours.out_axis] * _count_groups(node, weight)
     if "Conv" in node.op_type:  # (O, I, kh, kw)
         return math.prod(out) * math.prod(weight[1:])
     transposed = any(attribute.name == "transB" and attribute.i for attribute in node.attribute)
     return math.prod(out) * weight[-1 if transposed else -2]
+
+
+def _count_groups(node: onnx.NodeProto, weight: tuple[int, ...]) -> int:
+    """How many groups multiply each token by the weight (K, ..)."""
+    return weight[0] if WEIGHTS[node.op_type].every_group else 1
 
 
 def _read_output_shapes(trace: Path) -> dict[str, tuple[int, ...]]:

@@ -45,6 +45,21 @@ def test_the_index_lists_every_file(pack: Maker, tmp_path: Path) -> None:
     assert Bundle.open(tmp_path / "out/models/small").labels() == ("cat", "dog", "eel")
 
 
+@pytest.mark.parametrize(
+    ("model", "name"),
+    [({"family": "Vim"}, "Vim"), ({"class": "My_Net2"}, "MyNet2"), ({"class": "_"}, "Model"), ({}, "EfficientVMamba")],
+)
+def test_a_package_is_named_after_its_first_model(
+    pack: Maker, make_bundle: Callable[..., Bundle], tmp_path: Path, model: dict[str, str], name: str
+) -> None:
+    bundles = [make_bundle(tmp_path / "one", model=b"m").path, make_bundle(tmp_path / "two").path]
+    manifest = json.loads((bundles[0] / "manifest.json").read_text())
+    (bundles[0] / "manifest.json").write_text(json.dumps(manifest | {"model": model}))
+    assert pack(tmp_path / "out", bundles=bundles).index.name == name
+    assert (tmp_path / "out/README.md").read_text().startswith(f"# {name}\n\n{name} for linux: ")
+    assert pack(tmp_path / "named", bundles=bundles, name="Mine").index.name == "Mine"
+
+
 def test_equal_input_gives_equal_bytes(pack: Maker, tmp_path: Path) -> None:
     one = pack(tmp_path / "one", archive=True)
     old = os.umask(0o077)

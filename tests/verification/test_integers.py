@@ -8,6 +8,8 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 
 from evm_deploy.errors import BundleError
+from evm_deploy.scan import native
+from evm_deploy.scan.orders import make_cross_order
 from evm_deploy.verification.integer_report import report_model_integers
 
 RNG = np.random.default_rng(0)
@@ -76,6 +78,23 @@ def test_shares_are_of_multiply_adds_and_of_weights(tmp_path: Path) -> None:
     assert len(report.floats) == 1
     assert "1 conversions" not in report.describe()
     assert "99.1%" in report.describe()
+
+
+@pytest.mark.skipif(not native.available(), reason="no native library")
+def test_a_scan_multiplies_its_tokens_by_the_weights_of_every_group(tmp_path: Path) -> None:
+    K, D, N, R, T = 4, 6, 2, 3, 12
+    shapes = {"x_proj": (K, D, R + 2 * N), "dt_proj": (K, R, D), "dt_bias": (K, D), "A": (K, N, D), "D": (K, D)}
+    constants = {name: -np.ones(shape, np.float32) for name, shape in shapes.items()}
+    order, back = make_cross_order(3, 4)
+    constants |= {"order": order.numpy(), "back": back.numpy()}
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, T, D]) for name in ("x", "y")]
+    node = helper.make_node("OrderedScan", ["x", *constants], ["y"], name="scan", domain="evm")
+    weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
+    imports = [helper.make_opsetid("", 18), helper.make_opsetid("evm", 1)]
+    scan = helper.make_graph([node], "g", values[:1], values[1:], weights)
+    (tmp_path / "m.onnx").write_bytes(helper.make_model(scan, opset_imports=imports, ir_version=9).SerializeToString())
+    report = report_model_integers(tmp_path / "m.onnx", np.ones((1, T, D), np.float32), library=True)
+    assert [product.multiply_adds for product in report.products] == [K * T * D * (R + 2 * N), K * T * R * D]
 
 
 def test_a_model_that_does_not_run_is_an_error(tmp_path: Path) -> None:

@@ -63,7 +63,7 @@ def _make_site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -
         raise MissingToolError(f"the browser device needs aiohttp ({error}).", INSTALL) from error
     provider = "webgpu" if options.provider == "webgpu" else "all"
     method = PageMethod(options.iterations if options.seconds is None else None, options.seconds, options.warm_up)
-    title = "EfficientVMamba in this browser"
+    title = "Models in this browser"
     facts = make_config("profile", title, models, method, threads=options.threads, provider=provider)
     files: dict[str, Path | bytes] = {**list_page_files(), "config.json": dumps(facts).encode()}
     files |= {f"runtime/{name}": path for name, path in runtime.fetch_files(say).items()}

@@ -1,4 +1,4 @@
-// EfficientVMamba models of this package: an image in, labelled results out.
+// The models of this package: an image in, labelled results out.
 //
 //   evm::Model model("models/NAME");
 //   for (const evm::Result& best : model.classify(evm::read_image("cat.jpg"), 3))

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""EfficientVMamba models of this package, with numpy, onnxruntime and Pillow: an image in, labelled results out.
+"""The models of this package, with numpy, onnxruntime and Pillow: an image in, labelled results out.
 
     model = Model("models/NAME")
     for label, probability in model.classify("cat.jpg", top=3):
