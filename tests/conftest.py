@@ -1,8 +1,10 @@
-"""What tests of several modules share: the golden networks, a small bundle made without any model, a small disk."""
+"""What tests of several modules share: the golden networks, their bundles, one made without any model, a small disk."""
 
 import dataclasses
+import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import signal
 import subprocess
@@ -16,8 +18,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
+from safetensors.torch import save_file
 from torch import Tensor
 
+import evm_deploy
+from evm_deploy import ExportOptions
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, native, reference
@@ -28,7 +34,25 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of 
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 FOLDER = Path(__file__).parent / "golden"
+DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.safetensors"
 MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)
+
+
+def pytest_collection_finish() -> None:
+    """torch.onnx reads the sources of its 500 translations anew at every export, a quarter of its time: here once."""
+    if "torch.onnx" not in sys.modules:  # no test here exports
+        return
+    from torch.onnx._internal.exporter._registration import ONNXRegistry
+
+    read = cache(ONNXRegistry.from_torchlib)
+
+    def copy_registry(opset_version: int) -> ONNXRegistry:  # to which each export adds its own
+        registry = ONNXRegistry()
+        registry._opset_version = opset_version
+        registry.functions = {target: [*known] for target, known in read(opset_version).functions.items()}
+        return registry
+
+    ONNXRegistry.from_torchlib = staticmethod(copy_registry)  # type: ignore[method-assign, assignment]
 
 
 class Golden:
@@ -113,7 +137,32 @@ def golden() -> Golden:
     return Golden()
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
+def exported(golden: Golden, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Bundle]:
+    """exported(name, **options): the bundle of "digits" or of the golden network `name`, made once for all tests.
+
+    At 64 pixels and not verified, unless `options` say otherwise. Nobody changes it: take a copy for that.
+    """
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "exported"  # of all workers
+    folder.mkdir(exist_ok=True)
+
+    def export(name: str, **options: Any) -> Bundle:
+        asked = ExportOptions(**{"image_size": (64, 64), "verify": False} | options)
+        place = folder / f"{name}-{hashlib.sha256(repr(asked).encode()).hexdigest()[:16]}"
+        place.mkdir(exist_ok=True)
+        out, checkpoint = place / name, DIGITS if name == "digits" else place / f"{name}.safetensors"
+        with FileLock(place / "lock"):
+            if not out.exists():
+                if name != "digits":
+                    save_file(golden.state_dict(name), checkpoint)
+                evm_deploy.export(checkpoint, out, asked)
+        return Bundle.open(out)
+
+    return export
+
+
+@pytest.fixture(scope="session")
 def micro() -> Callable[..., EfficientVMamba]:
     """Networks of MICRO with `changes`, from scratch and always with the same weights."""
 
@@ -122,6 +171,12 @@ def micro() -> Callable[..., EfficientVMamba]:
         return EfficientVMamba(ModelConfig(**{**vars(MICRO), **changes}))
 
     return make
+
+
+@pytest.fixture(scope="session")
+def two_stages(micro: Callable[..., EfficientVMamba]) -> Callable[..., EfficientVMamba]:
+    """The same of two stages, the first of which scans: half the operations, for what is no matter of size."""
+    return lambda **changes: micro(**{"dims": (16, 24), "depths": (1, 1), "blocks": ("evss", "inres")} | changes)
 
 
 @pytest.fixture(scope="session")

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -17,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from evm_deploy import cli, console
+from evm_deploy import Bundle, cli, console
 from evm_deploy.diagnosis import Check
 from evm_deploy.errors import BundleError, CheckFailed, CheckpointError, EvmDeployError
 from evm_deploy.exporters.export_options import ExportOptions
@@ -47,7 +48,7 @@ class Calls(list[tuple[tuple[Any, ...], dict[str, Any]]]):
 
 
 @pytest.fixture
-def exported(monkeypatch: pytest.MonkeyPatch) -> Calls:
+def exports(monkeypatch: pytest.MonkeyPatch) -> Calls:
     calls = Calls()
     calls.answer = ExportResult(BUNDLE, PASSED)
     monkeypatch.setattr("evm_deploy.pipeline.export", calls)
@@ -61,7 +62,7 @@ def lines(text: str) -> list[str]:
 # export
 
 
-def test_export_passes_every_option(exported: Calls) -> None:
+def test_export_passes_every_option(exports: Calls) -> None:
     command = (
         "export t.pth --out out --precision fp16 --image-size 192x257 --opset 18 --dynamic-batch --dynamic-size "
         "--bake-preprocessing --softmax --labels l.txt --scan-form inlined --key ema --images photos --no-verify "
@@ -69,7 +70,7 @@ def test_export_passes_every_option(exported: Calls) -> None:
         "--channels BGR --fill 114"
     )
     assert cli.main(command.split()) == 0
-    ((checkpoint, out, options), keywords) = exported[0]
+    ((checkpoint, out, options), keywords) = exports[0]
     assert (checkpoint, out) == (Path("t.pth"), Path("out"))
     assert set(keywords) == {"progress"}
     assert options == ExportOptions(
@@ -96,9 +97,9 @@ def test_export_passes_every_option(exported: Calls) -> None:
     )
 
 
-def test_export_has_the_defaults_of_the_function(exported: Calls) -> None:
+def test_export_has_the_defaults_of_the_function(exports: Calls) -> None:
     assert cli.main(["export", "t.pth", "--out", "out"]) == 0
-    assert exported[0][0][2] == ExportOptions()
+    assert exports[0][0][2] == ExportOptions()
 
 
 def test_export_prints_the_result_on_stdout_and_progress_on_stderr(
@@ -116,7 +117,7 @@ def test_export_prints_the_result_on_stdout_and_progress_on_stderr(
     assert "stock" in captured.out
 
 
-def test_export_json_is_one_object(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+def test_export_json_is_one_object(exports: Calls, capsys: pytest.CaptureFixture[str]) -> None:
     assert cli.main(["export", "t.pth", "--out", "out", "--json"]) == 0
     found = json.loads(capsys.readouterr().out)
     assert found["bundle"] == "out"
@@ -124,8 +125,8 @@ def test_export_json_is_one_object(exported: Calls, capsys: pytest.CaptureFixtur
     assert found["report"]["rows"][0]["psnr"] is None  # JSON has no infinity
 
 
-def test_export_without_verification_says_so(exported: Calls, capsys: pytest.CaptureFixture[str]) -> None:
-    exported.answer = ExportResult(exported.answer.bundle, None, ("ignored: total_ops",))
+def test_export_without_verification_says_so(exports: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.answer = ExportResult(exports.answer.bundle, None, ("ignored: total_ops",))
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify"]) == 0
     assert lines(capsys.readouterr().out) == ["ignored: total_ops", *CHOICES, "wrote out, not verified"]
     assert cli.main(["export", "t.pth", "--out", "out", "--no-verify", "--json"]) == 0
@@ -140,17 +141,17 @@ def test_export_without_verification_says_so(exported: Calls, capsys: pytest.Cap
 @pytest.mark.parametrize(
     ("text", "size"), [("224", (224, 224)), ("192x256", (192, 256)), ("33", (33, 33)), ("32x4096", (32, 4096))]
 )
-def test_image_sizes(exported: Calls, text: str, size: tuple[int, int]) -> None:
+def test_image_sizes(exports: Calls, text: str, size: tuple[int, int]) -> None:
     assert cli.main(["export", "t.pth", "--out", "out", "--image-size", text]) == 0
-    assert exported[0][0][2].image_size == size
+    assert exports[0][0][2].image_size == size
 
 
 @pytest.mark.parametrize(
     "text", ["31", "0", "-224", "224x", "x224", "224x31", "4097", "1e3", "224.0", "a", "", "9" * 5000, "1x2x3", "٢٢٤"]
 )
-def test_image_sizes_that_are_none(exported: Calls, capsys: pytest.CaptureFixture[str], text: str) -> None:
+def test_image_sizes_that_are_none(exports: Calls, capsys: pytest.CaptureFixture[str], text: str) -> None:
     assert cli.main(["export", "t.pth", "--out", "out", "--image-size", text]) == 2
-    assert not exported
+    assert not exports
     assert lines(capsys.readouterr().err)[0].startswith("error: ")
 
 
@@ -223,10 +224,10 @@ def test_doctor(
     ],
 )
 def test_a_typo_gets_the_nearest_name(
-    exported: Calls, capsys: pytest.CaptureFixture[str], command: str, near: str
+    exports: Calls, capsys: pytest.CaptureFixture[str], command: str, near: str
 ) -> None:
     assert cli.main(command.split()) == 2
-    assert not exported
+    assert not exports
     text = capsys.readouterr().err
     assert "did you mean" in text.lower()
     assert near in text.lower().split("did you mean")[1]
@@ -237,7 +238,7 @@ def test_a_typo_gets_the_nearest_name(
     ["export", "export t.pth", "export t.pth --out", "export t.pth --out out --opset x", "predict out", "inspect",
      "export t.pth --out out --opset 7", "predict out a.png --top 0", "--nothing", "verify a b"],
 )  # fmt: skip
-def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.CaptureFixture[str], command: str) -> None:
+def test_wrong_usage_is_an_error_and_a_fix(exports: Calls, capsys: pytest.CaptureFixture[str], command: str) -> None:
     assert cli.main(command.split()) == 2
     captured = capsys.readouterr()
     error, fix = lines(captured.err)
@@ -264,14 +265,14 @@ def test_wrong_usage_is_an_error_and_a_fix(exported: Calls, capsys: pytest.Captu
     ],
 )
 def test_exit_codes(
-    exported: Calls,
+    exports: Calls,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
     error: BaseException,
     code: int,
 ) -> None:
     monkeypatch.delenv("EVM_DEPLOY_DEBUG", raising=False)
-    exported.answer = error
+    exports.answer = error
     assert cli.main(["export", "t.pth", "--out", "out"]) == code
     captured = capsys.readouterr()
     assert captured.out == ""
@@ -287,22 +288,20 @@ def test_exit_codes(
         assert (found["cause"], found["fix"]) == (error.cause, error.fix)
 
 
-def test_a_lack_of_memory_is_not_taken_for_a_damaged_bundle(
-    exported: Calls, capsys: pytest.CaptureFixture[str]
-) -> None:
-    exported.answer = BundleError("onnxruntime cannot load the model: bad allocation.", "export the model again.")
-    exported.answer.__cause__ = RuntimeError("std::bad_alloc")
+def test_a_lack_of_memory_is_not_taken_for_a_damaged_bundle(exports: Calls, capsys: pytest.CaptureFixture[str]) -> None:
+    exports.answer = BundleError("onnxruntime cannot load the model: bad allocation.", "export the model again.")
+    exports.answer.__cause__ = RuntimeError("std::bad_alloc")
     assert cli.main(["export", "t.pth", "--out", "out"]) == 2
     assert lines(capsys.readouterr().err)[0] == "error: there is not enough memory for this."
 
 
 def test_a_lack_of_memory_is_said_without_any(
-    exported: Calls, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+    exports: Calls, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     def fail(*_: str) -> None:
         raise MemoryError
 
-    exported.answer = MemoryError()
+    exports.answer = MemoryError()
     monkeypatch.setattr(console, "print_error", fail)
     assert cli.main(["export", "t.pth", "--out", "out"]) == 2
     assert capfd.readouterr().err == "error: there is not enough memory for this.\n"
@@ -320,7 +319,7 @@ def test_failed_checks_print_their_results_alone(
 
 
 def test_libraries_do_not_speak_to_the_user(
-    exported: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    exports: Calls, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
 ) -> None:
     """Neither in warnings, nor by what torch leaves in the folder of temporary files."""
 
@@ -339,10 +338,10 @@ def test_libraries_do_not_speak_to_the_user(
 
 
 def test_the_traceback_is_there_when_asked_for(
-    exported: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    exports: Calls, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("EVM_DEPLOY_DEBUG", "1")
-    exported.answer = ZeroDivisionError("a fault")
+    exports.answer = ZeroDivisionError("a fault")
     assert cli.main(["export", "t.pth", "--out", "out"]) == 70
     assert "Traceback" in capsys.readouterr().err
 
@@ -421,11 +420,11 @@ def test_help_names_every_command() -> None:
             assert name in done.stdout
 
 
-def test_a_missing_checkpoint(tmp_path: Path) -> None:
-    done = program("export", "none.pth", "--out", str(tmp_path / "out"))
-    assert done.returncode == 2
-    assert "none.pth" in done.stderr
-    assert [line.split(":")[0] for line in lines(done.stderr)][-2:] == ["error", "fix"]
+def test_a_missing_checkpoint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["export", "none.pth", "--out", str(tmp_path / "out")]) == 2
+    said = capsys.readouterr().err
+    assert "none.pth" in said
+    assert [line.split(":")[0] for line in lines(said)][-2:] == ["error", "fix"]
     assert list(tmp_path.iterdir()) == []
 
 
@@ -500,18 +499,20 @@ def test_an_export_to_a_full_disk(small_disk: Path, tmp_path: Path, capsys: pyte
     ("arguments", "code"),
     [
         ("--help >&-", 0),
-        ("doctor >&-", 0),
+        ("inspect BUNDLE >&-", 0),
         ("doctor >&- 2>&-", 0),
         ("predict /none a.png 2>&-", 2),
         ("predict /none a.png 2>/dev/full", 2),
-        ("doctor --json >/dev/full", 2),
-        ("doctor | true", 141),
+        ("inspect BUNDLE --json >/dev/full", 2),
+        ("inspect BUNDLE | true", 141),
         ("--version | true", 141),
     ],
 )
-def test_streams_that_are_closed_or_full(arguments: str, code: int) -> None:
+def test_streams_that_are_closed_or_full(exported: Callable[..., Bundle], arguments: str, code: int) -> None:
     if "/dev/full" in arguments and not Path("/dev/full").exists():
         pytest.skip("no /dev/full here")
+    if "BUNDLE" in arguments:
+        arguments = arguments.replace("BUNDLE", str(exported("digits").path))
     command = ["bash", "-o", "pipefail", "-c", f"{sys.executable} -m evm_deploy {arguments}"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == code

@@ -7,11 +7,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
-from safetensors.torch import save_file
 from sklearn.datasets import load_sample_images
 
-import evm_deploy
-from evm_deploy import ExportOptions
+from evm_deploy import Bundle
 from evm_deploy.calib.statistics import TensorStatistics
 
 
@@ -29,20 +27,9 @@ def statistics_of() -> Callable[..., TensorStatistics]:
 
 
 @pytest.fixture(scope="session")
-def networks(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
+def networks(exported: Callable[..., Bundle]) -> Callable[..., Path]:
     """networks(**options): the float32 ONNX bundle of the micro network at 64 pixels."""
-    folder = tmp_path_factory.mktemp("networks")
-    save_file(golden.state_dict("micro"), folder / "micro.safetensors")
-    made: dict[str, Path] = {}
-
-    def make(**options: Any) -> Path:
-        out = folder / f"bundle{len(made)}"
-        if repr(options) not in made:
-            given = ExportOptions(**{"image_size": (64, 64), "verify": False} | options)
-            made[repr(options)] = evm_deploy.export(folder / "micro.safetensors", out, given).bundle.path
-        return made[repr(options)]
-
-    return make
+    return lambda **options: exported("micro", **options).path
 
 
 @pytest.fixture(scope="session")

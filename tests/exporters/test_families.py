@@ -71,7 +71,7 @@ def test_a_lost_carry_is_seen_in_the_graph(golden: Any) -> None:
     assert np.abs(found - np.load(GOLDEN / "vim.npz")["micro_logits_64x64_seed64064"]).max() > 10 * GOLDEN_LOGITS
 
 
-@pytest.mark.parametrize("name", ["vmamba_v2_micro", "vim_micro"])
+@pytest.mark.parametrize("name", [pytest.param("vmamba_v2_micro", marks=pytest.mark.slow), "vim_micro"])
 def test_coreml_in_half_precision_passes_the_gate(golden: Any, tmp_path: Path, name: str) -> None:
     pytest.importorskip("coremltools")
     torch.save({"model": golden.state_dict(name)}, tmp_path / "a.pth")

@@ -167,7 +167,7 @@ def test_a_bundle_is_verified_against_its_module_alone(module: nn.Module, plain:
         {"dynamic_batch": True, "dynamic_size": True},
         {"precision": "fp16"},
         {"bake_preprocessing": True, "softmax": True},
-        {"target": "coreml"},
+        pytest.param({"target": "coreml"}, marks=pytest.mark.slow),
         {"target": "coreml", "precision": "fp16", "bake_preprocessing": True, "channels": "BGR", "mean": (0.1, 0.5, 1)},
         {"target": "tensorrt", "precision": "fp16", "compute_capabilities": ("8.6",)},
     ],

@@ -135,7 +135,10 @@ def test_cross_scan_visits_every_token_in_four_orders(h, w):
     torch.testing.assert_close(found.double(), expected, atol=1e-5, rtol=1e-5)
 
 
-@pytest.mark.parametrize("changes", [{}, {"scan": "ss2d"}, {"step": 3}, {"num_classes": None}])
+@pytest.mark.parametrize(
+    "changes",
+    [{}, {"scan": "ss2d"}, *(pytest.param(c, marks=pytest.mark.slow) for c in ({"step": 3}, {"num_classes": None}))],
+)
 def test_export_with_dynamic_sizes(changes):
     model = EfficientVMamba(ModelConfig((16, 24), (1, 1), blocks=("evss", "inres"), **changes)).eval()
     shapes = ({0: Dim.DYNAMIC, 2: Dim.DYNAMIC, 3: Dim.DYNAMIC},)

@@ -2,21 +2,19 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-import evm_deploy
-from evm_deploy import ExportOptions, cli
+from evm_deploy import Bundle, cli
 
 DIGITS = Path(__file__).parents[2] / "examples/digits"
 
 
 @pytest.fixture(scope="module")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("bundles") / "digits"
-    options = ExportOptions(image_size=(64, 64), labels=DIGITS / "labels.txt", verify=False)
-    return evm_deploy.export(DIGITS / "digits.safetensors", out, options).bundle.path
+def digits(exported: Callable[..., Bundle]) -> Path:
+    return exported("digits", labels=DIGITS / "labels.txt").path
 
 
 def test_a_package_and_what_verify_says_of_it(

@@ -13,12 +13,10 @@ import pytest
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, OptionError
-from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.packaging import web
 from evm_deploy.packaging.contents import RESERVED, Contents, NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
-from evm_deploy.pipeline import export
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import runtime
 
@@ -102,16 +100,14 @@ class Site:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def digits(exported: Callable[..., Bundle], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A package in the folder `app` of the one that is returned."""
     try:
         runtime.fetch_files()
     except EvmDeployError as error:
         pytest.skip(f"onnxruntime-web is not here: {error.cause}")
     folder = tmp_path_factory.mktemp("site")
-    options = ExportOptions(image_size=(64, 64), labels=EXAMPLES / "labels.txt", verify=False)
-    bundle = export(EXAMPLES / "digits.safetensors", folder / "bundle", options).bundle
-    written(folder / "app", bundle)
+    written(folder / "app", exported("digits", labels=EXAMPLES / "labels.txt"))
     return folder
 
 

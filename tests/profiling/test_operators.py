@@ -8,10 +8,9 @@ from typing import Any
 
 import numpy as np
 import pytest
-from safetensors.torch import save_file
 
 import evm_deploy
-from evm_deploy import Bundle, ExportOptions
+from evm_deploy import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.profiling import operators
 from evm_deploy.profiling.estimates import add_estimates
@@ -31,14 +30,9 @@ ROOF = Roofline(gflops=100, gbytes=10, int8_gops=400)
 BLOCKS = ["patch_embed", "layers.0.blocks.0", "layers.0.downsample", "layers.1.blocks.0", "classifier"]
 
 
-def exported(golden: Any, name: str, folder: Path, **options: Any) -> Bundle:
-    save_file(golden.state_dict(name), folder / "checkpoint.safetensors")
-    return evm_deploy.export(folder / "checkpoint.safetensors", folder / "out", ExportOptions(**options)).bundle
-
-
 @pytest.fixture(scope="module")
-def bundle(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return exported(golden, "micro", tmp_path_factory.mktemp("micro"), image_size=(64, 64))
+def bundle(exported: Callable[..., Bundle]) -> Bundle:
+    return exported("micro")
 
 
 @pytest.fixture(scope="module")
@@ -194,9 +188,9 @@ def test_a_result_that_allows_no_estimate_says_why(bundle: Bundle, portable: Ope
 
 
 @pytest.mark.slow
-def test_operators_add_up_to_the_whole(golden: Any, tmp_path: Path) -> None:
+def test_operators_add_up_to_the_whole(exported: Callable[..., Bundle]) -> None:
     """T, with and without our operators."""
-    found = exported(golden, "tiny", tmp_path)
+    found = exported("tiny", image_size=(224, 224))
     for library in {False, native.available()}:
         measured = operators.measure_operators(found, library=library, runs=10)
         assert 0.9 < sum(row.ms for row in measured.rows) / measured.whole_ms <= 1

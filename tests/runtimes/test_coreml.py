@@ -1,7 +1,9 @@
 """Core ML bundles, opened as `predict` and `verify` open them; the framework itself through a stand-in."""
 
 import dataclasses
+import shutil
 from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -38,11 +40,14 @@ class Net(nn.Module):
         return y.softmax(-1) if self.softmax else y
 
 
-@pytest.fixture
-def make(tmp_path: Path, ct: Any, convert: Callable[..., Any], manifest: Manifest, quiet: Any) -> Make:
-    """A bundle of Net: an array and logits, or an image and classes; `changes` are those of the manifest."""
+@pytest.fixture(scope="session")
+def converted(
+    ct: Any, convert: Callable[..., Any], quiet: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Callable[..., Path]:
+    """converted(baked, labels, colours): Net as a package that nobody changes."""
 
-    def made(baked: bool = False, labels: list[str] | None = None, colours: str = "RGB", **changes: Any) -> Bundle:
+    @cache
+    def made(baked: bool, labels: tuple[str, ...] | None, colours: str) -> Path:
         picture = ct.ImageType("image", (1, 3, 32, 32), color_layout=getattr(ct.colorlayout, colours))
         inputs = [picture if baked else ct.TensorType("image", (1, 3, 32, 32), float)]
         model = convert(
@@ -50,10 +55,22 @@ def make(tmp_path: Path, ct: Any, convert: Callable[..., Any], manifest: Manifes
             torch.zeros(1, 3, 32, 32),
             inputs=inputs,
             outputs=[ct.TensorType("probabilities" if labels else "logits", dtype=float)],
-            classifier_config=ct.ClassifierConfig(labels) if labels else None,
+            classifier_config=ct.ClassifierConfig(list(labels)) if labels else None,
         )
+        path = tmp_path_factory.mktemp("package") / "model.mlpackage"
         with quiet():
-            model.save(str(tmp_path / "model.mlpackage"))
+            model.save(str(path))
+        return path
+
+    return made
+
+
+@pytest.fixture
+def make(tmp_path: Path, converted: Callable[..., Path], manifest: Manifest) -> Make:
+    """A bundle of Net: an array and logits, or an image and classes; `changes` are those of the manifest."""
+
+    def made(baked: bool = False, labels: list[str] | None = None, colours: str = "RGB", **changes: Any) -> Bundle:
+        shutil.copytree(converted(baked, labels and tuple(labels), colours), tmp_path / "model.mlpackage")
         return write(tmp_path, tmp_path / "model.mlpackage", baked, labels is not None, manifest, **changes)
 
     return made

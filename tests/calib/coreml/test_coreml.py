@@ -2,6 +2,7 @@
 
 import dataclasses
 from collections import Counter
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -12,9 +13,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from safetensors.torch import save_file
 
-from evm_deploy import ExportOptions, export
 from evm_deploy.bundle import Bundle
 from evm_deploy.calib.coreml import quantize as coreml
 from evm_deploy.calib.coreml.layers import CoreMLLayer, find_layers, measure_shares
@@ -46,11 +45,8 @@ def samples(bundle: Bundle) -> Samples:
 
 
 @pytest.fixture(scope="module")
-def bundle(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    folder = tmp_path_factory.mktemp("coreml")
-    save_file(golden.state_dict("micro"), folder / "micro.safetensors")
-    options = ExportOptions("coreml", "fp16", SIZE, deployment_target="iOS17", verify=False)
-    return export(folder / "micro.safetensors", folder / "float", options).bundle
+def bundle(exported: Callable[..., Bundle]) -> Bundle:
+    return exported("micro", target="coreml", precision="fp16", image_size=SIZE, deployment_target="iOS17")
 
 
 @pytest.fixture(scope="module")

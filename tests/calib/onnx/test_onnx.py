@@ -145,18 +145,13 @@ def test_any_batch_and_size_still(quantized: Callable[..., Bundle], shape: tuple
             assert np.isfinite(runner.run(image)[0]).all()
 
 
-def test_backbones_too(networks: Networks, photographs: Photographs, golden: object, tmp_path: Path) -> None:
-    from safetensors.torch import save_file
-
-    save_file(golden.state_dict("backbone_micro"), tmp_path / "b.safetensors")  # type: ignore[attr-defined]
-    float_ = evm_deploy.export(
-        tmp_path / "b.safetensors", tmp_path / "float", evm_deploy.ExportOptions(image_size=(64, 64), verify=False)
-    )
-    made = evm_deploy.quantize(float_.bundle.path, photographs, tmp_path / "int8").bundle
+def test_backbones_too(exported: Callable[..., Bundle], photographs: Photographs, tmp_path: Path) -> None:
+    float_ = exported("backbone_micro")
+    made = evm_deploy.quantize(float_.path, photographs, tmp_path / "int8").bundle
     assert made.manifest.task == "backbone"
     assert made.manifest.parity
     with pytest.raises(OptionError, match="backbone has no classes to search by"):
-        evm_deploy.quantize(float_.bundle.path, photographs, tmp_path / "s", QuantizeOptions(search=True))
+        evm_deploy.quantize(float_.path, photographs, tmp_path / "s", QuantizeOptions(search=True))
 
 
 def test_a_block_that_is_excluded_stays_float(quantized: Callable[..., Bundle]) -> None:

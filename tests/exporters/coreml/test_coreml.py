@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import save_file
+from torch import Tensor, nn
 
-from evm_deploy import ExportOptions, export, inspect, predict
+from evm_deploy import Bundle, ExportOptions, export, inspect, predict, selective_scan_fn
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
 from evm_deploy.exporters.coreml import export as exporter
-from evm_deploy.models import EfficientVMamba, ModelConfig
+from evm_deploy.models import EfficientVMamba
 from evm_deploy.optional import coremltools
 from evm_deploy.runtimes.coreml import open_evaluator
 from evm_deploy.scan import static
@@ -29,7 +30,6 @@ from evm_deploy.tolerances import (
 )
 
 pytestmark = pytest.mark.skipif(find_spec("coremltools") is None, reason="coremltools is not installed")
-MICRO = ModelConfig((16, 32, 64, 128), (1, 1, 1, 1), num_classes=10)
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
 SMALL = ExportOptions(target="coreml", image_size=(32, 32), verify=False)
 LABELS = "".join(f"label {i}\n" for i in range(10))
@@ -45,6 +45,24 @@ def checkpoint(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callabl
         return path
 
     return write
+
+
+class OneScan(nn.Module):
+    """Ten scores of an image by a convolution, a scan and products: a tenth of the operations of the micro network."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.stem, self.project, self.head = nn.Conv2d(3, 8, 4, stride=4), nn.Linear(8, 16), nn.Linear(8, 10)
+        self.A, self.D = nn.Parameter(-torch.rand(8, 4)), nn.Parameter(torch.ones(8))
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = torch.relu(self.stem(image)).flatten(2)
+        delta, B, C = self.project(x.transpose(1, 2)).transpose(1, 2).split([8, 4, 4], 1)
+        y = selective_scan_fn(x, delta - 2, self.A, B, C, self.D, delta_softplus=True)
+        assert isinstance(y, Tensor)
+        scores: Tensor = self.head(y.mean(2))
+        return scores
 
 
 def changed(options: ExportOptions, **changes: Any) -> ExportOptions:
@@ -90,11 +108,8 @@ def package_bytes(package: Path) -> int:
     ("precision", "tolerance"),
     [pytest.param("fp32", GOLDEN_LOGITS, marks=pytest.mark.slow), ("fp16", GOLDEN_COREML_FP16)],
 )
-def test_goldens(
-    golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path, name: str, precision: str, tolerance: float
-) -> None:
-    options = ExportOptions(target="coreml", precision=precision, verify=False)
-    bundle = export(checkpoint(name), tmp_path / "bundle", options).bundle
+def test_goldens(golden: Any, exported: Callable[..., Bundle], name: str, precision: str, tolerance: float) -> None:
+    bundle = exported(name, target="coreml", precision=precision, image_size=(224, 224))
     with open_evaluator(bundle) as runner:
         found = torch.from_numpy(runner.run(golden.image(224, 224).numpy())[0])
     assert golden.error(f"{name}_logits_224x224", found) <= tolerance
@@ -136,9 +151,8 @@ def test_every_size_is_verified(
         export(checkpoint("micro"), tmp_path / "broken", options)
 
 
-def test_golden_features_of_a_backbone(golden: Any, checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    options = changed(SMALL, image_size=(250, 230))
-    bundle = export(checkpoint("backbone_micro"), tmp_path / "bundle", options).bundle
+def test_golden_features_of_a_backbone(golden: Any, exported: Callable[..., Bundle]) -> None:
+    bundle = exported("backbone_micro", target="coreml", image_size=(250, 230))
     with open_evaluator(bundle) as runner:
         features = runner.run(golden.image(250, 230).numpy())
     for i, feature in enumerate(features):
@@ -147,8 +161,9 @@ def test_golden_features_of_a_backbone(golden: Any, checkpoint: Callable[[str], 
         assert golden.error(f"micro_feature{i}_250x230", sampled) <= GOLDEN_LOGITS
 
 
-def test_the_full_cross_scan(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    report = export(checkpoint("micro"), tmp_path / "b", changed(SMALL, scan="ss2d", verify=True)).report
+def test_the_full_cross_scan(two_stages: Callable[..., EfficientVMamba], tmp_path: Path) -> None:
+    save_file(two_stages(scan="ss2d").state_dict(), tmp_path / "a.safetensors")
+    report = export(tmp_path / "a.safetensors", tmp_path / "b", changed(SMALL, scan="ss2d", verify=True)).report
     assert report is not None
     assert report.passed
 
@@ -168,33 +183,37 @@ def test_an_image_classifier_gives_what_the_onnx_bundle_gives(tmp_path: Path, pr
         assert dict(a.top)[a.top[0][0]] == pytest.approx(dict(b.top)[a.top[0][0]], abs=PREDICTED_SHARE)
 
 
-def test_labels_make_a_classifier_of_probabilities(
-    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_labels_make_a_classifier_of_probabilities(tmp_path: Path) -> None:
     (tmp_path / "labels.txt").write_text(LABELS)
     options = changed(SMALL, labels=tmp_path / "labels.txt", precision="fp16", verify=True)
-    bundle = export(checkpoint("micro"), tmp_path / "bundle", options).bundle
+    bundle = export(OneScan(), tmp_path / "bundle", options).bundle
     assert bundle.manifest.outputs[0].name == "probabilities"
     assert bundle.sample().outputs[0].sum() == pytest.approx(1)
     assert operations(bundle.model_path)["softmax", "FLOAT32"] == 1  # float16 has no room for small ones
-    plain = export(checkpoint("micro"), tmp_path / "plain", SMALL).bundle
+    plain = export(OneScan(), tmp_path / "plain", SMALL).bundle
     assert plain.manifest.outputs[0].name == "logits"
+
+
+BREAKS: dict[str, Callable[..., Tensor]] = {
+    "_carry_states": lambda decay, end: torch.zeros_like(end),
+    "_scan": lambda delta, A, x, B, C: torch.zeros_like(x),
+}
 
 
 @pytest.mark.parametrize(
     ("broken", "precision"),
-    [("carry", "fp32"), pytest.param("carry", "fp16", marks=pytest.mark.slow), ("scan", "fp32"), ("scan", "fp16")],
+    [("_carry_states", "fp32"), ("_carry_states", "fp16"), ("_scan", "fp32"), ("_scan", "fp16")],
 )
+@pytest.mark.parametrize("network", ["one scan", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_a_broken_scan_is_not_let_through(
-    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, precision: str, broken: str
+    golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, network: str, precision: str, broken: str
 ) -> None:
-    options = ExportOptions(target="coreml", precision=precision)
-    if broken == "carry":
-        monkeypatch.setattr(static, "_carry_states", lambda decay, end: torch.zeros_like(end))
-    else:
-        monkeypatch.setattr(static, "_scan", lambda delta, A, x, B, C: torch.zeros_like(x))
+    options = ExportOptions(
+        target="coreml", precision=precision, image_size=(224, 224) if network == "tiny" else (64, 64)
+    )
+    monkeypatch.setattr(static, broken, BREAKS[broken])
     with pytest.raises(CheckFailed, match="does not agree with PyTorch"):
-        export(checkpoint("tiny"), tmp_path / "bundle", options)
+        export(golden.model("tiny") if network == "tiny" else OneScan(), tmp_path / "bundle", options)
     assert not any(tmp_path.glob("*bundle*"))
 
 
@@ -220,29 +239,27 @@ def test_a_recurrence_that_float16_loses_stays_float32(
     assert any("layers.0.blocks.0.op" in note for note in result.report.notes)
 
 
-def test_values_that_leave_the_range_of_float16(golden: Any, tmp_path: Path) -> None:
-    weights = golden.state_dict("micro")
-    weights["classifier.head.weight"] *= 1e5
-    weights["classifier.head.bias"].fill_(6.5e4)  # each fits, their sum does not
-    save_file(weights, tmp_path / "large.safetensors")
+def test_values_that_leave_the_range_of_float16(tmp_path: Path) -> None:
+    module = OneScan()
+    with torch.no_grad():
+        module.head.weight *= 1e5
+        module.head.bias.fill_(6.5e4)  # each fits, their sum does not
     with pytest.raises(CheckFailed, match="leaves the range of float16"):
-        export(tmp_path / "large.safetensors", tmp_path / "bundle", changed(SMALL, precision="fp16", verify=True))
+        export(module, tmp_path / "bundle", changed(SMALL, precision="fp16", verify=True))
     assert not any(tmp_path.glob("*bundle*"))
 
 
-def test_precisions_in_the_program(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_precisions_in_the_program(tmp_path: Path) -> None:
     for precision, absent in (("fp32", "FLOAT16"), ("fp16", "FLOAT32")):
-        bundle = export(checkpoint("micro"), tmp_path / precision, changed(SMALL, precision=precision)).bundle
+        bundle = export(OneScan(), tmp_path / precision, changed(SMALL, precision=precision)).bundle
         others = {kind for kind, dtype in operations(bundle.model_path) if dtype == absent}
         assert others <= {"cast"}
 
 
-def test_another_precision_than_asked_for_is_not_let_through(
-    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_another_precision_than_asked_for_is_not_let_through(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporter, "_may_be_float16", lambda operation: operation.op_type != "linear")
     with pytest.raises(CheckFailed, match="linear in FLOAT32"):
-        export(checkpoint("micro"), tmp_path / "bundle", changed(SMALL, precision="fp16"))
+        export(OneScan(), tmp_path / "bundle", changed(SMALL, precision="fp16"))
 
 
 @pytest.mark.parametrize(
@@ -266,17 +283,18 @@ def test_compressed_weights(
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}  # A is as it was
 
 
-def test_constants_that_a_weight_shares_with_others_stay(tmp_path: Path) -> None:
+def test_constants_that_a_weight_shares_with_others_stay(
+    two_stages: Callable[..., EfficientVMamba], tmp_path: Path
+) -> None:
     """The biases of an untrained network are zeros like those of its norms, so they are one constant."""
-    torch.manual_seed(0)
-    save_file(EfficientVMamba(MICRO).state_dict(), tmp_path / "untrained.safetensors")
+    save_file(two_stages().state_dict(), tmp_path / "untrained.safetensors")
     result = export(tmp_path / "untrained.safetensors", tmp_path / "bundle", changed(SMALL, weights="int8"))
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}
 
 
-def test_what_xcode_shows(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
+def test_what_xcode_shows(tmp_path: Path) -> None:
     options = changed(SMALL, author="A. Author", licence="MIT", version="1.2", description="Ten things")
-    bundle = export(checkpoint("micro"), tmp_path / "bundle", options).bundle
+    bundle = export(OneScan(), tmp_path / "bundle", options).bundle
     metadata = coremltools().utils.load_spec(str(bundle.model_path)).description.metadata
     assert (metadata.author, metadata.license) == ("A. Author", "MIT")
     assert (metadata.versionString, metadata.shortDescription) == ("1.2", "Ten things")
@@ -312,8 +330,8 @@ def test_labels_of_a_classifier_differ(checkpoint: Callable[[str], Path], tmp_pa
     assert not any(tmp_path.glob("*bundle*"))
 
 
-def test_macos_equals(checkpoint: Callable[[str], Path], tmp_path: Path) -> None:
-    bundle = export(checkpoint("micro"), tmp_path / "bundle", changed(SMALL, deployment_target="macOS15")).bundle
+def test_macos_equals(tmp_path: Path) -> None:
+    bundle = export(OneScan(), tmp_path / "bundle", changed(SMALL, deployment_target="macOS15")).bundle
     facts = inspect(bundle.model_path)
     assert facts.kind == "coreml"
     assert facts.facts["specification_version"] == 9

@@ -4,6 +4,7 @@ import inspect
 import os
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -12,28 +13,19 @@ import numpy as np
 import onnx
 import pytest
 
+from evm_deploy import Bundle
 from evm_deploy.cuda import compile as compiler
 from evm_deploy.cuda.driver import Gpu
 from evm_deploy.errors import MissingToolError
-from evm_deploy.exporters import onnx as exporter
-from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
-from evm_deploy.models.module import open_module
 from evm_deploy.operators import OPERATORS, Operator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 
 
-def graph(golden: Any, precision: str = "fp32") -> onnx.ModelProto:
-    options = ExportOptions(target="tensorrt", precision=precision, image_size=(64, 64))
-    network = open_module(golden.model("micro"))
-    return exporter.export(network, make_manifest(network, options), options)
-
-
-def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:
-    plain = graph(golden)
+def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any, exported: Callable[..., Bundle]) -> None:
+    plain = onnx.load(exported("micro").model_path)
     marked = onnx.load_from_string(plain.SerializeToString())
     assert operators.mark_scans(marked) == 2
     image = golden.image(64, 64).numpy()
@@ -43,8 +35,8 @@ def test_the_marks_on_the_nodes_change_no_other_runtime(golden: Any) -> None:
                 np.testing.assert_array_equal(a.run(image)[0], b.run(image)[0])
 
 
-def test_only_the_bodies_with_a_plugin_are_left_out(golden: Any) -> None:
-    rest = onnx.load_from_string(operators.remove_bodies(graph(golden).SerializeToString()))
+def test_only_the_bodies_with_a_plugin_are_left_out(exported: Callable[..., Bundle]) -> None:
+    rest = onnx.load_from_string(operators.remove_bodies(exported("micro").model_path.read_bytes()))
     assert {body.name for body in rest.functions} == {"GatedNorm", "MeanOfNorm"}
 
 
@@ -70,11 +62,13 @@ print((kinds, shapes, functions))
 
 
 @pytest.mark.parametrize(("precision", "kind"), [("fp32", "float32"), ("fp16", "float16")])
-def test_python_plugins_build_into_an_engine(golden: Any, tmp_path: Path, precision: str, kind: str) -> None:
+def test_python_plugins_build_into_an_engine(
+    exported: Callable[..., Bundle], tmp_path: Path, precision: str, kind: str
+) -> None:
     pytest.importorskip("tensorrt_rtx")
     libraries = pytest.importorskip("tensorrt_rtx_libs")
     (tmp_path / v3.RTX_LIBRARY).symlink_to(Path(libraries.__file__).parent / f"{v3.RTX_LIBRARY}.1")
-    proto = graph(golden, precision)
+    proto = onnx.load(exported("micro", precision=precision).model_path)
     operators.mark_scans(proto)
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     done = subprocess.run(

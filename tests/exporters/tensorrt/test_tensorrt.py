@@ -11,14 +11,12 @@ import onnx
 import pytest
 from safetensors.torch import save_file
 
-from evm_deploy import caches, pipeline
+from evm_deploy import Bundle, caches, pipeline
 from evm_deploy.errors import MissingToolError, OptionError
-from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import build, layers, libraries, precision
 from evm_deploy.exporters.tensorrt.plugins.operators import mark_scans
-from evm_deploy.models.module import open_module
+from evm_deploy.models import EfficientVMamba
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +31,14 @@ def checkpoint(golden: Any, tmp_path_factory: pytest.TempPathFactory) -> Callabl
     return save
 
 
+@pytest.fixture(scope="module")
+def small(two_stages: Callable[..., EfficientVMamba], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The checkpoint of a network of two scans and little else."""
+    path = tmp_path_factory.mktemp("weights") / "small.safetensors"
+    save_file(two_stages(blocks=("evss", "evss")).state_dict(), path)
+    return path
+
+
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(caches.VARIABLE, str(tmp_path / "cache"))
@@ -43,11 +49,11 @@ def options(**changes: Any) -> ExportOptions:
 
 
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
-def test_a_bundle_with_an_engine(checkpoint: Callable[[str], Path], tmp_path: Path, kind: str) -> None:
+def test_a_bundle_with_an_engine(small: Path, tmp_path: Path, kind: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     said: list[str] = []
     out = tmp_path / "out"
-    result = pipeline.export(checkpoint("micro"), out, options(precision=kind), progress=said.append)
+    result = pipeline.export(small, out, options(precision=kind), progress=said.append)
     bundle = result.bundle
     facts: Any = bundle.manifest.build
     engine = "engines/tensorrt_rtx_sm86.engine"
@@ -67,13 +73,13 @@ def test_a_bundle_with_an_engine(checkpoint: Callable[[str], Path], tmp_path: Pa
 
 
 def test_without_a_library_there_is_a_bundle_for_the_device(
-    checkpoint: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    small: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for row in libraries.LIBRARIES:
         monkeypatch.setitem(sys.modules, row.module, None)
     with pytest.raises(MissingToolError, match=r"an engine needs TensorRT.*pip install"):
-        pipeline.export(checkpoint("micro"), tmp_path / "asked", options())
-    result = pipeline.export(checkpoint("micro"), tmp_path / "out", options(compute_capabilities=()))
+        pipeline.export(small, tmp_path / "asked", options())
+    result = pipeline.export(small, tmp_path / "out", options(compute_capabilities=()))
     facts: Any = result.bundle.manifest.build
     assert facts["engine"] is None
     assert "tensorrt_rtx is not installed" in facts["not_built"]
@@ -92,17 +98,11 @@ def test_a_typo_in_the_capability_leaves_nothing(checkpoint: Callable[[str], Pat
     assert not (tmp_path / "out").exists()
 
 
-def proto_of(golden: Any, name: str, **changes: Any) -> tuple[onnx.ModelProto, int]:
-    asked = options(**changes)
-    network = open_module(golden.model(name))
-    proto = exporter.export(network, make_manifest(network, asked), asked)
-    return proto, mark_scans(proto)
-
-
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
-def test_the_whole_of_t_parses_in_the_precision_asked_for(golden: Any, kind: str) -> None:
+def test_the_whole_of_t_parses_in_the_precision_asked_for(exported: Callable[..., Bundle], kind: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
-    proto, scans = proto_of(golden, "tiny", precision=kind, image_size=(224, 224))
+    proto = onnx.load(exported("tiny", precision=kind, image_size=(224, 224)).model_path)
+    scans = mark_scans(proto)
     _, network = build.parse_graph(trt, build.make_logger(trt), proto.SerializeToString())
     found = layers.read_network(network)
     precision.check_network(found, kind, scans=4, plugin=False, where="the network")

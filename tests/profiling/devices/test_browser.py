@@ -20,13 +20,10 @@ from typing import Any
 import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
-from safetensors.torch import save_file
 
 from evm_deploy.bundle import Bundle, IOSpec, Manifest, Sample, write_bundle
 from evm_deploy.errors import DeviceError, EvmDeployError, MissingToolError, OptionError
-from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
-from evm_deploy.pipeline import export
 from evm_deploy.profiling.devices import browser, page_connections, page_server
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
@@ -549,11 +546,8 @@ def web_runtime() -> None:
 
 
 @pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("web") / "digits"
-    options = ExportOptions(image_size=(64, 64), labels=EXAMPLES / "labels.txt")
-    export(EXAMPLES / "digits.safetensors", out, dataclasses.replace(options, verify=False))
-    return out
+def digits(exported: Callable[..., Bundle]) -> Path:
+    return exported("digits", labels=EXAMPLES / "labels.txt").path
 
 
 Colours = Callable[..., Path]
@@ -689,10 +683,8 @@ def test_a_file_that_changes_on_the_way_stops_the_page(chromium: Any, colours: C
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("web_runtime")
-def test_the_tiny_model_on_wasm(chromium: Any, golden: Any, tmp_path: Path) -> None:
-    save_file(golden.state_dict("tiny"), tmp_path / "tiny.safetensors")
-    export(tmp_path / "tiny.safetensors", tmp_path / "tiny", ExportOptions(verify=False))
-    report = measured(chromium, [tmp_path / "tiny"], threads=1, iterations=2)
+def test_the_tiny_model_on_wasm(chromium: Any, exported: Callable[..., Bundle]) -> None:
+    report = measured(chromium, [exported("tiny", image_size=(224, 224)).path], threads=1, iterations=2)
     assert report.results[0].error is None
     assert report.results[0].golden
     assert float(report.results[0].golden.relative_error or 0) < 1e-4
