@@ -1,5 +1,5 @@
 // Counts what a process asks of the disk and, in the operator library, of the memory, and fails or ends it at the n-th
-// call. Loaded by LD_PRELOAD. The page in the file named by EVM_FAULTS says what to do; harness.py writes it. All
+// call. Loaded by LD_PRELOAD. The page in the file named by EVM_FAULTS says what to do; sweep.py writes it. All
 // processes that have it mapped count together.
 
 #include <dlfcn.h>

@@ -37,6 +37,7 @@ FAULTS = [
     ("removal", "kill", 0),
 ]
 EVERY = 1 << 20
+SPREAD = 8  # calls of each kind, of a command that takes seconds each time and writes as `package` does
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="the shim is for Linux"),
@@ -149,7 +150,7 @@ def test_package(most: int, make_bundle: Callable[..., Bundle], shim: Path, tmp_
 )
 def test_bundles(command: Command, bundles: Path, shim: Path, tmp_path: Path) -> None:
     shutil.copytree(bundles / "old", tmp_path / "before/old")
-    check(sweep(command, bundles, shim, tmp_path, EVERY, again=10), command)
+    check(sweep(command, bundles, shim, tmp_path, SPREAD, again=4), command)
 
 
 @pytest.mark.slow
@@ -161,7 +162,7 @@ def test_profile(bundles: Path, shim: Path, tmp_path: Path) -> None:
     (tmp_path / "before").mkdir()
     before = ProfileOptions(iterations=3, out=tmp_path / "before/it", html=tmp_path / "before/page.html")
     pipeline.profile(bundles / "old", before)
-    check(sweep(command, bundles, shim, tmp_path, EVERY, again=10), command)
+    check(sweep(command, bundles, shim, tmp_path, SPREAD, again=4), command)
 
 
 @pytest.mark.skipif(not native.available(), reason="no native library")

@@ -15,7 +15,10 @@ from evm_deploy.scan.inputs import INDICES, OrderedScanInputs
 from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
-pytestmark = pytest.mark.skipif(not native.available(), reason="no native library")
+pytestmark = [
+    pytest.mark.processor,
+    pytest.mark.skipif(not native.available(), reason="no native library"),
+]
 
 Make = Callable[..., OrderedScanInputs]
 Error = Callable[..., float]
