@@ -36,6 +36,10 @@ MIL_OPERATION, MIL_FP32, MIL_FP16 = 2e-6, 1e-5, 4e-3
 # fp16: weights and activations are rounded to 11 bits; measured 6e-4 on T, S and B with the golden weights.
 PARITY = {"fp32": 1e-4, "fp16": 2.5e-3}
 
+# The recurrence of each scan of an exported graph, D u left out, against PyTorch, as a share of its largest |y|. One
+# that is lost changes it by about 1, whatever the logits show of it. Measured on digits: 6e-7, and 9e-4 in fp16.
+RECURRENCE = {"fp32": 1e-3, "fp16": 5e-2}
+
 # Rounding values to 8 bits is a loss that was asked for; measured 2e-2 on T, S and B with the golden weights. A broken
 # scan would hide in it, so that is looked for before: the rewritten, equalised float graph is held to fp32's.
 ROUNDED = {"int8": 2.5e-1}

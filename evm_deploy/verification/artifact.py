@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
+from torch import nn
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import find_post_process, make_reference
@@ -14,9 +15,10 @@ from evm_deploy.runtimes.onnxruntime import LIBRARY
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
-from evm_deploy.tolerances import find_tolerance
+from evm_deploy.tolerances import RECURRENCE, find_tolerance
 from evm_deploy.verification.blocks import find_divergent_block
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
+from evm_deploy.verification.scans import ScanReport, compare_scans
 
 
 def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
@@ -25,13 +27,25 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
     pytorch = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest)))
     expected = {name: pytorch.run(image) for name, image in images.items()}
     report = _compare(bundle, images, expected, "PyTorch")
-    failed = next((row for row in report.rows if not row.passed), None)
-    if failed is None or not target_of(bundle.manifest.target).is_onnx_graph:
+    if not target_of(bundle.manifest.target).is_onnx_graph:
         return report
+    failed = next((row for row in report.rows if not row.passed), None)
+    if failed is None:
+        return dataclasses.replace(report, scans=_compare_scans(bundle, pytorch.model, images, report))
     block = find_divergent_block(
         bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY
     )
     return dataclasses.replace(report, first_divergent_block=block)
+
+
+def _compare_scans(
+    bundle: Bundle, model: nn.Module, images: Mapping[str, npt.NDArray[Any]], report: ParityReport
+) -> ScanReport | None:
+    """On one image of each shape, on the runtimes that the report compares."""
+    names = {image.shape: name for name, image in images.items()}
+    some = {name: images[name] for name in names.values()}
+    runtimes = sorted({row.runtime for row in report.rows})
+    return compare_scans(bundle.model_path, model, some, runtimes, RECURRENCE[bundle.manifest.precision])
 
 
 def verify_against_sample(bundle: Bundle) -> ParityReport:

@@ -11,6 +11,7 @@ from evm_deploy.errors import BundleError
 from evm_deploy.runtimes import Runner
 from evm_deploy.tasks import IOSpec, Task
 from evm_deploy.tasks.agreement import ShapeDiffers
+from evm_deploy.verification.scans import ScanReport
 
 Array = npt.NDArray[Any]
 
@@ -38,12 +39,14 @@ class ParityReport:
     tolerance: float  # of `ParityRow.relative`
     rows: tuple[ParityRow, ...]
     first_divergent_block: str | None = None
+    scans: ScanReport | None = None  # of graphs that have scan operators, where the network is at hand
     notes: tuple[str, ...] = ()  # what could not be checked, and why
 
     @property
     def passed(self) -> bool:
         """True when there was something to compare and all of it agrees."""
-        return bool(self.rows) and all(row.passed for row in self.rows)
+        agree = self.scans is None or self.scans.passed
+        return bool(self.rows) and all(row.passed for row in self.rows) and agree
 
     def summarise(self) -> tuple[ParityRow, ...]:
         """Merges the inputs: a row for each output of each runtime, with its largest errors and least agreement."""
@@ -54,7 +57,11 @@ class ParityReport:
 
     def describe_worst_failure(self) -> str:
         """Describes the failed comparison with the largest error."""
-        row = max((row for row in self.rows if not row.passed), key=lambda row: row.relative)
+        failed = [row for row in self.rows if not row.passed]
+        if not failed and self.scans is not None:
+            scans = self.scans
+            return f"the recurrence of {scans.where} is off by {scans.relative:.1e} of {scans.tolerance:.1e}"
+        row = max(failed, key=lambda row: row.relative)
         where = f", from {self.first_divergent_block} on" if self.first_divergent_block else ""
         error = f"{row.relative:.1e} of {self.tolerance:.1e}"
         return f"{row.output} on {row.runtime} for {row.input} is off by {error}{where}"

@@ -195,6 +195,18 @@ def test_a_length_that_the_module_fixes_cannot_be_dynamic(option: str, tmp_path:
     assert f"leave --{option.replace('_', '-')} out" in said or "same" in said
 
 
+def count_windows(x: Tensor) -> Tensor:
+    """As windows are put together: the number of images as a Python number."""
+    windows = x.unflatten(3, (5, 6)).unflatten(2, (5, 6)).permute(0, 2, 4, 1, 3, 5).flatten(0, 2)
+    images = int(len(windows) / (30 * 30 / 6 / 6))
+    return windows.reshape(images, 25, 4, 36).mean((1, 3)).reshape(images, 4, 1, 1)
+
+
+def test_a_number_of_images_that_is_computed_in_python_cannot_be_dynamic(tmp_path: Path) -> None:
+    said = refusal(Network(count_windows), tmp_path, dataclasses.replace(OPTIONS, dynamic_batch=True))
+    assert "the network takes only some lengths of the image's batch (2)" in said
+
+
 FILE = """
 import torch
 from torch import nn

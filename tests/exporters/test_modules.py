@@ -213,6 +213,33 @@ def test_packaged_for_linux(plain: Bundle, tmp_path: Path) -> None:
     assert report.passed
 
 
+class FaintScan(TwoScans):
+    """A branch with a layer scale of 1e-6, as networks begin with: the scores do not show what it gives."""
+
+    def forward(self, image: Tensor) -> Tensor:
+        x = F.relu(self.norm(self.stem(image))).permute(0, 2, 3, 1).flatten(1, 2)
+        scores: Tensor = self.head((x + 1e-6 * self.columns(self.rows(x))).mean(1))
+        return scores
+
+
+def test_a_lost_carry_fails_the_gate_where_no_output_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from evm_deploy.models import module as opening
+
+    def forget(folded: nn.Module) -> nn.Module:
+        with torch.no_grad():
+            folded.columns.A_log.fill_(20.0)  # type: ignore[union-attr, operator]  # exp(delta A) is 0
+        return folded
+
+    torch.manual_seed(0)
+    result = evm_deploy.export(trained(FaintScan()), tmp_path / "right", ExportOptions(image_size=SIZE))
+    assert result.report is not None
+    assert result.report.scans is not None
+    assert (result.report.scans.count, result.report.scans.compared) == (2, 2)
+    monkeypatch.setattr(opening, "fold_pairs", lambda module, pairs: forget(fold_pairs(module, pairs)))
+    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of columns on onnxruntime.* is off by"):
+        evm_deploy.export(trained(FaintScan()), tmp_path / "wrong", ExportOptions(image_size=SIZE))
+
+
 def test_a_lost_carry_fails_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tokens that are scanned alone: what a scan is without its carry."""
     from evm_deploy.models import module as opening
