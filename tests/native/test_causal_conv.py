@@ -20,6 +20,8 @@ from evm_deploy.scan import native, reference
 from evm_deploy.scan.inputs import CausalConvInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
+pytestmark = pytest.mark.processor
+
 Make = Callable[..., CausalConvInputs]
 Error = Callable[[Tensor, Tensor], float]
 needs_library = pytest.mark.skipif(not native.available(), reason="no native library")
