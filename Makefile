@@ -91,6 +91,8 @@ bench: .venv/installed
 	$(BIN)/python benchmarks/scan.py --stage 1
 	$(BIN)/python benchmarks/scan.py --stage 2 --skip unrolled
 	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/latency.py --name families --networks vmamba-t vmamba-t-v0 vim-t \
+		--peers swin_tiny_patch4_window7_224 deit_tiny_patch16_224
 	$(BIN)/python benchmarks/coreml.py
 	$(BIN)/python benchmarks/int8.py
 	$(BIN)/python benchmarks/int8_accuracy.py

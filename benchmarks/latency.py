@@ -1,6 +1,9 @@
-"""Whole networks at 224, batch 1, in one process and in turns: ours portable and native, beside timm's peers.
+r"""Whole networks at 224, batch 1, in one process and in turns: ours portable and native, beside timm's peers.
 
-python benchmarks/latency.py [--variants tiny small base] [--threads 1 2] [--rounds 30] [--unrolled]
+python benchmarks/latency.py [--networks tiny small base] [--peers regnety_008 ...] [--threads 1 2] [--rounds 30]
+                             [--unrolled]
+python benchmarks/latency.py --networks vmamba-t vmamba-t-v0 vim-t \
+                             --peers swin_tiny_patch4_window7_224 deit_tiny_patch16_224
 Weights are random: latency does not depend on them. Every artifact is compared with PyTorch before it is timed.
 """
 
@@ -8,7 +11,7 @@ import argparse
 import logging
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,11 +25,21 @@ from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.record import make_manifest
 from evm_deploy.models import VARIANTS, EfficientVMamba
 from evm_deploy.models.module import open_module
+from evm_deploy.models.vim import config as vim
+from evm_deploy.models.vim.network import Vim
+from evm_deploy.models.vmamba import config as vmamba
+from evm_deploy.models.vmamba.network import VMamba
 from evm_deploy.profiling.agent.timing import compute_quartiles, time_interleaved
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import PARITY
 
+OURS: dict[str, Callable[[], torch.nn.Module]] = {
+    **{name: lambda name=name: EfficientVMamba(ModelConfig.variant(name)) for name in VARIANTS},
+    "vmamba-t": lambda: VMamba(vmamba.VARIANTS["tiny s1l8"]),
+    "vmamba-t-v0": lambda: VMamba(vmamba.VARIANTS["tiny v0"]),
+    "vim-t": lambda: Vim(vim.VARIANTS["tiny"]),
+}
 PEERS = ("regnety_008", "pvt_v2_b0", "mobilevit_xs", "deit_tiny_patch16_224")
 SIZE = (224, 224)
 Contender = tuple[bytes, bool]  # a model, and whether our operator library is loaded
@@ -35,7 +48,9 @@ Contender = tuple[bytes, bool]  # a model, and whether our operator library is l
 def main() -> None:
     """Prints a Markdown table for each number of threads, writes benchmarks/results/latency_<threads>.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--variants", nargs="*", choices=VARIANTS, default=list(VARIANTS))
+    parser.add_argument("--networks", nargs="*", choices=OURS, default=list(VARIANTS))
+    parser.add_argument("--peers", nargs="*", default=list(PEERS), help="of timm; all is compared with each")
+    parser.add_argument("--name", default="latency", help="of the file of results")
     parser.add_argument("--threads", nargs="*", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--unrolled", action="store_true", help="also T with every token a node: minutes to load")
@@ -46,24 +61,23 @@ def main() -> None:
     image = np.random.default_rng(0).standard_normal((1, 3, *SIZE), dtype=np.float32)
 
     contenders: dict[str, Contender] = {}
-    for variant in arguments.variants:
-        proto = ours(variant, image)
-        contenders[f"{variant}, portable"] = proto.SerializeToString(), False
+    for name in arguments.networks:
+        proto = ours(OURS[name]().eval(), image)
+        contenders[f"{name}, portable"] = proto.SerializeToString(), False
         if native.available():
-            contenders[f"{variant}, native"] = proto.SerializeToString(), True
-        if arguments.unrolled and variant == "tiny":
+            contenders[f"{name}, native"] = proto.SerializeToString(), True
+        if arguments.unrolled and name == "tiny":
             contenders["tiny, unrolled"] = unroll(proto).SerializeToString(), False
-    contenders |= peers(image)
+    contenders |= peers(arguments.peers, image)
 
     for threads in arguments.threads:
         rows = measure(contenders, image, threads, arguments.rounds)
         print(f"\n{threads} thread{'s' if threads > 1 else ''}\n\n{table(rows)}")
-        save(Path(__file__).parent / "results" / f"latency_{threads}.json", rows, threads=threads)
+        save(Path(__file__).parent / "results" / f"{arguments.name}_{threads}.json", rows, threads=threads)
 
 
-def ours(variant: str, image: np.ndarray) -> onnx.ModelProto:
+def ours(model: torch.nn.Module, image: np.ndarray) -> onnx.ModelProto:
     """The exported network, after both of its forms agreed with PyTorch."""
-    model = EfficientVMamba(ModelConfig.variant(variant)).eval()
     network, options = open_module(model), ExportOptions(image_size=SIZE)
     proto = exporter.export(network, make_manifest(network, options), options)
     for library in [False, True] if native.available() else [False]:
@@ -71,7 +85,7 @@ def ours(variant: str, image: np.ndarray) -> onnx.ModelProto:
     return proto
 
 
-def peers(image: np.ndarray) -> dict[str, Contender]:
+def peers(names: Sequence[str], image: np.ndarray) -> dict[str, Contender]:
     """timm's models of about the same size, exported by the same exporter; none where timm is not installed."""
     for name in ("nms", "qnms"):  # timm imports torchvision, which a CPU installation need not have
         torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
@@ -81,7 +95,7 @@ def peers(image: np.ndarray) -> dict[str, Contender]:
         print(f"no peers: {error}")
         return {}
     found: dict[str, Contender] = {}
-    for name in PEERS:
+    for name in names:
         model = timm.create_model(name).eval()
         program = torch.onnx.export(model, (torch.from_numpy(image),), dynamo=True, verbose=False)
         data = program.model_proto.SerializeToString()
@@ -115,7 +129,7 @@ def measure(contenders: dict[str, Contender], image: np.ndarray, threads: int, r
     rows = []
     for name, samples in times.items():
         low, middle, high = compute_quartiles(samples)
-        portable, peer = medians.get(name.split(",")[0] + ", portable"), medians.get("timm regnety_008")
+        portable = medians.get(name.split(",")[0] + ", portable")
         rows.append(
             {
                 "model": name,
@@ -123,7 +137,7 @@ def measure(contenders: dict[str, Contender], image: np.ndarray, threads: int, r
                 "ms p25": low,
                 "ms p75": high,
                 "of portable": middle / portable if portable else None,
-                "of RegNetY-800M": middle / peer if peer else None,
+                **{f"of {peer}": middle / medians[peer] for peer in medians if peer.startswith("timm ")},
                 "load s": loads[name],
                 "nodes": nodes[name],
             }
