@@ -17,6 +17,17 @@ from evm_deploy.tolerances import MIL_OPERATION
 
 Case = tuple[Callable[[Any, Any], Any], Callable[[Any], Any]]
 
+
+def rows(mb: Any, v: Any) -> Any:
+    """The last two rows of k."""
+    return mb.slice_by_size(x=v.k, begin=[5, 0], size=[2, 5])
+
+
+def slices(mb: Any, v: Any) -> Any:
+    """The first maps of y, (2, 4, 5)."""
+    return mb.squeeze(x=mb.slice_by_size(x=v.y, begin=[0, 0, 0, 0], size=[2, 1, 4, 5]), axes=[1])
+
+
 # Each: what builds the operation from the builder and the inputs, and what it means. The inputs are x and y
 # (2, 3, 4, 5) around 0, p positive, m a boolean mask, i a row of places, k (7, 5), q (1, 8, 3, 4), and weights.
 ELEMENTWISE: dict[str, Case] = {
@@ -148,6 +159,38 @@ SHAPING: dict[str, Case] = {
         lambda mb, v: mb.gather_along_axis(x=v.k, indices=[[0, 1, 2, -1, 4]], axis=0),
         lambda v: torch.stack([v.k[0, 0], v.k[1, 1], v.k[2, 2], v.k[6, 3], v.k[4, 4]])[None],
     ),
+    "scatter/update": (
+        lambda mb, v: mb.scatter(data=v.k, indices=[3, 0], updates=rows(mb, v), axis=0, mode="update"),
+        lambda v: torch.stack([v.k[6], *v.k[1:3], v.k[5], *v.k[4:]]),
+    ),
+    "scatter/max": (
+        lambda mb, v: mb.scatter(data=v.k, indices=[1, 2], updates=rows(mb, v), axis=-2, mode="max"),
+        lambda v: torch.stack([v.k[0], *torch.maximum(v.k[1:3], v.k[5:]), *v.k[3:]]),
+    ),
+    "scatter_along_axis/update": (
+        lambda mb, v: mb.scatter_along_axis(
+            data=mb.slice_by_size(x=v.k, begin=[0, 0], size=[2, 5]),
+            indices=[[4, 3, 2], [0, 1, 2]],
+            updates=mb.slice_by_size(x=v.k, begin=[5, 0], size=[2, 3]),
+            axis=1,
+            mode="update",
+        ),
+        lambda v: torch.stack(
+            [torch.cat([v.k[0, :2], v.k[5, :3].flip(0)]), torch.cat([v.k[6, :3], v.k[1, 3:]])],
+        ),
+    ),
+    "scatter_nd/update": (
+        lambda mb, v: mb.scatter_nd(data=v.x, indices=[[0, 2], [1, 0]], updates=slices(mb, v), mode="update"),
+        lambda v: torch.stack([torch.stack([v.x[0, 0], v.x[0, 1], v.y[0, 0]]), torch.stack([v.y[1, 0], *v.x[1, 1:]])]),
+    ),
+    "upsample_nearest_neighbor": (
+        lambda mb, v: mb.upsample_nearest_neighbor(x=v.x, scale_factor_height=3, scale_factor_width=2),
+        lambda v: v.x.repeat_interleave(3, 2).repeat_interleave(2, 3),
+    ),
+    "upsample_nearest_neighbor/fractional": (
+        lambda mb, v: mb.upsample_nearest_neighbor(x=v.x, scale_factor_width=np.float32(1.5)),
+        lambda v: v.x[..., [0, 0, 1, 2, 2, 3, 4]],
+    ),
     "depth_to_space": (
         lambda mb, v: mb.depth_to_space(x=v.q, block_size=2),
         lambda v: v.q.reshape(1, 2, 2, 2, 3, 4).permute(0, 3, 4, 1, 5, 2).reshape(1, 2, 6, 8),
@@ -181,6 +224,34 @@ SUMS: dict[str, Case] = {
     "conv/same_lower": (
         lambda mb, v: mb.conv(x=v.x, weight=v.w, pad_type="same_lower", strides=[2, 2]),
         lambda v: F.conv2d(F.pad(v.x, (1, 1, 1, 0)), v.w, stride=2),
+    ),
+    "conv_transpose": (
+        lambda mb, v: mb.conv_transpose(x=v.x, weight=v.t, bias=v.b, strides=[2, 3], groups=3),
+        lambda v: F.conv_transpose2d(v.x, v.t, v.b, (2, 3), groups=3),
+    ),
+    "conv_transpose/custom": (
+        lambda mb, v: mb.conv_transpose(
+            x=v.x, weight=v.t, strides=[2, 2], pad_type="custom", pad=[1, 0, 2, 1], dilations=[1, 2]
+        ),
+        lambda v: F.conv_transpose2d(v.x, v.t, stride=2, dilation=(1, 2))[:, :, 1:, 2:-1],
+    ),
+    "scatter": (
+        lambda mb, v: mb.scatter(data=v.k, indices=[1, 1], updates=rows(mb, v), axis=0),
+        lambda v: torch.stack([v.k[0], v.k[1] + v.k[5] + v.k[6], *v.k[2:]]),
+    ),
+    "scatter/sub": (
+        lambda mb, v: mb.scatter(data=v.k, indices=[1, 2], updates=rows(mb, v), axis=0, mode="sub"),
+        lambda v: torch.stack([v.k[0], *(v.k[1:3] - v.k[5:]), *v.k[3:]]),
+    ),
+    "scatter_along_axis": (
+        lambda mb, v: mb.scatter_along_axis(
+            data=v.k, indices=[[1] * 5, [2] * 5], updates=rows(mb, v), axis=0, mode="mul"
+        ),
+        lambda v: torch.stack([v.k[0], *(v.k[1:3] * v.k[5:]), *v.k[3:]]),
+    ),
+    "scatter_nd": (
+        lambda mb, v: mb.scatter_nd(data=v.k, indices=[[[1], [1]]], updates=mb.expand_dims(x=rows(mb, v), axes=[0])),
+        lambda v: torch.stack([v.k[0], v.k[1] + v.k[5] + v.k[6], *v.k[2:]]),
     ),
     "linear": (
         lambda mb, v: mb.linear(x=v.x, weight=v.l, bias=v.seven),
@@ -283,7 +354,16 @@ def given(dtype: torch.dtype) -> dict[str, Tensor]:
 def constants(dtype: torch.dtype) -> dict[str, Tensor]:
     """Weights, which are constant in the programs."""
     generator = torch.Generator().manual_seed(1)
-    shapes = {"w": (6, 3, 3, 3), "g": (6, 1, 3, 3), "b": (6,), "l": (7, 5), "seven": (7,), "n": (3,), "n2": (3,)}
+    shapes = {
+        "w": (6, 3, 3, 3),
+        "g": (6, 1, 3, 3),
+        "t": (3, 2, 3, 2),
+        "b": (6,),
+        "l": (7, 5),
+        "seven": (7,),
+        "n": (3,),
+        "n2": (3,),
+    }
     made = {name: torch.randn(shape, generator=generator).to(dtype) for name, shape in shapes.items()}
     return made | {"n2": made["n2"].abs() + 0.5}
 

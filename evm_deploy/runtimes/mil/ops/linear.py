@@ -12,6 +12,7 @@ from evm_deploy.runtimes.mil.problems import make_package_error, quote
 from evm_deploy.runtimes.mil.program import check_size
 
 CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
+TRANSPOSED = {3: F.conv_transpose1d, 4: F.conv_transpose2d, 5: F.conv_transpose3d}
 AVERAGES = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}
 MAXIMA = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}
 
@@ -38,6 +39,37 @@ def conv(
     if before != after:
         x, before = _pad(x, pads, 0.0), (0,) * len(before)
     return CONVOLUTIONS[x.ndim](x, weight, bias, strides, before, dilations, groups)
+
+
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    bias: Tensor | None = None,
+    pad: Ints | None = None,
+    output_shape: Ints | None = None,
+    pad_type: str = "valid",
+    strides: Ints | None = None,
+    dilations: Ints | None = None,
+    groups: int = 1,
+) -> Tensor:
+    """x (B, C, ...) with weight (C, D / groups, ...), over one to three axes; `pad` is cut off the result."""
+    if x.ndim not in TRANSPOSED or weight.ndim != x.ndim or pad_type not in ("valid", "custom"):
+        raise make_package_error(
+            f"its input of shape {tuple(x.shape)}, weight of shape {tuple(weight.shape)} and pad_type "
+            f"{quote(pad_type)} are not supported"
+        )
+    one = (1,) * (x.ndim - 2)
+    strides, dilations = strides or one, dilations or one
+    pads = _compute_pads(x.shape[2:], weight.shape[2:], strides, dilations, pad_type, pad)
+    reaches = [(size - 1) * by + 1 for size, by in zip(weight.shape[2:], dilations, strict=True)]
+    sides = [(side - 1) * by + reach for side, by, reach in zip(x.shape[2:], strides, reaches, strict=True)]
+    check_size([x.shape[0], weight.shape[1] * groups, *sides], "conv_transpose")
+    y = TRANSPOSED[x.ndim](x, weight, bias, strides, 0, 0, groups, dilations)
+    for axis, (before, after) in enumerate(zip(pads[::2], pads[1::2], strict=True), 2):
+        y = y.narrow(axis, before, y.shape[axis] - before - after)
+    if output_shape is not None and tuple(output_shape) != tuple(y.shape):
+        raise make_package_error(f"its output_shape {output_shape} is not {tuple(y.shape)}")
+    return y
 
 
 def linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -139,6 +171,7 @@ def _pad(x: Tensor, pads: Ints, value: float) -> Tensor:
 WIDENED: dict[str, Function] = {
     "avg_pool": avg_pool,
     "conv": conv,
+    "conv_transpose": conv_transpose,
     "einsum": einsum,
     "linear": linear,
     "matmul": matmul,

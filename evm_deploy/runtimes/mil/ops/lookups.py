@@ -1,4 +1,4 @@
-"""Operations that copy or create elements: pads, repeats, lookups, ranges; and the shape of a tensor."""
+"""Operations that copy or create elements: pads, repeats, lookups and their inverse, ranges; the shape of a tensor."""
 
 import math
 
@@ -6,12 +6,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from evm_deploy.runtimes.mil.ops.row import Function, Ints, Scalar
+from evm_deploy.runtimes.mil.ops.row import Function, Ints, Scalar, widen
 from evm_deploy.runtimes.mil.ops.shaping import count_from_start
 from evm_deploy.runtimes.mil.problems import make_package_error, quote
 from evm_deploy.runtimes.mil.program import check_size
 
 PAD_MODES = ("constant", "reflect", "replicate")
+SCATTERED = {"add": "sum", "sub": "sum", "mul": "prod", "max": "amax", "min": "amin"}  # the mode and PyTorch's name
 
 
 def pad(x: Tensor, pad: Ints, mode: str = "constant", constant_val: Scalar | None = None) -> Tensor:
@@ -87,6 +88,73 @@ def gather_along_axis(x: Tensor, indices: Tensor, axis: int = 0, validate_indice
     return x.gather(axis, _normalise_places(indices, x.shape[axis]))
 
 
+def scatter(
+    data: Tensor,
+    indices: Tensor,
+    updates: Tensor,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> Tensor:
+    """data with the updates at `indices` along an axis, in its place or added, subtracted, multiplied, compared."""
+    axis = count_from_start(axis, data.ndim)
+    shape = [1] * data.ndim
+    shape[axis] = -1
+    places = _normalise_places(indices, data.shape[axis]).reshape(shape)
+    return _scatter(data, places.expand(updates.shape), updates, axis, mode)
+
+
+def scatter_along_axis(
+    data: Tensor,
+    indices: Tensor,
+    updates: Tensor,
+    axis: int = 0,
+    mode: str = "add",
+    validate_indices: bool = False,
+) -> Tensor:
+    """As `scatter`, with an index for each update."""
+    axis = count_from_start(axis, data.ndim)
+    return _scatter(data, _normalise_places(indices, data.shape[axis]), updates, axis, mode)
+
+
+def scatter_nd(
+    data: Tensor, indices: Tensor, updates: Tensor, mode: str = "add", validate_indices: bool = False
+) -> Tensor:
+    """As `scatter`, where the last axis of `indices` holds one index for each of the first axes of data."""
+    axes = indices.shape[-1]
+    flat = torch.zeros(indices.shape[:-1], dtype=torch.int64, device=indices.device)
+    for axis in range(axes):
+        flat = flat * data.shape[axis] + _normalise_places(indices[..., axis], data.shape[axis])
+    rows = data.reshape(-1, math.prod(data.shape[axes:]))
+    given = updates.reshape(-1, rows.shape[1])
+    return _scatter(rows, flat.reshape(-1, 1).expand(given.shape), given, 0, mode).reshape(data.shape)
+
+
+def _scatter(data: Tensor, places: Tensor, updates: Tensor, axis: int, mode: str) -> Tensor:
+    """Sums are computed in float32, like those of the other operations."""
+    if mode == "update":
+        return data.scatter(axis, places, updates)
+    if mode not in SCATTERED:
+        raise make_package_error(f"its mode {quote(mode)} is not supported")
+    given = -updates if mode == "sub" else updates
+    wide: Tensor = widen(data).scatter_reduce(axis, places, widen(given), SCATTERED[mode])
+    return wide.to(data.dtype)
+
+
+def upsample_nearest_neighbor(
+    x: Tensor, scale_factor_height: Scalar | None = None, scale_factor_width: Scalar | None = None
+) -> Tensor:
+    """The last two axes longer by these factors, each place the nearest of x."""
+    for axis, factor in ((-2, scale_factor_height), (-1, scale_factor_width)):
+        scale, side = 1.0 if factor is None else float(factor), x.shape[axis]
+        if not 0 < scale < math.inf:
+            raise make_package_error(f"its scale {scale} is not supported")
+        check_size([*x.shape, math.floor(side * scale)], "upsample_nearest_neighbor")
+        places = (torch.arange(math.floor(side * scale)) / scale).long().clamp(max=side - 1)
+        x = x.index_select(axis, places.to(x.device))
+    return x
+
+
 def _normalise_places(indices: Tensor, side: int) -> Tensor:
     """Makes indices valid for PyTorch; negative ones count from the end."""
     places = indices.long()
@@ -99,6 +167,10 @@ AS_STORED: dict[str, Function] = {
     "gather_along_axis": gather_along_axis,
     "pad": pad,
     "range_1d": range_1d,
+    "scatter": scatter,
+    "scatter_along_axis": scatter_along_axis,
+    "scatter_nd": scatter_nd,
     "shape": shape_of,
     "tile": tile,
+    "upsample_nearest_neighbor": upsample_nearest_neighbor,
 }
