@@ -7,6 +7,7 @@ import dataclasses
 import hashlib
 import io
 import os
+import tokenize
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -137,7 +138,7 @@ class Bundle:
         path = find_file(self.path, name, _make_damage_error, limit=SAMPLE_BYTES)
         try:  # memory-mapped: a header that claims more data than the file has allocates nothing
             array: npt.NDArray[np.generic] = np.array(np.lib.format.open_memmap(path, mode="r"))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, SyntaxError, tokenize.TokenError) as error:  # the last two: of the header
             raise BundleError(f"{path} is not a plain NumPy array ({error}).", "export the model again.") from error
         if not spec.fits(array.shape, str(array.dtype), empty=empty):
             what = f"{array.dtype} {array.shape}"

@@ -251,6 +251,14 @@ def test_a_sample_is_never_unpickled(bundle: Bundle) -> None:
         bundle.sample()
 
 
+def test_a_sample_whose_header_does_not_end(bundle: Bundle) -> None:
+    header = b"(((("
+    path = bundle.path / "sample" / "input.npy"
+    path.write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    with pytest.raises(BundleError, match="not a plain NumPy array"):
+        bundle.sample()
+
+
 def test_a_sample_that_promises_more_than_it_holds(bundle: Bundle) -> None:
     path = bundle.path / "sample" / "input.npy"
     with path.open("wb") as file:

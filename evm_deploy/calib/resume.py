@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import io
 import json
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping
@@ -23,7 +24,18 @@ LARGEST = 1 << 28  # bytes after decompression: a thousand tensors take half of 
 
 Statistics = dict[str, TensorStatistics]
 # The errors that readers of JSON and archives raise for damaged files.
-DAMAGE = (OSError, ValueError, LookupError, TypeError, EOFError, RecursionError, zlib.error, zipfile.BadZipFile)
+DAMAGE = (
+    OSError,
+    ValueError,
+    LookupError,
+    TypeError,
+    EOFError,
+    RecursionError,
+    zlib.error,
+    zipfile.BadZipFile,
+    SyntaxError,
+    tokenize.TokenError,
+)
 
 
 def compute_identity(key: str, channel_axes: Mapping[str, int], samples: Samples) -> str:

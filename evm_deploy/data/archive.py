@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import shutil
 import tempfile
+import tokenize
 import zipfile
 import zlib
 from collections.abc import Sequence
@@ -112,7 +113,10 @@ def _unpack_array(file: IO[bytes], size: int) -> Array:
 def _read_header(file: IO[bytes], size: int) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
     version = np.lib.format.read_magic(file)
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-    shape, fortran, dtype = read(file)
+    try:
+        shape, fortran, dtype = read(file)
+    except (SyntaxError, tokenize.TokenError) as error:
+        raise ValueError(f"its header is no text of numpy ({error})") from error
     if dtype.hasobject:
         raise ValueError("it holds pickled objects")
     if not all(type(side) is int and side >= 0 for side in shape) or math.prod(shape) * dtype.itemsize > size:

@@ -181,6 +181,8 @@ def bad_archives(folder: Path) -> dict[str, Path]:
     np.savez(folder / "other.npz", pictures=images)
     np.savez(folder / "objects.npz", images=np.array([{}, {}], object), allow_pickle=True)
     (folder / "text.npz").write_text("text")
+    with zipfile.ZipFile(folder / "endless header.npz", "w") as file:
+        file.writestr("images.npy", b"\x93NUMPY\x01\x00\x04\x00((((")
     np.savez(folder / "cut.npz", images=images)
     (folder / "cut.npz").write_bytes((folder / "cut.npz").read_bytes()[:-40])
     shapes = (

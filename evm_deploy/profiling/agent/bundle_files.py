@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +51,7 @@ class CheckedBundle:
                 raise ValueError("too large")
             # mmap allocates nothing, even if the header claims more data than the file has
             return np.array(np.lib.format.open_memmap(str(path), mode="r"))
-        except (ValueError, OSError) as error:
+        except (ValueError, OSError, SyntaxError, tokenize.TokenError) as error:  # the last two: of the header
             raise Unmeasurable(f"sample/{name} is not a plain array ({error})") from None
 
 

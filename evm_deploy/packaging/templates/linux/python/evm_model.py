@@ -19,6 +19,7 @@ import math
 import os
 import platform
 import sys
+import tokenize
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -170,7 +171,10 @@ class Model:
         return worst, TOLERANCES.get(self.manifest.get("precision"), 0.0)
 
     def _array(self, name: str) -> np.ndarray:
-        array: np.ndarray = np.load(io.BytesIO(self.read(f"sample/{name}.npy")), allow_pickle=False)
+        try:
+            array: np.ndarray = np.load(io.BytesIO(self.read(f"sample/{name}.npy")), allow_pickle=False)
+        except (ValueError, OSError, SyntaxError, tokenize.TokenError) as error:  # the last two: of the header
+            raise ModelError(f"sample/{name}.npy in {self.folder} is not a plain array ({error})") from None
         return array
 
 
