@@ -85,12 +85,21 @@ class SuppliedFinder(importlib.abc.MetaPathFinder):
             return _make_spec(name, ALWAYS[name])
         if name.startswith("triton."):
             return _make_spec(name, {"__getattr__": NameStandIn().__getattr__})
-        found = importlib.machinery.PathFinder.find_spec(name, path)
+        found = _find_elsewhere(name, path, target)
         if found is None:
             return _make_spec(name, MISSING[name]) if name in MISSING else None
         if type(found.loader) is importlib.machinery.SourceFileLoader and not _is_installed(found.loader.path):
             found.loader = ReplacingLoader(name, found.loader.path)
         return found
+
+
+def _find_elsewhere(
+    name: str, path: Sequence[str] | None, target: ModuleType | None
+) -> importlib.machinery.ModuleSpec | None:
+    """What the other finders find, in their order."""
+    others = (finder for finder in sys.meta_path if not isinstance(finder, SuppliedFinder))
+    found = (finder.find_spec(name, path, target) for finder in others if hasattr(finder, "find_spec"))
+    return next((spec for spec in found if spec is not None), None)
 
 
 def _is_installed(file: str) -> bool:
