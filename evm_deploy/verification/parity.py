@@ -39,8 +39,8 @@ class ParityReport:
     tolerance: float  # of `ParityRow.relative`
     rows: tuple[ParityRow, ...]
     first_divergent_block: str | None = None
-    scans: ScanReport | None = None  # of graphs that have scan operators, where the network is at hand
     notes: tuple[str, ...] = ()  # what could not be checked, and why
+    scans: ScanReport | None = None  # of graphs that have scan operators, where the network is at hand
 
     @property
     def passed(self) -> bool:
