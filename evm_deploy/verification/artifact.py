@@ -11,7 +11,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import find_post_process, make_reference
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes import find_runtime
-from evm_deploy.runtimes.onnxruntime import LIBRARY
+from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
@@ -41,10 +41,12 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
 def _compare_scans(
     bundle: Bundle, model: nn.Module, images: Mapping[str, npt.NDArray[Any]], report: ParityReport
 ) -> ScanReport | None:
-    """On one image of each shape, on the runtimes that the report compares."""
+    """On one image of each shape, with and without our library, as the report compares."""
     names = {image.shape: name for name, image in images.items()}
     some = {name: images[name] for name in names.values()}
-    runtimes = sorted({row.runtime for row in report.rows})
+    runtimes = sorted({row.runtime for row in report.rows} & {STOCK, LIBRARY})
+    if not runtimes:
+        return None
     return compare_scans(bundle.model_path, model, some, runtimes, RECURRENCE[bundle.manifest.precision])
 
 
