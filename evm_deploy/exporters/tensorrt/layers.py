@@ -20,13 +20,17 @@ TYPES = {  # names of the library, of its inspector and of its build report
 
 @dataclass(frozen=True)
 class EngineLayer:
-    """One layer. `nodes` names the ONNX nodes that it came from, each with the functions that called it."""
+    """One layer. `nodes` names the ONNX nodes that it came from, each with the functions that called it.
+
+    weights: the types of its constants that are matrices, as far as what was read says them.
+    """
 
     name: str
     kind: str
     inputs: tuple[str, ...]
     outputs: tuple[str, ...]
     nodes: tuple[str, ...]
+    weights: tuple[str, ...] = ()
 
 
 def read_network(network: Any) -> tuple[EngineLayer, ...]:
@@ -62,14 +66,22 @@ def read_inspection(text: str) -> tuple[EngineLayer, ...]:
 def read_report(lines: Iterable[str]) -> tuple[EngineLayer, ...]:
     """The layers in the lines that a builder logs for an engine, which needs no GPU."""
     pattern = re.compile(
-        r"Name: (.*?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: .*?Outputs: \[(.*)\], TacticName"
+        r"Name: (.*?), LayerType: (\w+), Inputs: \[(.*?)\], Constants: (.*?)Outputs: \[(.*)\], TacticName"
     )
     found = []
     for line in lines:
         if match := pattern.match(line):
-            sides = [tuple(map(_normalise_type, re.findall(r"Datatype: (\w+)", match[side]))) for side in (3, 4)]
-            found.append(EngineLayer(match[1], match[2], sides[0], sides[1], _find_nodes(line)))
+            sides = [tuple(map(_normalise_type, re.findall(r"Datatype: (\w+)", match[side]))) for side in (3, 5)]
+            nodes, weights = _find_nodes(line), _find_matrices(match[4])
+            found.append(EngineLayer(match[1], match[2], sides[0], sides[1], nodes, weights))
     return tuple(found)
+
+
+def _find_matrices(constants: str) -> tuple[str, ...]:
+    """The types of the constants with more than one row and column."""
+    described = re.findall(r"Dimensions: \[([\d,]*)\][^}]*?Datatype: (\w+)", constants)
+    matrices = [kind for sides, kind in described if sum(side != "1" for side in sides.split(",")) > 1]
+    return tuple(map(_normalise_type, matrices))
 
 
 def count_layers(layers: Iterable[EngineLayer]) -> dict[str, int]:

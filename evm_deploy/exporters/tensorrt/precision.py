@@ -55,8 +55,8 @@ def _is_any(layer: EngineLayer) -> bool:
     return True
 
 
-def _get_inputs(layer: EngineLayer) -> tuple[str, ...]:
-    return layer.inputs
+def _get_factors(layer: EngineLayer) -> tuple[str, ...]:
+    return layer.weights or layer.inputs
 
 
 def _get_types(layer: EngineLayer) -> tuple[str, ...]:
@@ -77,13 +77,14 @@ class Rule:
     needed: bool = False
 
 
-# The output of a fused layer may have another type than its computation, if a cast was fused into it: products are
-# checked by their inputs. The projections inside ES2D are float32 in every precision, like the recurrence.
+# The output of a fused layer may have another type than its computation, if a cast was fused into it, and a sum in it
+# other inputs: products are checked by their weights, where these are known, or their inputs. The projections inside
+# the scans are float32 in every precision, like the recurrence.
 RULES = {
     "fp32": (Rule("every layer", _is_any, _get_types, "float32"),),
     "fp16": (
-        Rule("every convolution and matrix product", _is_product, _get_inputs, "float16", needed=True),
-        Rule("every matrix product of the scan", _is_scan_product, _get_inputs, "float32"),
+        Rule("every convolution and matrix product", _is_product, _get_factors, "float16", needed=True),
+        Rule("every matrix product of the scan", _is_scan_product, _get_factors, "float32"),
         Rule("the recurrence", _is_recurrence, _get_types, "float32"),
     ),
     "int8": (Rule("every layer that is not on integers", _is_any, _get_types, "float32"),),

@@ -74,6 +74,23 @@ def test_a_kernel_with_a_cast_in_it_may_take_float16() -> None:
         )
 
 
+FUSED = (
+    "Name: fused, LayerType: runtime_fusion, Inputs: [ { Name: r, Dimensions: [1,17,32], Datatype: Float }, { Name: x, "
+    "Dimensions: [1,17,64], Datatype: Half }], Constants: [ { Name: w, Dimensions: [1,64,32], Strides: [2048,32,1], "
+    "Datatype: Half }, { Name: s, Dimensions: [1,1,32], Datatype: Float }], Outputs: [ { Name: y, Dimensions: "
+    "[1,17,32], Datatype: Float }], TacticName: , Metadata: [ONNX Layer: node_linear][ONNX Layer: node_add]"
+)
+
+
+def test_a_product_with_a_float32_sum_in_it_is_known_by_its_weights() -> None:
+    (found,) = layers.read_report([FUSED])
+    assert (found.inputs, found.outputs, found.weights) == (("float32", "float16"), ("float32",), ("float16",))
+    check_precision((found,), "fp16", where="the engine")
+    (single,) = layers.read_report([FUSED.replace("Datatype: Half }, { Name: s", "Datatype: Float }, { Name: s")])
+    with pytest.raises(CheckFailed, match="every convolution and matrix product must be float16, but fused"):
+        check_precision((single,), "fp16", where="the engine")
+
+
 def test_an_engine_may_have_fused_all_products() -> None:
     fused = EngineLayer("all", "kgen", ("float16",), ("float16",), ("node_conv",))
     check_precision((fused,), "fp16", where="the engine")
