@@ -51,7 +51,7 @@ int run_on(const Scan& scan, int64_t threads) {
 
 }  // namespace
 
-const char* evm_interface(void) { return "evm_ops interface 2"; }
+const char* evm_interface(void) { return "evm_ops interface 3"; }
 
 const char* evm_isa(void) { return evm::kernels().name; }
 

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
-INTERFACE = "evm_ops interface 2"  # what `evm_interface` of native/c_api.h returns
+INTERFACE = "evm_ops interface 3"  # what `evm_interface` of native/c_api.h returns
 
 
 def native_library() -> Path:
