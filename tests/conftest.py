@@ -27,7 +27,8 @@ from evm_deploy import ExportOptions
 from evm_deploy.bundle import Bundle, CheckpointRecord, IOSpec, Manifest, Preprocessing, Sample, write_bundle
 from evm_deploy.models import VARIANTS, EfficientVMamba, ModelConfig
 from evm_deploy.scan import atrous, native, reference
-from evm_deploy.scan.inputs import INDICES, OrderedScanInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import INDICES, OrderedScanInputs
 from evm_deploy.tolerances import DECODED_LEVELS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others

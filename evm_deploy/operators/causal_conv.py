@@ -47,7 +47,7 @@ def translate(op: Any, evm: Any) -> Callable[..., Any]:
 def static_form(*arguments: Any, **options: Any) -> Any:
     """As `scan.static` computes it."""
     from evm_deploy.scan import static
-    from evm_deploy.scan.inputs import CausalConvInputs
+    from evm_deploy.scan.kernel_inputs import CausalConvInputs
 
     return static.run(CausalConvInputs(*arguments), **options)
 

@@ -50,7 +50,7 @@ def translate(op: Any, evm: Any) -> Callable[..., Any]:
 def static_form(*arguments: Any, **options: Any) -> Any:
     """As `scan.static` computes it."""
     from evm_deploy.scan import static
-    from evm_deploy.scan.inputs import OrderedScanInputs
+    from evm_deploy.scan.kernel_inputs import OrderedScanInputs
 
     return static.run(OrderedScanInputs(*arguments), **options)
 

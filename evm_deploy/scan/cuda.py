@@ -12,7 +12,7 @@ from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan, plan_selective_scan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.scan.inputs import CudaInputs, list_tensors
+from evm_deploy.scan.kernel_inputs import CudaInputs, list_tensors
 
 DTYPES = (torch.float32, torch.float16)
 

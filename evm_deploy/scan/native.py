@@ -14,7 +14,7 @@ from evm_deploy.files import package_folders
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from evm_deploy.scan.inputs import KernelInputs
+    from evm_deploy.scan.kernel_inputs import KernelInputs
 
 LIBRARY_NAMES = ("libevm_ops.so", "libevm_ops.dylib", "evm_ops.dll")
 LIBRARY_VARIABLE = "EVM_DEPLOY_NATIVE_LIBRARY"
@@ -79,7 +79,7 @@ def set_isa(name: str) -> None:
 
 def run(inputs: KernelInputs) -> Tensor:
     """As `reference.run`, for float32 tensors on the CPU. Raises ValueError for other shapes, types or devices."""
-    from evm_deploy.scan.inputs import list_tensors
+    from evm_deploy.scan.kernel_inputs import list_tensors
 
     shapes = inputs.shapes()
     given = {name: _check_tensor(name, tensor, shapes[name]) for name, tensor in list_tensors(inputs).items()}
@@ -125,7 +125,7 @@ def _fix() -> str:
 def _check_tensor(name: str, tensor: Tensor, shape: tuple[int, ...]) -> Tensor:
     import torch
 
-    from evm_deploy.scan.inputs import INDICES
+    from evm_deploy.scan.kernel_inputs import INDICES
 
     if tensor.shape != shape:
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from evm_deploy.errors import InputError
 from evm_deploy.scan import chunked, cuda, native
-from evm_deploy.scan.inputs import (
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import (
     INDICES,
     CausalConvInputs,
     CudaInputs,
     KernelInputs,
     OrderedScanInputs,
-    Scan2DInputs,
-    ScanInputs,
     list_tensors,
 )
 

@@ -13,7 +13,7 @@ from evm_deploy.models import load, read_checkpoint
 from evm_deploy.models.vmamba import FAMILY
 from evm_deploy.models.vmamba.config import VARIANTS, VMambaConfig
 from evm_deploy.scan import reference
-from evm_deploy.scan.inputs import OrderedScanInputs
+from evm_deploy.scan.kernel_inputs import OrderedScanInputs
 from evm_deploy.tolerances import GOLDEN_LOGITS, GOLDEN_SCAN
 
 GOLDEN = Path(__file__).parent.parent / "golden"

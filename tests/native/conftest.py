@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from evm_deploy.scan import native, reference
-from evm_deploy.scan.inputs import CausalConvInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import torch
 import torch.nn.functional as F
 
 from evm_deploy.scan import reference
-from evm_deploy.scan.inputs import CausalConvInputs, OrderedScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"

@@ -17,7 +17,7 @@ from torch import Tensor
 from evm_deploy import scan
 from evm_deploy.graph import functions
 from evm_deploy.scan import native, reference
-from evm_deploy.scan.inputs import CausalConvInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.processor

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from onnx import helper
 
 from evm_deploy.scan import native
-from evm_deploy.scan.inputs import INDICES, OrderedScanInputs
+from evm_deploy.scan.kernel_inputs import INDICES, OrderedScanInputs
 from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 

@@ -16,7 +16,8 @@ from evm_deploy.graph import functions
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator, is_scan
 from evm_deploy.operators.operator import STATE
 from evm_deploy.profiling.kinds import KINDS
-from evm_deploy.scan.inputs import CausalConvInputs, OrderedScanInputs, QuantizedScan2DInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.inputs import QuantizedScan2DInputs, Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"

@@ -17,7 +17,7 @@ from evm_deploy.graph import functions
 from evm_deploy.operators.operator import STATE
 from evm_deploy.operators.ordered_scan import OPERATOR
 from evm_deploy.scan import chunked, reference, static
-from evm_deploy.scan.inputs import INDICES, OrderedScanInputs
+from evm_deploy.scan.kernel_inputs import INDICES, OrderedScanInputs
 from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 

@@ -283,11 +283,9 @@ def test_compressed_weights(
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}  # A is as it was
 
 
-def test_constants_that_a_weight_shares_with_others_stay(
-    two_stages: Callable[..., EfficientVMamba], tmp_path: Path
-) -> None:
+def test_constants_that_a_weight_shares_with_others_stay(micro: Callable[..., EfficientVMamba], tmp_path: Path) -> None:
     """The biases of an untrained network are zeros like those of its norms, so they are one constant."""
-    save_file(two_stages().state_dict(), tmp_path / "untrained.safetensors")
+    save_file(micro().state_dict(), tmp_path / "untrained.safetensors")
     result = export(tmp_path / "untrained.safetensors", tmp_path / "bundle", changed(SMALL, weights="int8"))
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}
 

@@ -24,7 +24,7 @@ from evm_deploy.packaging.sources import native_sources
 
 MakeNamed = Callable[..., list[NamedBundle]]
 Mistakes = Callable[[str, str], list[str]]
-OPTIONS = PackageOptions("android")
+OPTIONS = PackageOptions("android", name="Animals")
 ANDROID = "{http://schemas.android.com/apk/res/android}"
 WRITTEN = ("*.kt", "*.kts", "*.xml", "*.toml", "*.properties", "*.pro")  # what the package's words stand in
 
