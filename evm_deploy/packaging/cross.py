@@ -15,7 +15,7 @@ from evm_deploy.errors import MissingToolError
 from evm_deploy.packaging.sources import native_sources
 
 GLIBC = "2.28"  # from 2018; Debian 10, Ubuntu 20.04 and JetPack 5 have this version or a newer one
-_UNITS = ("run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512", "ort_library")
+_TOOL = "check.cpp"  # a program of its own; all other sources are the library
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-fPIC", "-shared", "-s", "-fvisibility=hidden")
 _LINK = ("-fvisibility-inlines-hidden", "-Wl,--build-id=none", "-Wl,-z,nodelete")
 MACHINES = ("aarch64",)  # not x86-64: each of its files needs other flags; the installation builds it there
@@ -34,7 +34,7 @@ def build_library(machine: str, out: Path) -> None:
     if find_version() is None:
         raise MissingToolError("ziglang, which compiles for other processors, is not installed.", "pip install ziglang")
     sources = native_sources()
-    units = [str(sources / f"{unit}.cpp") for unit in _UNITS]
+    units = [str(path) for path in sorted(sources.glob("*.cpp")) if path.name != _TOOL]
     command = [sys.executable, "-m", "ziglang", "c++", "-target", f"{machine}-linux-gnu.{GLIBC}", *_FLAGS, *_LINK]
     command += [f"-ffile-prefix-map={sources}=native", *units, "-o", str(out)]
     try:

@@ -23,7 +23,7 @@ from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
-KERNELS = ["run", "norm", "lookup", "dispatch", "c_api", "isa_baseline", "isa_avx2", "isa_avx512"]
+KERNELS = sorted({path.stem for path in NATIVE.glob("*.cpp")} - {"check", "ort_library"})
 FLAGS = ["-std=c++17", "-O3", "-ffp-contract=fast", "-Wall", "-Wextra", "-Werror"]
 X86_FLAGS = {"isa_avx2": ["-mavx2", "-mfma", "-mf16c"]}
 X86_FLAGS["isa_avx512"] = [*X86_FLAGS["isa_avx2"], "-mavx512f", "-mavx512dq", "-mavx512vl", "-mavx512bw"]
