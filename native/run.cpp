@@ -184,6 +184,27 @@ void project_integers(const EfficientScan2D& s, const IntegerWeights& integers, 
   });
 }
 
+// Channels from `channel` on of group k of a scan whose projections, dt | B | C, are `rows`, `width` floats apart. Where
+// its tokens lie is not said.
+template <class Scan>
+Unit make_unit(const Scan& s, int64_t k, int64_t channel, const float* rows, int64_t width) {
+  Unit unit = {};
+  unit.count = static_cast<int>(std::min<int64_t>(kUnit, s.channels - channel));
+  unit.channels = s.channels;
+  unit.states = s.states;
+  unit.A = s.A + k * s.states * s.channels + channel;
+  unit.skip = s.skip + k * s.channels + channel;
+  unit.bias = s.dt_bias + k * s.channels + channel;
+  unit.B = rows + s.rank;
+  unit.C = rows + s.rank + s.states;
+  unit.ldbc = width;
+  unit.dt = rows;
+  unit.dt_proj = s.dt_proj + k * s.rank * s.channels + channel;
+  unit.rank = s.rank;
+  unit.softplus = true;
+  return unit;
+}
+
 void scan_unit(Unit& unit) {
   const Floats scratch(scratch_floats(unit.states, unit.rank));
   unit.scratch = scratch.data();
@@ -238,24 +259,10 @@ void run(const EfficientScan2D& s, const Parallel& parallel) {
     const int64_t sequence = index / units, k = sequence % groups, channel = index % units * kUnit;
     const Group group = group_of(s, k);
     const int64_t at = sequence / groups * shape.image + group.offset + channel;
-    const float* rows = projected.data() + sequence * length * width;
-    Unit unit = {};
+    Unit unit = make_unit(s, k, channel, projected.data() + sequence * length * width, width);
     unit.tokens = group.tokens;
     unit.u = s.x + at;
     unit.y = s.y + at;
-    unit.count = static_cast<int>(std::min<int64_t>(kUnit, s.channels - channel));
-    unit.channels = s.channels;
-    unit.states = s.states;
-    unit.A = s.A + k * s.states * s.channels + channel;
-    unit.skip = s.skip + k * s.channels + channel;
-    unit.bias = s.dt_bias + k * s.channels + channel;
-    unit.B = rows + s.rank;
-    unit.C = rows + s.rank + s.states;
-    unit.ldbc = width;
-    unit.dt = rows;
-    unit.dt_proj = s.dt_proj + k * s.rank * s.channels + channel;
-    unit.rank = s.rank;
-    unit.softplus = true;
     scan_unit(unit);
   });
 }
@@ -267,6 +274,7 @@ void check_sizes(const OrderedScan& s) {
   count_numbers({s.batch, s.results, s.channels});
   count_numbers({s.groups, s.length, s.channels});
   count_numbers({s.summed, s.results});
+  for (const int64_t columns : {s.rank, s.states}) count_numbers({s.groups, s.channels, columns});
   const int64_t columns = count_numbers({s.rank + 2 * s.states, 1}) + kWidest;
   count_numbers({s.groups, s.channels, columns});
   count_numbers({s.groups, std::max(s.batch, int64_t{1}), std::max(s.tokens, s.length), columns});
@@ -358,26 +366,12 @@ void run(const OrderedScan& s, const Parallel& parallel) {
     const int64_t b = index / units, channel = index % units * kUnit;
     for (int64_t k = 0; k < s.groups; ++k) {
       const Tokens results = order.tokens(order.writes, s, k);
-      const float* rows = projected.first(b, k);
-      Unit unit = {};
+      Unit unit = make_unit(s, k, channel, projected.first(b, k), projected.width);
       unit.tokens = order.tokens(order.reads, s, k);
       unit.results = &results;
       unit.u = s.x + b * s.tokens * s.channels + channel;
       unit.y = s.y + b * s.results * s.channels + channel;
-      unit.count = static_cast<int>(std::min<int64_t>(kUnit, s.channels - channel));
-      unit.channels = s.channels;
-      unit.states = s.states;
-      unit.A = s.A + k * s.states * s.channels + channel;
-      unit.skip = s.skip + k * s.channels + channel;
-      unit.bias = s.dt_bias + k * s.channels + channel;
-      unit.B = rows + s.rank;
-      unit.C = rows + s.rank + s.states;
-      unit.ldbc = projected.width;
       unit.rows = projected.shared ? projected.places.data() + k * s.length : nullptr;
-      unit.dt = rows;
-      unit.dt_proj = s.dt_proj + k * s.rank * s.channels + channel;
-      unit.rank = s.rank;
-      unit.softplus = true;
       scan_unit(unit);
     }
   });

@@ -135,6 +135,21 @@ def test_sizes_of_the_c_interface_of_the_other_scan(name: str) -> None:
         assert call("evm_selective_scan_f32", sizes | {"channels": 2**26}, 8) == BAD_ARGUMENT
 
 
+ORDERED_SIZES = ("batch", "tokens", "groups", "length", "channels", "states", "rank", "summed", "results")
+CONV_SIZES = ("batch", "tokens", "groups", "length", "channels", "taps")
+
+
+@needs_library
+@pytest.mark.parametrize("large", [2**61, 2**62, 2**63 - 1, -1])
+def test_sizes_of_the_c_interface_of_tokens_in_an_order(large: int) -> None:
+    for function, names, pointers in (
+        ("evm_ordered_scan_f32", ORDERED_SIZES, 9),
+        ("evm_causal_conv_f32", CONV_SIZES, 5),
+    ):
+        for name in names:
+            assert call(function, dict.fromkeys(names, 3) | {name: large}, pointers) == BAD_ARGUMENT, (function, name)
+
+
 @needs_library
 def test_more_threads_than_there_can_be() -> None:
     sizes = dict.fromkeys(LINE_SIZES, 1) | {"delta_softplus": 1}
