@@ -143,7 +143,7 @@ def verify(
     Raises BundleError, CheckpointError, ImageError, InputError (another checkpoint than the bundle's); of a package
     CheckFailed too.
     """
-    from evm_deploy.models.network import open_checkpoint
+    from evm_deploy.models.network import find_scan, open_checkpoint
     from evm_deploy.packaging.verify import is_package
     from evm_deploy.verification.artifact import verify_against_model, verify_against_sample
     from evm_deploy.verification.images import make_verification_images
@@ -164,7 +164,7 @@ def verify(
     record = opened.manifest.checkpoint
     named = f"{checkpoint} is not the checkpoint"
     if isinstance(checkpoint, (str, os.PathLike)):
-        network = open_checkpoint(checkpoint, key=record.key, scan=opened.manifest.model.get("scan"))
+        network = open_checkpoint(checkpoint, key=record.key, scan=find_scan(opened.manifest.model))
     else:
         from evm_deploy.models.module import open_module
 

@@ -151,13 +151,13 @@ def _read_checkpoint(
     Without one it is preprocessed as the checkpoint states, and like the first bundle where it states nothing.
     """
     from evm_deploy.files import sha256_file
-    from evm_deploy.models.network import open_checkpoint
+    from evm_deploy.models.network import find_scan, open_checkpoint
 
     if not path.is_file():
         raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")
     made = [bundle for _, bundle in bundles if bundle.manifest.checkpoint.sha256 == sha256_file(path)]
     manifest = (made or [bundles[0][1]])[0].manifest
-    source = (key or (manifest.checkpoint.key if made else None), manifest.model.get("scan"))
+    source = (key or (manifest.checkpoint.key if made else None), find_scan(manifest.model))
     network = open_checkpoint(path, key=source[0], scan=source[1])
     if key is not None:
         notes.append(f"{PYTORCH}: {network.record.describe_key()}")

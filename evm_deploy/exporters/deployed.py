@@ -79,7 +79,11 @@ def find_post_process(manifest: Manifest) -> PostProcess | None:
 
 
 def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[IOSpec, ...], tuple[IOSpec, ...]]:
-    """The task of the exported model, its inputs and its outputs. Raises OptionError: --softmax, and no scores."""
+    """The task of the exported model, its inputs and its outputs.
+
+    Raises OptionError: --softmax, and no scores; no --raw, and a head, or the other way round.
+    """
+    _check_raw(network, options.raw)
     size = ("height", "width") if options.dynamic_size else options.image_size
     batch = "batch" if options.dynamic_batch else 1
     image = describe_image(size, batch, baked=options.bake_preprocessing)
@@ -95,6 +99,14 @@ def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[I
         raise OptionError(f"{task.title} {task.probabilities}.", "leave --softmax out.")
     outputs = task.describe_outputs(shapes, names, softmax=options.gives_probabilities)
     return task, (image,), outputs
+
+
+def _check_raw(network: Network, raw: bool) -> None:
+    if network.has_head and not raw:
+        what = f"the last steps of a {network.title}, after what its head gives, are not in any bundle."
+        raise OptionError(what, "add --raw for what the head gives.")
+    if raw and not network.has_head:
+        raise OptionError(f"{network.title} has no head of a detector or segmenter.", "leave --raw out.")
 
 
 def _choose_task(options: ExportOptions, shapes: Sequence[Shape]) -> Task:

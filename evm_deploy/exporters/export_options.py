@@ -150,6 +150,7 @@ class ExportOptions:
             parse=_parse_names,
         ),
     )
+    raw: bool = field(default=False, metadata=option("Of a detector or segmenter: what its head gives, no last steps."))
     preprocessing: Preprocessing | None = None  # what the network was trained with; its size is `image_size`
     example: Any = None  # an input (1, 3, h, w) to trace a module with, a torch.Tensor, where zeros will not do
     key: str | None = field(default=None, metadata=option("The entry of the checkpoint that holds the weights."))

@@ -14,7 +14,8 @@ from evm_deploy.errors import CheckpointError, OptionError, check_choice
 from evm_deploy.files import sha256_file
 from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
-from evm_deploy.models.family import Family
+from evm_deploy.models.family import Family, UnsupportedNetwork
+from evm_deploy.models.heads import HEADS
 from evm_deploy.models.recorded.read import RecordedPreprocessing, read_recorded
 from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_form, refuse_tensors
 from evm_deploy.models.state_dicts import StateDict, describe_state_dict, find_state_dicts, list_keys
@@ -62,9 +63,10 @@ def load(
     """The network in the checkpoint at `path`, float32, on the CPU, in eval mode: of any of the families.
 
     Reads what torch.save (either format) and safetensors write; nothing in the file is ever run. The configuration
-    comes from the shapes of the tensors. A file of a detector or a segmenter gives its backbone, whose forward returns
-    the feature maps. A changed bit is found in the zip files of torch.save, which carry checksums; in safetensors and
-    in torch.save's older format only if it makes a value infinite or the file unreadable.
+    comes from the shapes of the tensors. A file of a detector or a segmenter gives the whole network, whose forward
+    returns what its head gives; with the key of its backbone, or where its head is of no known kind, the backbone,
+    whose forward returns the feature maps. A changed bit is found in the zip files of torch.save, which carry
+    checksums; in safetensors and in torch.save's older format only if it makes a value infinite or the file unreadable.
 
     Args:
         path: the file; its format is told by its content, not by its name.
@@ -117,11 +119,11 @@ class CheckpointFile:
         if len(found) > 1:
             raise refuse_to_choose(path, content, [held for held, *_ in found])
         ((held, family, tensors, config),) = found
-        if family.explain_form is not None and (said := family.explain_form(content)) is not None:
+        if family.explain_form is not None and (said := family.explain_form(content, config)) is not None:
             raise refuse_form(path, family, said)
         state_dict = check_tensors(path, tensors, _describe_tensors(family, config))
         source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
-        others, recorded = held.others, read_recorded(content)
+        others, recorded = (*held.others, *_list_unused(family, held)), read_recorded(content)
         return Checkpoint(family, state_dict, config, held.key, source, self.sha256, others, not_loaded, recorded)
 
 
@@ -133,11 +135,13 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
 
     Raises CheckpointError: there is none; OptionError: nothing has the key.
     """
-    candidates = find_state_dicts(content, [family.stem for family in FAMILIES])
+    candidates = find_state_dicts(content, [family.stem for family in FAMILIES], [head.stem for head in HEADS])
     if key is not None:
         candidates = [each for each in candidates if key in (each.key, each.container)]
         if not candidates:
             raise refuse_key(path, content, key)
+    parts = [each for each in candidates if each.part]
+    candidates = [each for each in candidates if not each.part or each.key == key]
     if not candidates:
         raise refuse_content(path, content)
     found: list[_Found] = []
@@ -146,8 +150,9 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
         if sum(t.numel() * t.element_size() for t in each.tensors.values()) > path.stat().st_size:
             raise CheckpointError(f"{path} declares more weights than it holds.", tensor_files.DOWNLOAD)
         mismatches.append([])
-        for family in FAMILIES:
-            tensors = family.rename(each.tensors)
+        for family in [head for head in HEADS if any(map(head.stem.match, each.tensors))] or FAMILIES:
+            unused = _list_unused(family, each)
+            tensors = family.rename({name: tensor for name, tensor in each.tensors.items() if name not in unused})
             config = _recognise(family, tensors, scan)
             if not isinstance(config, Mismatch):
                 if not any(each.equals(other) for other, *_ in found):
@@ -155,8 +160,13 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
                 break
             mismatches[-1].append(config)
     if not found:
-        raise refuse_tensors(path, content, mismatches[0])
+        raise refuse_tensors(path, content, mismatches[0], parts[0].key if parts else None)
     return found
+
+
+def _list_unused(family: Family, held: StateDict) -> list[str]:
+    """The names of tensors that its networks have in training alone."""
+    return [name for name in held.tensors if family.unused is not None and family.unused.match(name)]
 
 
 def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> Any:
@@ -164,8 +174,10 @@ def _recognise(family: Family, tensors: dict[str, Tensor], scan: str | None) -> 
 
     Raises OptionError: it has no such scan.
     """
-    usual = family.scans[0] if family.scans else None
-    config = family.infer_config(tensors, scan if scan in family.scans else usual)
+    try:
+        config = family.infer_config(tensors, scan if scan in family.scans else None)
+    except UnsupportedNetwork as error:
+        return Mismatch(family, (), (), said=str(error), near=True)
     if isinstance(config, list):
         return Mismatch(family, config, list(tensors))
     expected = _describe_tensors(family, config)

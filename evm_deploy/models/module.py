@@ -13,6 +13,7 @@ from evm_deploy.errors import CheckpointError, InputError, OptionError, first_li
 from evm_deploy.manifest import CheckpointRecord
 from evm_deploy.models.batch_norms import find_pairs, fold_pairs
 from evm_deploy.models.families import FAMILIES
+from evm_deploy.models.heads import HEADS
 from evm_deploy.models.location import locate_error
 from evm_deploy.models.network import Network, list_outputs, network_of_family
 from evm_deploy.models.watching import call_watched
@@ -36,7 +37,7 @@ def open_module(module: nn.Module, image_size: tuple[int, int] = (224, 224), exa
         what = f"{_title(module)} cannot be copied: {first_line(error)}"
         raise InputError(f"{what.rstrip('.')}.", "keep no tensors with gradients, files or locks in it.") from error
     record = CheckpointRecord(_title(module), hash_module(copied))
-    for family in FAMILIES:
+    for family in (*HEADS, *FAMILIES):
         if isinstance(copied, family.network):
             return network_of_family(family, copied, record)
     image = torch.zeros(1, 3, *image_size) if example is None else _check_example(example, image_size)

@@ -62,15 +62,19 @@ def refuse_content(path: Path, content: Any) -> CheckpointError:
     )
 
 
-def refuse_tensors(path: Path, content: Any, mismatches: Sequence[Mismatch]) -> CheckpointError:
-    """The error for tensors of no family: says what they lack to be a network of the one that comes nearest."""
+def refuse_tensors(
+    path: Path, content: Any, mismatches: Sequence[Mismatch], backbone: str | None = None
+) -> CheckpointError:
+    """The error for tensors of no family: says what they lack to be a network of the one that comes nearest.
+
+    backbone: the key of a part of them that could be taken alone.
+    """
     nearest = min(mismatches, key=lambda mismatch: mismatch.size)
     titles = [_add_article(mismatch.family.title) for mismatch in mismatches]
     if nearest.near:
         what = nearest.said or nearest.count_tensors()
-        return CheckpointError(
-            f"{path} holds {_add_article(nearest.family.title)}, but {what}.", AS_MODULE.capitalize()
-        )
+        alone = f"Take its backbone alone: --key {backbone}; or {AS_MODULE}" if backbone else AS_MODULE.capitalize()
+        return CheckpointError(f"{path} holds {_add_article(nearest.family.title)}, but {what}.", alone)
     if found := _find_module(content):
         return _refuse_module(path, found)
     compared = f" (compared with {nearest.family.title}, the nearest)" if len(titles) > 1 else ""

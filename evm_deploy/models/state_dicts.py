@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,8 @@ WRAPPERS = frozenset(
     "module _module _orig_mod _checkpoint_wrapped_module _fsdp_wrapped_module _fpw_module _forward_module".split()
 )
 LEFTOVERS = frozenset("total_ops total_params n_averaged _extra_state".split())  # of tools that count or average
+BACKBONE = "backbone"  # the part of detectors and segmenters that comes first
+Stems = Sequence[re.Pattern[str]]
 _RECORDED = re.compile(r"epoch|iter|step|acc|top1|best|metric", re.IGNORECASE)
 _AVERAGED = re.compile(r"ema|averag|swa", re.IGNORECASE)
 
@@ -30,12 +32,14 @@ class StateDict:
 
     key: what tells them from others in the file, as the option `key` names it; None: the file holds nothing else.
     others: the names of what stands beside them.
+    part: they are the backbone of another in the file, and taken only by their key.
     """
 
     key: str | None
     tensors: dict[str, Tensor]
     others: tuple[str, ...]
     container: str | None  # None: the file itself
+    part: bool = False
 
     def equals(self, other: StateDict) -> bool:
         """Whether both have the same names and values."""
@@ -44,19 +48,20 @@ class StateDict:
         )
 
 
-def find_state_dicts(content: Any, stems: Sequence[re.Pattern[str]]) -> list[StateDict]:
+def find_state_dicts(content: Any, stems: Stems, heads: Stems = ()) -> list[StateDict]:
     """Every state dict in what a file holds, those in the usual containers first.
 
     stems: match the name of a tensor that every network of a family has, with what precedes it as the first group.
+    heads: the same of networks that have a backbone of another family, which is a state dict of its own.
     """
     held = content if isinstance(content, Mapping) else {}
     containers = list_keys(held)
     usual = [name for name in CONTAINERS if name in containers]
-    found = [each for name in usual for each in _split_by_prefix(held[name], name, stems)]
+    found = [each for name in usual for each in _split_by_prefix(held[name], name, stems, heads)]
     if _is_state_dict(held):
-        found += _split_by_prefix(held, None, stems)
+        found += _split_by_prefix(held, None, stems, heads)
     return found + [
-        each for name in containers if name not in usual for each in _split_by_prefix(held[name], name, stems)
+        each for name in containers if name not in usual for each in _split_by_prefix(held[name], name, stems, heads)
     ]
 
 
@@ -86,34 +91,47 @@ def _list_records(content: Mapping[Any, Any]) -> Iterator[tuple[str, float]]:
                 yield key, value
 
 
-def _split_by_prefix(
-    holder: Mapping[Any, Any], container: str | None, stems: Sequence[re.Pattern[str]]
-) -> list[StateDict]:
+def _split_by_prefix(holder: Mapping[Any, Any], container: str | None, stems: Stems, heads: Stems) -> list[StateDict]:
     """The state dicts in one container: one for each prefix that a stem has there."""
     tensors = {str(name): value for name, value in holder.items() if _is_weight(str(name), value)}
     loose = tuple(str(name) for name in holder if str(name) not in tensors)
-    prefixes = sorted({each for name in tensors if (each := _find_prefix(name, stems)) is not None}, key=len) or [""]
+    whole = _find_prefixes(tensors, heads)
+    prefixes = sorted(_find_prefixes(tensors, stems) | whole, key=lambda prefix: (len(prefix), prefix)) or [""]
+    parts = {prefix for prefix in prefixes for head in whole if _is_backbone(prefix, head)}
+    alone = len(prefixes) - len(parts) == 1
     found = []
     for prefix in prefixes:
-        longer = tuple(other for other in prefixes if other != prefix and other.startswith(prefix))
+        longer = tuple(other for other in prefixes if other not in (prefix, *parts) and other.startswith(prefix))
         mine = {name for name in tensors if name.startswith(prefix) and not (longer and name.startswith(longer))}
-        key = container if len(prefixes) == 1 else f"{container}." * (container is not None) + prefix.rstrip(".")
+        own = alone and prefix not in parts
+        key = container if own else f"{container}." * (container is not None) + prefix.rstrip(".")
         found.append(
             StateDict(
                 key=key if key != "" else ".",
                 tensors=_unwrap({name.removeprefix(prefix): tensors[name] for name in tensors if name in mine}),
                 others=(*(name for name in tensors if name not in mine), *loose),
                 container=container,
+                part=prefix in parts,
             )
         )
-    return found
+    return sorted(found, key=lambda each: each.part)
+
+
+def _find_prefixes(names: Iterable[str], stems: Stems) -> set[str]:
+    return {each for name in names if (each := _find_prefix(name, stems)) is not None}
+
+
+def _is_backbone(prefix: str, head: str) -> bool:
+    """Whether the prefix is that of the backbone of the network with the prefix `head`."""
+    between = prefix.removeprefix(head).split(".")[:-1] if prefix.startswith(head) else []
+    return [part for part in between if part not in WRAPPERS] == [BACKBONE]
 
 
 def _is_weight(name: str, value: Any) -> bool:
     return isinstance(value, Tensor) and name.rpartition(".")[2] not in LEFTOVERS
 
 
-def _find_prefix(name: str, stems: Sequence[re.Pattern[str]]) -> str | None:
+def _find_prefix(name: str, stems: Stems) -> str | None:
     """What precedes the name of a tensor that a stem matches; None: none matches."""
     parts = name.split(".")
     plain = [at for at, part in enumerate(parts) if part not in WRAPPERS]

@@ -47,7 +47,7 @@ def _open_checkpoint(contender: AgentContender, checked: CheckedBundle, request:
 
     from evm_deploy.bundle import Bundle
     from evm_deploy.exporters.deployed import find_post_process, make_reference
-    from evm_deploy.models.network import open_checkpoint
+    from evm_deploy.models.network import find_scan, open_checkpoint
     from evm_deploy.runtimes.pytorch import TorchRunner
 
     threads = request.threads or len(request.affinity)
@@ -55,8 +55,8 @@ def _open_checkpoint(contender: AgentContender, checked: CheckedBundle, request:
         torch.set_num_threads(threads)
     try:
         manifest = Bundle.open(checked.folder).manifest
-        scan = manifest.model.get("scan")
-        network = open_checkpoint(contender.more["path"], key=manifest.checkpoint.key, scan=scan)
+        key, scan = manifest.checkpoint.key, find_scan(manifest.model)
+        network = open_checkpoint(contender.more["path"], key=key, scan=scan)
     except EvmDeployError as error:
         raise Unmeasurable(error.cause.rstrip(".")) from None
     if network.record.sha256 != manifest.checkpoint.sha256:

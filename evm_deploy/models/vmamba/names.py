@@ -95,7 +95,7 @@ def _without_defaults(config: VMambaConfig) -> VMambaConfig:
     return replace(config, out_indices=None) if config.out_indices == tuple(stages) else config
 
 
-def explain_form(content: Any) -> str | None:
+def explain_form(content: Any, config: VMambaConfig) -> str | None:
     """What the configuration in a file says of the scan, if that is not the mathematics of the released networks."""
     named = [form for form in _list_forms(content) if not KNOWN_FORM.fullmatch(form)]
     return f"its configuration names the scan {named[0]}, whose mathematics is another" if named else None
