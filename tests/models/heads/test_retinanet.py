@@ -108,7 +108,7 @@ def test_export_gives_what_the_head_gives(golden, retinanet, tmp_path):
 
     path = tmp_path / "detector.pth"
     torch.save({"state_dict": golden.state_dict("retinanet_micro"), "meta": {"epoch": 12}}, path)
-    with pytest.raises(OptionError, match="last steps of a RetinaNet.* Fix: add --raw"):
+    with pytest.raises(OptionError, match=r"last steps of a RetinaNet.* Fix: add --raw"):
         evm_deploy.export(path, tmp_path / "out", evm_deploy.ExportOptions(image_size=(64, 96)))
     assert not (tmp_path / "out").exists()
     bundle = evm_deploy.export(path, tmp_path / "out", evm_deploy.ExportOptions(image_size=(64, 96), raw=True)).bundle
