@@ -3,6 +3,8 @@
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evm_deploy.models.batch_norms import fold_batch_norm
+
 
 class ConvUnit(nn.Module):
     """A convolution that keeps the size, then BatchNorm and ReLU where there are."""
@@ -19,6 +21,13 @@ class ConvUnit(nn.Module):
         x = self.conv(x)
         x = self.bn(x) if self.norm else x
         return F.relu(x) if self.relu else x
+
+    def fold(self) -> None:
+        """Takes the BatchNorm into the convolution, for inference."""
+        if self.norm:
+            assert isinstance(self.bn, nn.BatchNorm2d)
+            self.conv, self.norm = fold_batch_norm(self.conv, self.bn), False
+            del self.bn
 
 
 def make_tower(in_channels: int, channels: int, depth: int) -> nn.Sequential:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evm_deploy.keep_ratio import find_size, resize_bilinear
+from evm_deploy.keep_ratio import find_scaled_size, find_size, resize_bilinear
 from evm_deploy.models.heads import HEADS
 from evm_deploy.models.heads.detections import Detections, ImageSize
 
@@ -84,6 +84,10 @@ class Photo:
         """The network's input, (1, 3, h, w): resized, normalised, and then padded to a multiple."""
         return prepare(self.pixels, self.size, multiple)
 
+    def scale(self, ratio: float) -> Tensor:
+        """The input at another scale, for a test at several."""
+        return prepare(self.pixels, find_scaled_size(*self.shape, ratio))
+
     @property
     def image_size(self) -> ImageSize:
         (height, width), (h, w) = self.shape, self.size
@@ -132,3 +136,8 @@ def retinanet(golden):
 @pytest.fixture(name="list_misses", scope="session")
 def list_misses_fixture():
     return _list_misses
+
+
+@pytest.fixture(scope="session")
+def upernet(golden):
+    return HeadGolden(golden, "upernet")

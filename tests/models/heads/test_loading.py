@@ -66,6 +66,13 @@ def test_averages_of_mmengine(golden, save):
     assert are_equal(load(path, key="state_dict"), tensors)
 
 
+def test_an_auxiliary_head_is_ignored_and_said(golden, upernet, save):
+    checkpoint = read_checkpoint(save({"state_dict": golden.state_dict("upernet_micro")}))
+    assert are_equal(checkpoint.build(), upernet.tensors("micro"))
+    assert len(checkpoint.ignored) == 8
+    assert "8 entries (auxiliary_head.conv_seg.weight, " in checkpoint.describe_ignored()
+
+
 def test_what_only_training_needs_is_ignored_and_said(golden, save):
     extra = {"auxiliary_head.conv_seg.weight": torch.ones(2), "data_preprocessor.mean": torch.ones(3, 1, 1)}
     checkpoint = read_checkpoint(save({"state_dict": golden.state_dict("retinanet_micro") | extra}))
@@ -142,6 +149,14 @@ def add(**shapes):
         ("retinanet", add(bbox_head__retina_cls__bias=62), "1 of the wrong shape (bbox_head.retina_cls.bias is (62,)"),
         ("retinanet", add(bbox_head__scales=5), "1 unexpected (bbox_head.scales)"),
         ("retinanet", rename(r"^backbone\.patch_embed\.0", "backbone.conv1"), "its backbone is no"),
+        ("upernet", drop(r"psp_modules|bottleneck|lateral|fpn"), "UperNet, but its decode head has no pooled context"),
+        ("upernet", lambda t: add(decode_head__convs__0__conv__weight=4)(drop(r"psp_mod")(t)), "it is an FCN's"),
+        ("upernet", rename(r"^decode_head\.", "decode_head.0."), "several decode heads"),
+        ("upernet", add(decode_head__conv_seg__weight=(1, 24, 1, 1)), "it has one output, a foreground by a threshold"),
+        ("upernet", drop(r"psp_modules\.3"), "it pools to 3 sizes, not to 1, 2, 3, 6"),
+        ("upernet", drop(r"lateral_convs\.2"), "its head takes 3 maps, and its backbone gives 4"),
+        ("upernet", rename(r"fpn_convs\.0\.bn", "fpn_convs.0.gn"), "another normalisation than BatchNorm in its head"),
+        ("upernet", add(neck__lateral_convs__0__conv__weight=4), "the tensors of another head, or a neck, too"),
     ],
 )  # fmt: skip
 def test_refused_by_name(golden, save, name, change, words):

@@ -1,0 +1,21 @@
+"""From the logits of a UperNet to the class of each pixel, as mmsegmentation does it."""
+
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def resize_logits(logits: Tensor, input_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """Logits (B, classes, h, w) at the (h, w) of the original image: by way of that of the network's input."""
+    at_input = F.interpolate(logits, size=input_size, mode="bilinear", align_corners=False)
+    return F.interpolate(at_input, size=size, mode="bilinear", align_corners=False)
+
+
+def find_labels(logits: Tensor, input_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
+    """The class of each pixel of the original image, (B, H, W) int64; of equal logits the first class is taken."""
+    return resize_logits(logits, input_size, size).argmax(1)
+
+
+def average_probabilities(passes: list[Tensor]) -> Tensor:
+    """Of the logits of several passes over one image, each (B, classes, H, W) and turned back: the mean probability."""
+    total = sum((each.softmax(1) for each in passes[1:]), passes[0].softmax(1))
+    return total / len(passes)
