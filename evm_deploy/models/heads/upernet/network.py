@@ -1,4 +1,4 @@
-"""UperNet, as mmsegmentation has it: pooled context on the coarsest map, and a pyramid whose levels are put together."""
+"""UperNet, as mmsegmentation has it: pooled context on the coarsest map, and a pyramid whose levels are joined."""
 
 from collections.abc import Sequence
 
