@@ -8,6 +8,8 @@ GOLDEN_LOGITS = 5e-5
 GOLDEN_SCAN = 1e-5
 # The outputs of detectors and segmenters, as a share of the largest; measured 7e-7.
 GOLDEN_HEAD = 1e-4
+# Intersection over union of a mask with the golden one: a pixel may lie within rounding of one half.
+GOLDEN_MASK = 0.999
 # A Core ML program in float16 rounds after every operation; T, S and B differ from the goldens by 1e-3 to 2e-3.
 GOLDEN_COREML_FP16 = 5e-3
 

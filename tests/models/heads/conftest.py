@@ -141,3 +141,8 @@ def list_misses_fixture():
 @pytest.fixture(scope="session")
 def upernet(golden):
     return HeadGolden(golden, "upernet")
+
+
+@pytest.fixture(scope="session")
+def mask_rcnn(golden):
+    return HeadGolden(golden, "maskrcnn")

@@ -7,6 +7,8 @@ import torch
 
 from evm_deploy.errors import CheckpointError, OptionError
 from evm_deploy.models import ModelConfig, load, open_file, read_checkpoint
+from evm_deploy.models.heads.detections import ImageSize
+from evm_deploy.models.heads.mask_rcnn.detect import find_instances
 from evm_deploy.models.vmamba.config import VMambaConfig
 
 
@@ -157,6 +159,16 @@ def add(**shapes):
         ("upernet", drop(r"lateral_convs\.2"), "its head takes 3 maps, and its backbone gives 4"),
         ("upernet", rename(r"fpn_convs\.0\.bn", "fpn_convs.0.gn"), "another normalisation than BatchNorm in its head"),
         ("upernet", add(neck__lateral_convs__0__conv__weight=4), "the tensors of another head, or a neck, too"),
+        ("maskrcnn", rename(r"^roi_head\.bbox_head\.", "roi_head.bbox_head.0."), "Mask R-CNN, but it has a cascade of"),
+        ("maskrcnn", add(roi_head__mask_iou_head__fc_mask_iou__weight=4), "it has a head that scores masks"),
+        ("maskrcnn", add(roi_head__mask_head__convs__0__bn__weight=4), "normalisation in its head"),
+        ("maskrcnn", add(roi_head__bbox_head__shared_convs__0__conv__weight=4), "more in its box head"),
+        ("maskrcnn", drop(r"mask_head"), "it has no mask head: it is a Faster R-CNN"),
+        ("maskrcnn", drop(r"^rpn_head"), "it has no rpn_head.rpn_cls.weight"),
+        ("maskrcnn", add(rpn_head__rpn_cls__weight=(6, 24, 1, 1)), "its proposals have 6 scores in a cell, not 3"),
+        ("maskrcnn", add(roi_head__bbox_head__fc_cls__weight=(7, 48)), "its scores are of 6 and the background"),
+        ("maskrcnn", add(roi_head__mask_head__conv_logits__weight=(5, 24, 1, 1)), "its mask head has 5 classes"),
+        ("maskrcnn", add(bbox_head__retina_cls__bias=4), "the tensors of another head too"),
     ],
 )  # fmt: skip
 def test_refused_by_name(golden, save, name, change, words):
@@ -178,3 +190,17 @@ def test_values_are_checked_as_elsewhere(golden, save):
     assert "bbox_head.retina_cls.bias has values that are not finite" in refusal(save({"state_dict": tensors}))
     tensors["bbox_head.retina_cls.bias"] = torch.ones(63).half()
     assert load(save({"state_dict": tensors})).bbox_head.retina_cls.bias.dtype == torch.float32
+
+
+def test_boxes_and_masks_that_all_classes_share(golden, save):
+    tensors = golden.state_dict("maskrcnn_micro")
+    for name, rows in (("bbox_head.fc_reg", 4), ("mask_head.conv_logits", 1)):
+        for kind in ("weight", "bias"):
+            tensors[f"roi_head.{name}.{kind}"] = tensors[f"roi_head.{name}.{kind}"][:rows].clone()
+    network = load(save({"state_dict": tensors}))
+    assert (network.config.num_classes, network.config.box_classes, network.config.mask_classes) == (7, 1, 1)
+    size = ImageSize(torch.tensor([96.0, 64.0]), torch.ones(2))
+    with torch.no_grad():
+        found = find_instances(network, network(golden.image(64, 96)), size)
+    assert found.masks.shape == (len(found.detections.boxes), 28, 28)
+    assert len(set(found.detections.labels.tolist())) > 1
