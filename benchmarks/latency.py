@@ -4,7 +4,8 @@ python benchmarks/latency.py [--networks tiny small base] [--peers regnety_008 .
                              [--unrolled]
 python benchmarks/latency.py --networks vmamba-t vmamba-t-v0 vim-t \
                              --peers swin_tiny_patch4_window7_224 deit_tiny_patch16_224
-Weights are random: latency does not depend on them. Every artifact is compared with PyTorch before it is timed.
+Weights are those that training starts from: a scan is the faster the smaller its steps are. Every artifact is compared
+with PyTorch before it is timed.
 """
 
 import argparse

@@ -251,33 +251,36 @@ static void fill_delta(const Unit& unit, const float* dt_proj, const ProjectedRo
   }
 }
 
-// Fills `block` for kLanes channels from c on. Returns the largest delta of each channel, infinite where one is
-// negative. Tokens lie too far apart for the processor to foresee, so that those of the next block are asked for here.
-static F fill(const Unit& unit, const float* dt_proj, const ProjectedRows& rows, const Places& now, const Places& next,
-              int64_t first, int tokens, int c, Block& block) {
-  fill_delta(unit, dt_proj, rows, first, tokens, c, block.delta);
+// softplus of delta where it is wanted. Returns the largest delta of each channel, infinite where one is negative.
+static F finish_delta(bool wanted, int tokens, float* delta) {
+  F most = {};
+  for (int t = 0; wanted && t < tokens; ++t) {
+    const F value = softplus(load(delta + t * kLanes));
+    store(delta + t * kLanes, value);
+    most = max(most, value);
+  }
+  for (int t = 0; !wanted && t < tokens; ++t) {
+    const F value = load(delta + t * kLanes);
+    most = max(most, value < 0.0f ? splat(__builtin_inff()) : value);
+  }
+  return most;
+}
+
+// delta * u and D * u for kLanes channels from c on. Tokens lie too far apart for the processor to foresee, so that
+// those of the next block are asked for here.
+static void fill_input(const Unit& unit, const Places& now, const Places& next, int tokens, int c, Block& block) {
   const int count = unit.count - c;
   const F skip = unit.skip ? load(unit.skip + c, count) : F{};
   const float *u = unit.u + c, *y = unit.y + c;
-  F most = {};
   for (int t = 0; t < tokens; ++t) {
     if (next.read[t] >= 0) {
       __builtin_prefetch(u + next.read[t]);
       __builtin_prefetch(y + (next.write[t] < 0 ? 0 : next.write[t]), 1);
     }
-    F delta = load(block.delta + t * kLanes);
-    if (unit.softplus) {
-      delta = softplus(delta);
-      most = max(most, delta);
-    } else {
-      most = max(most, delta < 0.0f ? splat(__builtin_inff()) : delta);
-    }
     const F input = now.read[t] < 0 ? F{} : load(u + now.read[t], count);
-    store(block.delta + t * kLanes, delta);
-    store(block.input + t * kLanes, delta * input);
+    store(block.input + t * kLanes, load(block.delta + t * kLanes) * input);
     store(block.y + t * kLanes, skip * input);
   }
-  return most;
 }
 
 // The cheapest form of 2^(a * delta) that holds for `count` states and these largest deltas. None of the cheaper ones
@@ -290,6 +293,7 @@ EVM_INLINE ScanStates choose(const float* a, F delta, int64_t count) {
   }
   const F reach = most * delta;
   if (all_at_most(reach, 1.0f)) return scan_states_for<Reach::kUnit>(count);
+  if (all_at_most(reach, 2.0f)) return scan_states_for<Reach::kTwo>(count);
   if (kLanes == 16 || all_at_most(reach, 126.0f)) return scan_states_for<Reach::kNormal>(count);
   return scan_states_for<Reach::kAny>(count);
 }
@@ -311,7 +315,9 @@ static void scan(const Unit& unit) {
     const ProjectedRows rows = find_projected_rows(unit, first, tokens);
     for (int c = 0; c < unit.count; c += kLanes) {
       const Held held = held_at(unit, c);
-      const F delta = fill(unit, held.dt_proj, rows, now, next, first, tokens, c, block);
+      fill_delta(unit, held.dt_proj, rows, first, tokens, c, block.delta);
+      const F delta = finish_delta(unit.softplus, tokens, block.delta);
+      fill_input(unit, now, next, tokens, c, block);
       for (int64_t n = 0; n < unit.states; n += kStates) {
         const float* a = held.a + n * kLanes;
         const ScanStates run = choose(a, delta, unit.states - n);

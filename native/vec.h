@@ -97,16 +97,28 @@ EVM_INLINE F scale(F p, F t) { return (F)((I)p + ((I)t << 23)); }
 // How large |x| can be in 2^x: the smaller, the cheaper.
 enum class Reach {
   kUnit,    // -1 <= x <= 0
+  kTwo,     // -2 <= x <= 0
   kNormal,  // -126 <= x <= 126
   kAny,     // anything: below -126 it may count as -126, where 2^x is 0 for every purpose of a decay
 };
 
-// 2^x - 1 for -1 <= x <= 0, relative error 4e-7.
+// 2^x - 1 for -1 <= x <= 0 or -2 <= x <= 0; relative error of the polynomials 4e-7 and 5e-7.
+template <Reach reach>
 EVM_INLINE F exp2_minus_1(F x) {
-  F p = fma(splat(0.0010003551f), x, splat(0.0093375985f));
-  p = fma(p, x, splat(0.055404343f));
-  p = fma(p, x, splat(0.24021383f));
-  return fma(p, x, splat(0.69314694f)) * x;
+  F p;
+  if (reach == Reach::kUnit) {
+    p = fma(splat(0.0010003551f), x, splat(0.0093375985f));
+    p = fma(p, x, splat(0.055404343f));
+    p = fma(p, x, splat(0.24021383f));
+    p = fma(p, x, splat(0.69314694f));
+  } else {
+    p = fma(splat(8.5508145e-5f), x, splat(0.0011920946f));
+    p = fma(p, x, splat(0.0094751511f));
+    p = fma(p, x, splat(0.055436477f));
+    p = fma(p, x, splat(0.24021448f));
+    p = fma(p, x, splat(0.69314682f));
+  }
+  return p * x;
 }
 
 // 2^x, relative error below 3e-7. The polynomials are minimax for (2^x - 1) / x rather than for 2^x: the errors of a
@@ -144,11 +156,11 @@ EVM_INLINE F exp2(F x) {
 #endif
 }
 
-// The next state: 2^x * h + u * B. Where 2^x is close to one, h + (2^x - 1) * h costs the same and does not round the
+// The next state: 2^x * h + u * B. Where 2^x is close to one, h + (2^x - 1) * h costs less and does not round the
 // decay, whose error would come back with every token.
 template <Reach reach>
 EVM_INLINE F advance(F x, F h, F u, F B) {
-  if (reach == Reach::kUnit) return fma(exp2_minus_1(x), h, fma(u, B, h));
+  if (reach == Reach::kUnit || reach == Reach::kTwo) return fma(exp2_minus_1<reach>(x), h, fma(u, B, h));
   return fma(u, B, exp2<reach>(x) * h);
 }
 

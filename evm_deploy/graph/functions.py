@@ -24,8 +24,9 @@ def bodies(proto: onnx.ModelProto) -> list[onnx.FunctionProto]:
     for operator in reversed(OPERATORS.values()):
         if operator.name in needed:
             needed |= {callee.name for callee in operator.calls}
+    tokens = _count_tokens(proto.graph)
     return [
-        write_body(operator, opset, **_shared_values(operator, nodes.get(operator.name, [])))
+        write_body(operator, opset, **_shared_values(operator, nodes.get(operator.name, [])), **_fit(operator, tokens))
         for operator in OPERATORS.values()
         if operator.name in needed
     ]
@@ -36,6 +37,30 @@ def write_body(operator: Operator, opset: int, **values: Any) -> onnx.FunctionPr
     body = Body()
     operator.write_body(body, **values)
     return body.function(operator, opset)
+
+
+def _fit(operator: Operator, tokens: int | None) -> Mapping[str, Any]:
+    return operator.fit_body(tokens) if operator.fit_body and tokens else {}
+
+
+def _count_tokens(graph: onnx.GraphProto) -> int | None:
+    """The length of the longest sequence that a node scans; None where one is not known."""
+    shapes: dict[str, tuple[int, ...]] = {tensor.name: tuple(tensor.dims) for tensor in graph.initializer}
+    for value in (*graph.input, *graph.value_info):
+        shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)  # 0: any length
+    longest = 0
+    for node in graph.node:
+        operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+        if operator is None or operator.count_tokens is None:
+            continue
+        given = {name: shapes.get(value) for name, value in zip(operator.inputs, node.input, strict=True)}
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        known = {name: attributes[name] for name in operator.attributes}
+        tokens = 0 if None in given.values() else operator.count_tokens(given, **known)
+        if tokens < 1:
+            return None
+        longest = max(longest, tokens)
+    return longest or None
 
 
 def _shared_values(operator: Operator, nodes: Iterable[onnx.NodeProto]) -> Mapping[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.operators import quantized_efficient_scan_2d, selective_scan
-from evm_deploy.operators.es2d import flops, write_atrous_scan
+from evm_deploy.operators.es2d import count_tokens, flops, write_atrous_scan
 from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, ProductWeight, Shape
 
 if TYPE_CHECKING:
@@ -61,6 +61,7 @@ OPERATOR = Operator(
     inputs={"x": ROWS, "x_proj": ROWS, "dt_proj": ROWS, "dt_bias": STATE, "A": STATE, "D": STATE},
     attributes={"step": int},
     write_body=write_body,
+    count_tokens=count_tokens,
     calls=(selective_scan.OPERATOR,),
     specialised=("step",),
     torch_op=torch_op,

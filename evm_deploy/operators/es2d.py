@@ -35,6 +35,12 @@ def write_atrous_scan(b: Body, x: str, dt_proj: str, step: int, project: Callabl
     b("CastLike", y, "x", name="y")
 
 
+def count_tokens(shapes: Shapes, step: int) -> int:
+    """Of a group of x (B, H, W, D)."""
+    _, H, W, _ = shapes["x"]
+    return -(-H // step) * -(-W // step)
+
+
 def flops(shapes: Shapes) -> int:
     """Of x (B, H, W, D) with x_proj (K, D, R+2N), dt_proj (K, R, D) and A (K, N, D)."""
     projections = shapes["x_proj"][-1] + shapes["dt_proj"][-2]

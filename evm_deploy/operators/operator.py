@@ -62,6 +62,8 @@ class Operator:
     write_body: adds the nodes of the ONNX body to a `Body`; its keywords are the attributes in `specialised`.
     calls: the operators whose nodes are in the body.
     specialised: the attributes that a body is written for. All nodes of a model have the same values of them.
+    count_tokens: of the shapes of the inputs, and the attributes by name: the length of a sequence that it scans.
+    fit_body: the keywords of `write_body` for sequences of at most so many tokens.
     torch_op: gives the overload of the torch operator that is exported as this one.
     translate: of onnxscript's `op` and `evm`, the function that `torch.onnx` writes the node with.
     static_form: for compilers that have no operators of others: the torch operator in standard operations of fixed
@@ -84,6 +86,8 @@ class Operator:
     attributes: Mapping[str, type[int] | type[float]] = field(default_factory=dict)
     calls: tuple[Operator, ...] = ()
     specialised: tuple[str, ...] = ()
+    count_tokens: Callable[..., int] | None = None
+    fit_body: Callable[[int], Mapping[str, Any]] | None = None
     torch_op: Callable[[], Any] | None = None
     translate: Callable[[Any, Any], Callable[..., Any]] | None = None
     static_form: Callable[..., Tensor] | None = None

@@ -31,6 +31,11 @@ def write_body(b: Body) -> None:
     b("CastLike", b("ReduceSum", results, b.ints(1), keepdims=0), "x", name="y")
 
 
+def count_tokens(shapes: Shapes) -> int:
+    """Of order (K, L)."""
+    return shapes["order"][1]
+
+
 def torch_op() -> Any:
     """As `scan.ops` defines it."""
     from evm_deploy.scan import ops
@@ -77,6 +82,7 @@ OPERATOR = Operator(
         "back": INDICES,
     },
     write_body=write_body,
+    count_tokens=count_tokens,
     calls=(selective_scan.OPERATOR,),
     torch_op=torch_op,
     translate=translate,

@@ -6,7 +6,7 @@ import math
 from typing import TYPE_CHECKING
 
 from evm_deploy.operators import selective_scan
-from evm_deploy.operators.es2d import flops, write_atrous_scan
+from evm_deploy.operators.es2d import count_tokens, flops, write_atrous_scan
 from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
 
 if TYPE_CHECKING:
@@ -48,6 +48,7 @@ OPERATOR = Operator(
     },
     attributes={"step": int},
     write_body=write_body,
+    count_tokens=count_tokens,
     calls=(selective_scan.OPERATOR,),
     specialised=("step",),
     flops=flops,

@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
 
 
-def write_body(b: Body, chunk: int = 28) -> None:
+CHUNK = 28  # tokens; two levels of it are a map of 28 by 28
+
+
+def write_body(b: Body, chunk: int = CHUNK) -> None:
     """y (B, K, L, D) of u, delta (B, K, L, D), A (K, N, D), B, C (B, K, L, N), D, delta_bias (K, D).
 
     No Loop, Scan, If or Einsum; any batch and length; every exponent is a sum of non-positive terms. The recurrence
@@ -86,6 +89,16 @@ def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:
     return b("ReduceSum", b("Mul", decay, b.unsqueeze(x, 2)), b.ints(3), keepdims=0)
 
 
+def fit_body(tokens: int) -> dict[str, int]:
+    """Smaller chunks, so fewer nodes to load, where two levels of them are a sequence of so many tokens."""
+    return {"chunk": min(CHUNK, max(2, math.isqrt(tokens - 1) + 1))}
+
+
+def count_tokens(shapes: Shapes, delta_softplus: int) -> int:
+    """Of u (B, K, L, D)."""
+    return shapes["u"][2]
+
+
 def torch_op() -> Any:
     """As `scan.ops` defines it."""
     from evm_deploy.scan import ops
@@ -138,6 +151,8 @@ OPERATOR = Operator(
     inputs={"u": ROWS, "delta": ROWS, "A": STATE, "B": ROWS, "C": ROWS, "D": STATE, "delta_bias": STATE},
     attributes={"delta_softplus": int},
     write_body=write_body,
+    count_tokens=count_tokens,
+    fit_body=fit_body,
     torch_op=torch_op,
     translate=translate,
     static_form=static_form,

@@ -216,6 +216,32 @@ def model_of(nodes: Sequence[onnx.NodeProto], inputs: Inputs, outputs: Sequence[
     return proto
 
 
+@settings(max_examples=20, deadline=None)
+@given(lengths=st.lists(st.sampled_from([1, 2, 5, 9, 16, 17, 50]), min_size=1, max_size=2), seed=st.integers(0, 9))
+def test_a_body_that_is_written_for_the_longest_sequence_is_right_for_all(lengths: list[int], seed: int) -> None:
+    cases = [scan_inputs(1, 2, L, 3, 2, seed) for L in lengths]
+    inputs = {f"{name}{i}": array for i, case in enumerate(cases) for name, array in case.items()}
+    nodes = [
+        node_of("SelectiveScan", [f"{name}{i}" for name in case], f"y{i}", delta_softplus=0)
+        for i, case in enumerate(cases)
+    ]
+    proto = model_of(nodes, inputs, [f"y{i}" for i in range(len(nodes))])
+    session = onnxruntime.InferenceSession(proto.SerializeToString(), providers=["CPUExecutionProvider"])
+    for case, y in zip(cases, session.run(None, inputs), strict=True):
+        assert relative(y, reference.run(ScanInputs(*double(case)))) <= KERNEL_RELATIVE
+
+
+def test_the_shorter_the_sequences_the_fewer_nodes_has_the_body() -> None:
+    def count_nodes(height: int, width: int, step: int) -> int:
+        inputs = scan_2d_inputs(1, height, width, 4, 2, 2, step, seed=0)
+        scan, _ = model_of([node_of("EfficientScan2D", list(inputs), "y", step=step)], inputs, ["y"]).functions
+        return len(scan.node)
+
+    default = len(body_of("SelectiveScan", 20).node)
+    assert count_nodes(4, 6, 2) < count_nodes(8, 15, 2) < count_nodes(8, 15, 1) < default
+    assert count_nodes(56, 56, 2) == count_nodes(90, 90, 2) == default
+
+
 def test_an_attribute_that_the_body_reads_may_differ_from_node_to_node() -> None:
     inputs = scan_inputs(1, 2, 30, 3, 2, seed=4)
     nodes = [node_of("SelectiveScan", list(inputs), f"y{flag}", delta_softplus=flag) for flag in (0, 1)]

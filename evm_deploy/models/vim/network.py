@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from evm_deploy import scan
 from evm_deploy.errors import InputError
 from evm_deploy.models.layers.maps import initialise
+from evm_deploy.models.layers.scan_mixer import inverse_softplus_of_steps
 from evm_deploy.models.vim.config import VimConfig
 from evm_deploy.scan.orders import make_two_way_order, number_tokens
 
@@ -54,6 +55,13 @@ class VimMixer(nn.Module):
         self.A_log, self.A_b_log = (nn.Parameter(torch.arange(1.0, N + 1).log().repeat(D, 1)) for _ in range(2))
         self.D, self.D_b = (nn.Parameter(torch.ones(D)) for _ in range(2))
         self.out_proj = nn.Linear(D, C, bias=False)
+
+    def initialise_steps(self) -> None:
+        """Gives the projections of delta what training starts from, as in Mamba: delta between 1e-3 and 1e-1."""
+        for dt_proj in (self.dt_proj, self.dt_proj_b):
+            D, R = dt_proj.weight.shape
+            nn.init.uniform_(dt_proj.weight, -(R**-0.5), R**-0.5)
+            dt_proj.bias.data = inverse_softplus_of_steps(D)
 
     def scan_parameters(self) -> ScanParameters:
         """x_proj (2,D,R+2N), dt_proj (2,R,D), dt_bias (2,D), A (2,N,D) and D (2,D), as the operator takes them."""
@@ -118,6 +126,8 @@ class Vim(nn.Module):
         self.norm_f = RMSNorm(config.dim)
         self.head = nn.Linear(config.dim, config.num_classes)
         self.apply(initialise)
+        for layer in self.layers:
+            layer.mixer.initialise_steps()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> the class token after the last block, normalised, (B, C)."""
