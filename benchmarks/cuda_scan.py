@@ -23,11 +23,15 @@ from evm_deploy.models import VARIANTS
 from evm_deploy.profiling.agent.timing import compute_quartiles
 from evm_deploy.scan import cuda, reference
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
+from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 N, STEP, CALLS = 16, 2, 10
 TOLERANCES = {torch.float32: KERNEL_RELATIVE, torch.float16: FP16_IO_RELATIVE}
 SEQUENTIAL = Path(__file__).parent / "sequential.cu"
+# side, channels, states and rank of the first stage
+VMAMBA = [("vmamba tiny s1l8", 56, 96, 1, 6), ("vmamba tiny v0", 56, 192, N, 6)]
 EXPONENTIALS = 16  # a cycle, of a multiprocessor
 
 
@@ -48,6 +52,18 @@ def main() -> None:
                 for dtype in TOLERANCES:
                     for operator in (_selective_scan, _efficient_scan_2d):
                         rows.append(operator(name, stage, batch, dtype, copied, arguments.rounds))
+    for batch in arguments.batches:
+        for dtype in TOLERANCES:
+            for name, side, D, states, R in VMAMBA:
+                order = make_cross_order(side, side, torch.device("cuda"))
+                rows.append(
+                    _ordered_scan(name, batch, D, states, R, side * side, order, dtype, copied, arguments.rounds)
+                )
+            tokens, back = number_tokens(2, 197, torch.device("cuda")), make_two_way_order(197, torch.device("cuda"))[1]
+            rows.append(
+                _ordered_scan("vim tiny", batch, 384, N, 12, 394, (tokens, back), dtype, copied, arguments.rounds)
+            )
+            rows.append(_causal_conv(batch, dtype, copied, arguments.rounds))
     print(table(rows))
     gpu = torch.cuda.get_device_name()
     results = Path(__file__).parent / "results" / "cuda_scan.json"
@@ -86,6 +102,31 @@ def _efficient_scan_2d(
     )
 
 
+def _ordered_scan(
+    name: str, batch: int, D: int, states: int, R: int, T: int, order: tuple[Tensor, Tensor], dtype: torch.dtype,
+    copied: float, rounds: int,
+) -> dict[str, Any]:  # fmt: skip
+    K, L = order[0].shape
+    x, x_proj = _normal(batch, T, D).to(dtype), (_normal(K, D, R + 2 * states) / D**0.5).to(dtype)
+    dt_proj, A = _normal(K, R, D).to(dtype), _decays(K, D, states)
+    inputs = [x, x_proj, dt_proj, _normal(K, D) - 4, A, _normal(K, D), *order]
+    wide = [t if t.dtype == torch.int64 else t.double() for t in inputs]
+    expected = reference.run(OrderedScanInputs(*wide))
+    return {"operator": "OrderedScan", "variant": name, "stage": 1, "batch": batch, **_dtype(dtype)} | _row(
+        lambda: cuda.run(OrderedScanInputs(*inputs)), expected, inputs, batch * K * L * D, dtype, copied, rounds,
+        states=states,
+    )  # fmt: skip
+
+
+def _causal_conv(batch: int, dtype: torch.dtype, copied: float, rounds: int) -> dict[str, Any]:
+    x, weight, bias = (_normal(*shape).to(dtype) for shape in ((batch, 197, 384), (2, 4, 384), (2, 384)))
+    inputs = [x, weight, bias, make_two_way_order(197, x.device)[0]]
+    expected = reference.run(CausalConvInputs(*[t.double() for t in inputs[:3]], inputs[3]))
+    return {"operator": "CausalConv", "variant": "vim tiny", "stage": 1, "batch": batch, **_dtype(dtype)} | _row(
+        lambda: cuda.run(CausalConvInputs(*inputs)), expected, inputs, 2 * x.numel(), dtype, copied, rounds, states=1
+    )
+
+
 def _row(
     run: Callable[[], Tensor],
     expected: Tensor,
@@ -95,6 +136,7 @@ def _row(
     copied: float,
     rounds: int,
     sequential: Callable[[], Tensor] | None = None,
+    states: int = N,
 ) -> dict[str, Any]:
     error = _checked(run(), expected, dtype, "the kernel")
     low, middle, high = compute_quartiles(_microseconds(run, rounds))
@@ -103,7 +145,7 @@ def _row(
     if sequential:
         _checked(sequential(), expected, dtype, "the sequential kernel")
         plain = compute_quartiles(_microseconds(sequential, rounds))[1]
-    bounds = {"bytes us": moved, "exponentials us": elements * N / _exponentials_per_us()}
+    bounds = {"bytes us": moved, "exponentials us": elements * states / _exponentials_per_us()}
     return {
         "us": middle, "us p25": low, "us p75": high, **bounds, "of the larger bound": middle / max(bounds.values()),
         "sequential us": plain, "relative error": error,
@@ -171,8 +213,8 @@ def _normal(*shape: int) -> Tensor:
     return torch.randn(shape, device="cuda")
 
 
-def _decays(K: int, D: int) -> Tensor:
-    return -torch.arange(1.0, N + 1, device="cuda")[:, None] * torch.exp(0.1 * _normal(K, N, D))
+def _decays(K: int, D: int, states: int = N) -> Tensor:
+    return -torch.arange(1.0, states + 1, device="cuda")[:, None] * torch.exp(0.1 * _normal(K, states, D))
 
 
 def _dtype(dtype: torch.dtype) -> dict[str, str]:

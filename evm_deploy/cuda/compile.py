@@ -1,4 +1,4 @@
-"""Compiles the kernel source with NVRTC or, if that is not installed, with nvcc. Neither needs a GPU.
+"""Compiles the kernel sources with NVRTC or, if that is not installed, with nvcc. Neither needs a GPU.
 
 NVRTC is called through its C interface: its wheel comes with every PyTorch for CUDA, and nothing else is needed.
 """
@@ -19,9 +19,10 @@ from pathlib import Path
 from evm_deploy.errors import MissingToolError, OptionError, check_choice
 
 SOURCE = Path(__file__).parent / "scan.cu"
+HEADER = SOURCE.with_name("element.cuh")  # which sources may include
 FORMATS = ("cubin", "ptx")
 INSTALL = "pip install nvidia-cuda-nvrtc"
-_FLAGS = ("-std=c++17", "-diag-suppress=177")  # 177: functions that one of the two kernels does not use
+_FLAGS = ("-std=c++17", "-diag-suppress=177")  # 177: functions that one of the kernels does not use
 
 
 def compile_kernel(defines: Sequence[str], architecture: str, *, format: str = "cubin", source: Path = SOURCE) -> bytes:
@@ -57,7 +58,9 @@ def _compile(source: Path, defines: tuple[str, ...], architecture: str, format: 
 
 def _compile_with_nvrtc(library: ctypes.CDLL, source: Path, flags: list[str], architecture: str, format: str) -> bytes:
     program = ctypes.c_void_p()
-    _check(library.nvrtcCreateProgram(ctypes.byref(program), source.read_bytes(), source.name.encode(), 0, None, None))
+    text, names = (ctypes.c_char_p * 1)(HEADER.read_bytes()), (ctypes.c_char_p * 1)(HEADER.name.encode())
+    code, name = source.read_bytes(), source.name.encode()
+    _check(library.nvrtcCreateProgram(ctypes.byref(program), code, name, 1, text, names))
     try:
         options = [flag.encode() for flag in flags]
         if library.nvrtcCompileProgram(program, len(options), (ctypes.c_char_p * len(options))(*options)):

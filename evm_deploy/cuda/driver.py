@@ -7,6 +7,7 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from functools import cache
+from pathlib import Path
 
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan
@@ -30,7 +31,7 @@ def enqueue(plan: LaunchPlan, inputs: Sequence[int], sizes: Sequence[int], y: in
     context compiles and loads the kernel, which must not happen during the capture of a graph. Raises
     MissingToolError: the driver or a compiler is missing, or the driver refuses.
     """
-    launch(_load_function(_get_context(), plan.entry, plan.defines), plan, inputs, sizes, y, stream)
+    launch(_load_function(_get_context(), plan.entry, plan.defines, plan.source), plan, inputs, sizes, y, stream)
 
 
 def launch(
@@ -81,8 +82,8 @@ def _get_context() -> int:
 
 
 @cache
-def _load_function(context: int, entry: str, defines: tuple[str, ...]) -> ctypes.c_void_p:
-    return load_kernel(compile_kernel(defines, _describe_gpu(context).architecture), entry)
+def _load_function(context: int, entry: str, defines: tuple[str, ...], source: Path) -> ctypes.c_void_p:
+    return load_kernel(compile_kernel(defines, _describe_gpu(context).architecture, source=source), entry)
 
 
 def load_kernel(image: bytes, entry: str) -> ctypes.c_void_p:

@@ -17,7 +17,9 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Iterator
+from pathlib import Path
 
+from evm_deploy.cuda.compile import SOURCE
 from evm_deploy.errors import OptionError, check_choice
 
 ELEMENT_BYTES = {"float32": 4, "float16": 2}
@@ -47,8 +49,11 @@ class LaunchPlan:
     contiguous tensors, aligned to 16 bytes), its sizes (int32), y (pointer).
         evm_selective_scan(u, delta, A, B, C[, D][, delta_bias], K, L, D, y)
         evm_efficient_scan_2d(x, x_proj, dt_proj, dt_bias, A, D, H, W, D, y)
-    A, D, delta_bias and dt_bias are float32; all else is of the planned dtype.
-    defines: what `compile_kernel` needs besides the architecture. shared_bytes: dynamic shared memory, at most 48 KB.
+        evm_grouped_scan(x, x_proj, dt_proj, dt_bias, A, D, order, T, K, L, D, y)
+        evm_causal_conv(x, weight, bias, order, T, K, L, D, y)
+    A, D, delta_bias and dt_bias are float32, as is y of the grouped scan, and order int64; all else is of the planned
+    dtype. defines: what `compile_kernel` needs besides the architecture. shared_bytes: dynamic shared memory, at most
+    48 KB. source: the file of the kernel.
     """
 
     entry: str
@@ -56,6 +61,7 @@ class LaunchPlan:
     grid: tuple[int, int, int]
     block: tuple[int, int, int]
     shared_bytes: int
+    source: Path = SOURCE
 
 
 def plan_selective_scan(
@@ -77,7 +83,7 @@ def plan_selective_scan(
     softplus: the operator's attribute delta_softplus. Raises OptionError for another dtype and for sizes that are not
     positive or not addressable with 32 bits.
     """
-    _check_sizes(L, K * N * D, B=B, K=K, L=L, D=D, N=N, sm_count=sm_count)
+    check_sizes(L * max(D, N), K * N * D, B=B, K=K, L=L, D=D, N=N, sm_count=sm_count)
     flags = {"EVM_SKIP": int(skip), "EVM_BIAS": int(bias), "EVM_SOFTPLUS": int(softplus)}
     return _plan("evm_selective_scan", _Work(dtype, B * K, L, D, N, 0, sm_count), flags)
 
@@ -92,11 +98,21 @@ def plan_efficient_scan_2d(
     """
     if not 1 <= step <= MOST_STEPS:
         raise OptionError(f"step is {step}.", f"Give a step of 1 to {MOST_STEPS}.")
-    _check_sizes(H * W, K * D * (R + 2 * N), B=B, H=H, W=W, D=D, N=N, R=R, sm_count=sm_count)
+    check_sizes(H * W * max(D, N), K * D * (R + 2 * N), B=B, H=H, W=W, D=D, N=N, R=R, sm_count=sm_count)
     if step * step != K:
         raise OptionError(f"K is {K} for a step of {step}.", "Give one group for each place of a step by step square.")
     work = _Work(dtype, B * K, math.ceil(H / step) * math.ceil(W / step), D, N, R, sm_count)
     return _plan("evm_efficient_scan_2d", work, {"EVM_RANK": R, "EVM_STEP": step})
+
+
+def plan_grouped_scan(B: int, T: int, K: int, L: int, D: int, N: int, R: int, dtype: str, sm_count: int) -> LaunchPlan:
+    """The launch of `GroupedScan` for x of shape (B, T, D), an order of (K, L), N states and a dt of rank R.
+
+    dtype: "float32" or "float16", of x, x_proj and dt_proj. Raises OptionError as `plan_selective_scan` does.
+    """
+    sizes = {"B": B, "T": T, "K": K, "L": L, "D": D, "N": N, "R": R}
+    check_sizes(max(T, L) * max(D, N), K * D * (R + 2 * N), **sizes, sm_count=sm_count)
+    return _plan("evm_grouped_scan", _Work(dtype, B * K, L, D, N, R, sm_count), {"EVM_RANK": R})
 
 
 def sm_count_of(architecture: str) -> int:
@@ -174,9 +190,7 @@ def _plan(entry: str, work: _Work, flags: dict[str, int]) -> LaunchPlan:
     }
     defines = tuple(f"{name}={value}" for name, value in (values | flags).items())
     blocks = work.sequences * math.ceil(work.D / tile.channels)
-    if blocks >= 2**31:
-        raise OptionError(f"The scan needs {blocks} blocks, a launch has fewer than 2^31.", "Use a smaller batch.")
-    return LaunchPlan(entry, defines, (blocks, 1, 1), (tile.threads, 1, 1), tile.shared_bytes)
+    return LaunchPlan(entry, defines, count_blocks(blocks), (tile.threads, 1, 1), tile.shared_bytes)
 
 
 def _tiles(work: _Work) -> Iterator[_Tile]:
@@ -255,14 +269,22 @@ def _cycles(work: _Work, tile: _Tile) -> float:
     return max(math.hypot(each * busy, math.ceil(each / resident) * segments * wait), memory)
 
 
-def _check_sizes(tokens: int, weights: int, **sizes: int) -> None:
+def check_sizes(numbers: int, weights: int, **sizes: int) -> None:
+    """Raises OptionError for a size that is not positive, and for sequences and weights that 32 bits do not address."""
     for name, size in sizes.items():
         if isinstance(size, bool) or not isinstance(size, int) or size < 1:
             raise OptionError(f"{name} is {size!r}.", "Give sizes that are whole numbers of at least 1.")
-    if tokens * max(sizes["D"], sizes["N"]) >= 2**31:
-        raise OptionError(f"A sequence of {tokens} tokens is too long for 32-bit offsets.", "Use smaller images.")
+    if numbers >= 2**31:
+        raise OptionError(f"A sequence of {numbers} numbers is too long for 32-bit offsets.", "Use smaller images.")
     if weights >= 2**31:
         raise OptionError(f"{weights} weights are too many for 32-bit offsets.", "Use a smaller network.")
+
+
+def count_blocks(blocks: int) -> tuple[int, int, int]:
+    """The grid of so many blocks. Raises OptionError for more than a launch has."""
+    if blocks >= 2**31:
+        raise OptionError(f"It needs {blocks} blocks, a launch has fewer than 2^31.", "Use a smaller batch.")
+    return blocks, 1, 1
 
 
 def _up(value: int, multiple: int) -> int:

@@ -1,6 +1,6 @@
-// The two operators, each one kernel: y[l] = C[l] h[l] + D u[l], h[l] = exp(delta[l] A) h[l-1] + delta[l] B[l] u[l].
+// Three operators, each one kernel: y[l] = C[l] h[l] + D u[l], h[l] = exp(delta[l] A) h[l-1] + delta[l] B[l] u[l].
 // One of them is compiled at a time, for the tile that evm_deploy/cuda/plan.py chose (the EVM_ defines); LaunchPlan
-// there gives the arguments. No header is needed, no workspace, and no order among blocks.
+// there gives the arguments. No workspace, and no order among blocks.
 //
 // A block takes EVM_CHANNELS channels of one sequence and walks over its tokens segment by segment:
 //   rows   dt, B and C of the tokens, which all channels share: copied, or projected from x;
@@ -13,43 +13,12 @@
 // all lanes of a group at one address, pairs at consecutive addresses, and the states at the ends of chunks are kept
 // one word per lane: no bank conflicts in the scan.
 
-#ifdef EVM_EMULATED
-#include "emulator.h"  // the same source on a CPU, for the tests
-#else
-#define EVM_SHARED_MEMORY(name) extern __shared__ __align__(16) float name[]
-#define EVM_INLINE static __device__ __forceinline__
-#define EVM_INLINE_MEMBER __device__ __forceinline__
-
-EVM_INLINE float exp2_fast(float x) {  // within two units in the last place; exact for 0
-  float y;
-  asm("ex2.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-EVM_INLINE float reciprocal(float x) {
-  float y;
-  asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(y) : "f"(x));
-  return y;
-}
-
-EVM_INLINE float half_to_float(unsigned short x) {
-  float y;
-  asm("cvt.f32.f16 %0, %1;" : "=f"(y) : "h"(x));
-  return y;
-}
-
-EVM_INLINE unsigned short float_to_half(float x) {
-  unsigned short y;
-  asm("cvt.rn.f16.f32 %0, %1;" : "=h"(y) : "f"(x));
-  return y;
-}
-#endif
+#include "element.cuh"
 
 namespace {
 
-#ifndef EVM_EFFICIENT_SCAN_2D
+#ifdef EVM_SELECTIVE_SCAN
 #define EVM_RANK 0
-#define EVM_STEP 1
 #else
 #define EVM_SKIP 1
 #define EVM_BIAS 1
@@ -57,7 +26,7 @@ namespace {
 #endif
 
 constexpr int kStates = EVM_N, kOwn = EVM_STATES, kGroups = EVM_GROUPS, kChannels = EVM_CHANNELS, kChunks = EVM_CHUNKS;
-constexpr int kTokens = EVM_TOKENS, kVector = EVM_VECTOR, kRank = EVM_RANK, kStep = EVM_STEP, kSlice = EVM_SLICE;
+constexpr int kTokens = EVM_TOKENS, kVector = EVM_VECTOR, kRank = EVM_RANK, kSlice = EVM_SLICE;
 constexpr int kWidth = 32 / kGroups;            // channels of a warp
 constexpr int kLanes = kChannels * kGroups;     // threads of a chunk
 constexpr int kThreads = kLanes * kChunks;
@@ -85,41 +54,6 @@ static_assert(32 % kGroups == 0 && kChannels % kWidth == 0, "a warp is one chunk
 static_assert(kTokens % kGroups == 0 && kChannels % kVector == 0 && kPadded >= kStates, "the tile does not fit");
 static_assert(kProjected % kSegment == 0 && (kRank == 0 || kProjected % 4 == 0), "rows are held for whole segments");
 
-#if EVM_HALF
-typedef unsigned short Element;
-EVM_INLINE float to_float(Element x) { return half_to_float(x); }
-EVM_INLINE float to_float(float x) { return x; }
-EVM_INLINE void store(Element* p, float x) { *p = float_to_half(x); }
-EVM_INLINE void load4(float* to, const Element* from) {
-  const uint2 v = *reinterpret_cast<const uint2*>(from);
-  to[0] = half_to_float(static_cast<unsigned short>(v.x & 0xffff));
-  to[1] = half_to_float(static_cast<unsigned short>(v.x >> 16));
-  to[2] = half_to_float(static_cast<unsigned short>(v.y & 0xffff));
-  to[3] = half_to_float(static_cast<unsigned short>(v.y >> 16));
-}
-#else
-typedef float Element;
-EVM_INLINE float to_float(Element x) { return x; }
-EVM_INLINE void store(Element* p, float x) { *p = x; }
-#endif
-
-EVM_INLINE void load4(float* to, const float* from) {
-  const float4 v = *reinterpret_cast<const float4*>(from);
-  to[0] = v.x, to[1] = v.y, to[2] = v.z, to[3] = v.w;
-}
-
-// kCount floats: by fours where kCount allows, which is where `from` is aligned.
-template <int kCount, typename T>
-EVM_INLINE void load(float* to, const T* from) {
-  if (kCount % 4 == 0) {
-#pragma unroll
-    for (int i = 0; i < kCount; i += 4) load4(to + i, from + i);
-  } else {
-#pragma unroll
-    for (int i = 0; i < kCount; ++i) to[i] = to_float(from[i]);
-  }
-}
-
 // log(1 + exp(x)), accurate relative to the result also where it is tiny: 2 atanh(e / (2 + e)) with e = exp(-|x|), and
 // the part of |x| log2(e) that float32 loses is put back.
 EVM_INLINE float softplus(float x) {
@@ -138,12 +72,16 @@ EVM_INLINE float softplus(float x) {
 
 #ifdef EVM_SELECTIVE_SCAN
 
+typedef Element Result;
+
 // Of one sequence, from the block's first channel on; B and C are not cut into tiles.
 struct Source {
   const Element *u, *delta, *B, *C;
   int L, D;
 
   EVM_INLINE_MEMBER int place(const float*, int l) const { return l < L ? l : -1; }
+  EVM_INLINE_MEMBER int result(const float* shared, int l) const { return place(shared, l); }
+  EVM_INLINE_MEMBER float without_place(int) const { return 0.0f; }
 
   EVM_INLINE_MEMBER void rows(float* shared, int first) const {
     constexpr int kSome = kStates % 4 == 0 ? 4 : 1, kOfRow = 2 * kPadded / kSome;
@@ -166,22 +104,52 @@ struct Source {
 
 #else
 
-// Of one group of tokens of one image; u and dt_proj from the block's first channel on.
-struct Source {
-  const Element *u, *x, *x_proj, *dt_proj;
-  int L, D, height, width, k;
+#ifdef EVM_EFFICIENT_SCAN_2D
 
-  EVM_INLINE_MEMBER int place(const float* shared, int l) const {
-    return __float_as_int(shared[kPlacesAt + l % kProjected]);
-  }
+typedef Element Result;
 
-  // Rows and columns start at k % step and k / step; odd groups run column by column. Padding has no place.
+// Rows and columns start at k % step and k / step; odd groups run column by column. Padding has no place.
+struct Places {
+  static constexpr int kStep = EVM_STEP;
+  static constexpr bool kInPlace = true;  // the result of a token lies where the token does
+  int height, width, k;
+
   EVM_INLINE_MEMBER int find(int l) const {
     const int high = (height + kStep - 1) / kStep, wide = (width + kStep - 1) / kStep;
     const int i = k % kStep + kStep * (k % 2 ? l % high : l / wide);
     const int j = k / kStep + kStep * (k % 2 ? l / high : l % wide);
-    return l < L && i < height && j < width ? i * width + j : -1;
+    return i < height && j < width ? i * width + j : -1;
   }
+};
+
+#else
+
+typedef float Result;
+
+struct Places {
+  static constexpr bool kInPlace = false;  // results lie one after the other
+  const long long* order;
+  int tokens;
+
+  EVM_INLINE_MEMBER int find(int l) const { return find_token(order, l, tokens); }
+};
+
+#endif
+
+// Of one group of tokens of one image; u and dt_proj from the block's first channel on.
+struct Source {
+  const Element *u, *x, *x_proj, *dt_proj;
+  int L, D;
+  Places places;
+
+  EVM_INLINE_MEMBER int place(const float* shared, int l) const {
+    return __float_as_int(shared[kPlacesAt + l % kProjected]);
+  }
+  EVM_INLINE_MEMBER int result(const float* shared, int l) const {
+    return Places::kInPlace ? place(shared, l) : l < L ? l : -1;
+  }
+  // Padding keeps the state; a token that an order names wrongly is seen in all that follow.
+  EVM_INLINE_MEMBER float without_place(int l) const { return Places::kInPlace || l >= L ? 0.0f : make_nan(); }
 
   // Column of x_proj that lies at `j` of a row; -1 for a gap.
   static EVM_INLINE_MEMBER int column(int j) {
@@ -194,7 +162,10 @@ struct Source {
   EVM_INLINE_MEMBER void rows(float* shared, int first) const {
     constexpr int kAcross = kRow / 4, kDown = kProjected / 4;
     float *read = shared, *weights = shared + kProjected * kReadStride;
-    for (int t = threadIdx.x; t < kProjected; t += kThreads) shared[kPlacesAt + t] = __int_as_float(find(first + t));
+    for (int t = threadIdx.x; t < kProjected; t += kThreads) {
+      const int l = first + t;
+      shared[kPlacesAt + t] = __int_as_float(l < L ? places.find(l) : -1);
+    }
     for (int start = 0; start < kAcross * kDown; start += kThreads) {
       const int tile = start + threadIdx.x, j = tile % kAcross * 4, t = tile / kAcross;
       float sum[4][4] = {};
@@ -268,7 +239,9 @@ EVM_INLINE void fill(const Source& source, float* shared, int first, const float
   const int c = threadIdx.x % kColumns * kVector;
   for (int t = threadIdx.x / kColumns; t < kSegment; t += kThreads / kColumns) {
     const int l = first + t, place = source.place(shared, l);
-    float u[kVector] = {}, delta[kVector] = {};
+    float u[kVector], delta[kVector] = {};
+#pragma unroll
+    for (int j = 0; j < kVector; ++j) u[j] = source.without_place(l);
     if (place >= 0 && c < channels) load<kVector>(u, source.u + place * source.D + c);
     if (l < source.L && c < channels) {
 #pragma unroll
@@ -295,7 +268,7 @@ EVM_INLINE void advance(float (&h)[kOwn], const float (&a)[kOwn], float2 pair, c
 }
 
 EVM_INLINE void scan(const Source& source, float* shared, const float* A, const float* skip, const float* biases,
-                     Element* y, int channels) {
+                     Result* y, int channels) {
   const int lane = threadIdx.x % 32, group = lane / kWidth, chunk = threadIdx.x / kLanes;
   const int own = threadIdx.x % kLanes, c = own / 32 * kWidth + lane % kWidth;
   const float2* pairs = reinterpret_cast<const float2*>(shared) + chunk * kTokens * kChannels + c;
@@ -372,8 +345,8 @@ EVM_INLINE void scan(const Source& source, float* shared, const float* A, const 
           part[j] = keep + __shfl_xor_sync(0xffffffffu, give, s * kWidth);
         }
       }
-      const int place = source.place(shared, first + chunk * kTokens + start + group);
-      if (place >= 0 && c < channels) store(y + place * source.D, part[0]);
+      const int result = source.result(shared, first + chunk * kTokens + start + group);
+      if (result >= 0 && c < channels) store(y + result * source.D, part[0]);
     }
 
     if (kChunks > 1 && chunk == kChunks - 1) {
@@ -412,19 +385,34 @@ evm_selective_scan(const Element* __restrict__ u, const Element* __restrict__ de
   const Source source = {u + token * D + c, delta + token * D + c, B + token * kStates, C + token * kStates, L, D};
   scan(source, shared, A + k * kStates * D + c, skip + k * D + c, bias + k * D + c, y + token * D + c, D - c);
 }
-#else
+#elif defined(EVM_EFFICIENT_SCAN_2D)
 extern "C" __global__ void __launch_bounds__(kThreads, kResident)
 evm_efficient_scan_2d(const Element* __restrict__ x, const Element* __restrict__ x_proj,
                       const Element* __restrict__ dt_proj, const float* __restrict__ dt_bias,
                       const float* __restrict__ A, const float* __restrict__ skip, int H, int W, int D,
                       Element* __restrict__ y) {
   EVM_SHARED_MEMORY(shared);
-  constexpr int K = kStep * kStep;
+  constexpr int kStep = EVM_STEP, K = kStep * kStep;
   const int tiles = (D + kChannels - 1) / kChannels, sequence = blockIdx.x / tiles, k = sequence % K;
   const int c = blockIdx.x % tiles * kChannels, L = ((H + kStep - 1) / kStep) * ((W + kStep - 1) / kStep);
   const long long image = static_cast<long long>(sequence / K) * H * W * D;
-  const Source source = {
-      x + image + c, x + image, x_proj + k * D * (kRank + 2 * kStates), dt_proj + k * kRank * D + c, L, D, H, W, k};
+  const Source source = {x + image + c, x + image, x_proj + k * D * (kRank + 2 * kStates),
+                         dt_proj + k * kRank * D + c, L, D, {H, W, k}};
   scan(source, shared, A + k * kStates * D + c, skip + k * D + c, dt_bias + k * D + c, y + image + c, D - c);
+}
+#else
+extern "C" __global__ void __launch_bounds__(kThreads, kResident)
+evm_grouped_scan(const Element* __restrict__ x, const Element* __restrict__ x_proj,
+                 const Element* __restrict__ dt_proj, const float* __restrict__ dt_bias, const float* __restrict__ A,
+                 const float* __restrict__ skip, const long long* __restrict__ order, int T, int K, int L, int D,
+                 float* __restrict__ y) {
+  EVM_SHARED_MEMORY(shared);
+  const int tiles = (D + kChannels - 1) / kChannels, sequence = blockIdx.x / tiles, k = sequence % K;
+  const int c = blockIdx.x % tiles * kChannels;
+  const long long image = static_cast<long long>(sequence / K) * T * D;
+  const long long results = static_cast<long long>(sequence) * L;
+  const Source source = {x + image + c, x + image, x_proj + k * D * (kRank + 2 * kStates),
+                         dt_proj + k * kRank * D + c, L, D, {order + static_cast<long long>(k) * L, T}};
+  scan(source, shared, A + k * kStates * D + c, skip + k * D + c, dt_bias + k * D + c, y + results * D + c, D - c);
 }
 #endif

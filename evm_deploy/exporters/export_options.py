@@ -139,7 +139,7 @@ class ExportOptions:
             parse=_parse_names,
         ),
     )
-    plugin: bool = field(default=False, metadata=option("TensorRT: the scan by our CUDA kernel."))
+    plugin: bool = field(default=False, metadata=option("TensorRT: our CUDA kernels."))
     task: str | None = field(default=None, metadata=option("Of a module: what its outputs are, told by their shapes."))
     output_names: tuple[str, ...] = field(
         default=(),

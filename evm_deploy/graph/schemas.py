@@ -33,7 +33,7 @@ def _schema(operator: Operator) -> onnx.defs.OpSchema:
         DOMAIN,
         operator.version,
         inputs=[schema.FormalParameter(name, type_) for name, type_ in operator.inputs.items()],
-        outputs=[schema.FormalParameter("y", row)],
+        outputs=[schema.FormalParameter("y", operator.result or row)],
         type_constraints=[(row, list(CHOICES[row][0]), CHOICES[row][1])],
         attributes=[
             *(schema.Attribute(name, _KINDS[kind], "", required=True) for name, kind in operator.attributes.items()),

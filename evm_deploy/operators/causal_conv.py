@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evm_deploy.operators.operator import CONVOLUTION, INDICES, ROWS, Operator, Shapes
+from evm_deploy.operators.operator import CONVOLUTION, INDICES, ROWS, GpuKernel, Operator, Shape, Shapes
 
 if TYPE_CHECKING:
+    from evm_deploy.cuda.plan import LaunchPlan
     from evm_deploy.operators.body import Body
 
 
@@ -58,6 +59,14 @@ def flops(shapes: Shapes) -> int:
     return batch * D * math.prod(shapes["order"]) * (2 * shapes["weight"][1] + 5)
 
 
+def plan(shapes: Sequence[Shape], dtype: str, sm_count: int, taps: int) -> LaunchPlan:
+    """The launch for x (B, T, D) and an order (K, L)."""
+    from evm_deploy.cuda.conv_plan import plan_causal_conv
+
+    (batch, T, D), (K, L) = shapes[0], shapes[3]
+    return plan_causal_conv(batch, T, K, L, D, taps, dtype, sm_count)
+
+
 OPERATOR = Operator(
     "CausalConv",
     CONVOLUTION,
@@ -69,4 +78,9 @@ OPERATOR = Operator(
     translate=translate,
     static_form=static_form,
     flops=flops,
+    gpu=GpuKernel(
+        plan,
+        sizes=(("x", 1), ("order", 0), ("order", 1), ("x", 2)),
+        result=(("x", 0), ("order", 0), ("order", 1), ("x", 2)),
+    ),
 )

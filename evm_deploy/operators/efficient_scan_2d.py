@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from evm_deploy.operators import quantized_efficient_scan_2d, selective_scan
 from evm_deploy.operators.es2d import count_tokens, flops, write_atrous_scan
-from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, ProductWeight, Shape
+from evm_deploy.operators.operator import ROWS, SCAN, STATE, GpuKernel, Operator, ProductWeight, Shape
 
 if TYPE_CHECKING:
     from evm_deploy.cuda.plan import LaunchPlan
@@ -47,7 +47,7 @@ def static_form(*arguments: Any, **options: Any) -> Any:
     return static.run(Scan2DInputs(*arguments), **options)
 
 
-def plan(shapes: Sequence[Shape], step: int, dtype: str, sm_count: int) -> LaunchPlan:
+def plan(shapes: Sequence[Shape], dtype: str, sm_count: int, step: int) -> LaunchPlan:
     """The launch for x (B, H, W, D), dt_proj (K, R, D) and A (K, N, D)."""
     from evm_deploy.cuda.plan import plan_efficient_scan_2d
 
@@ -55,6 +55,7 @@ def plan(shapes: Sequence[Shape], step: int, dtype: str, sm_count: int) -> Launc
     return plan_efficient_scan_2d(batch, H, W, D, K, N, R, step, dtype, sm_count)
 
 
+SIDES = (("x", 0), ("x", 1), ("x", 2), ("x", 3))
 OPERATOR = Operator(
     "EfficientScan2D",
     SCAN,
@@ -77,5 +78,5 @@ OPERATOR = Operator(
         second="dt_proj",
         quantised=quantized_efficient_scan_2d.OPERATOR,
     ),
-    plan=plan,
+    gpu=GpuKernel(plan, sizes=SIDES[1:], result=SIDES),
 )

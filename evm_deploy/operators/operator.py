@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -53,11 +53,30 @@ class ProductWeight:
     quantised: Operator | None = None
 
 
+Side = tuple[str, int]  # an axis of an input, by the input's name
+
+
+@dataclass(frozen=True)
+class GpuKernel:
+    """The CUDA kernel of an operator, which TensorRT has as a plugin.
+
+    plan: its launch. Of the shapes of the inputs, "float32" or "float16", the multiprocessors of the GPU, and the
+        attributes by their names. The grid is proportional to the first side of the first input.
+    sizes: what is among the kernel's arguments.
+    result: the shape of y.
+    """
+
+    plan: Callable[..., LaunchPlan]
+    sizes: tuple[Side, ...]
+    result: tuple[Side, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Operator:
     """One operator of the domain `evm`; y is its one output.
 
     inputs: their names and types, in order; the first is x or u, whose type and place y has.
+    result: the type of y, where it is another.
     attributes: their names and types, int or float; every node has them.
     write_body: adds the nodes of the ONNX body to a `Body`; its keywords are the attributes in `specialised`.
     calls: the operators whose nodes are in the body.
@@ -73,8 +92,7 @@ class Operator:
     weight: the weight of its product, where it has one.
     affine: the inputs that y scales with, channel by channel: dividing them divides y.
     library: whether the library for onnxruntime has a kernel.
-    plan: the launch of its CUDA kernel, which TensorRT has as a plugin. Of the shapes of the inputs, the attribute,
-        "float32" or "float16", and the multiprocessors of the GPU.
+    gpu: its CUDA kernel, where it has one.
     """
 
     name: str
@@ -96,7 +114,8 @@ class Operator:
     weight: ProductWeight | None = None
     affine: tuple[str, ...] = ()
     library: bool = True
-    plan: Callable[[Sequence[Shape], int, str, int], LaunchPlan] | None = None
+    gpu: GpuKernel | None = None
+    result: str | None = None
 
     def place(self, name: str) -> int:
         """The place of an input."""

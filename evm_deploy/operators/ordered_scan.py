@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from evm_deploy.operators import selective_scan
+from evm_deploy.operators import grouped_scan
 from evm_deploy.operators.operator import INDICES, ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
 
 if TYPE_CHECKING:
@@ -19,15 +19,10 @@ if TYPE_CHECKING:
 def write_body(b: Body) -> None:
     """y (B, T', D) of x (B, T, D), x_proj (K, D, R+2N), dt_proj (K, R, D), dt_bias (K, D), A (K, N, D), D (K, D),
     order (K, L) and back (M, T')."""
-    x, x_proj, dt_proj = (b.floats(name) for name in ("x", "x_proj", "dt_proj"))
-    D = b.size(x, 2)
-    tokens = b("Gather", x, b("Reshape", "order", b.ints(-1)), axis=1)
-    u = b("Reshape", tokens, b("Concat", b.size(x, 0), b("Shape", "order"), D, axis=0))  # (B, K, L, D)
-    R, N = b.size("dt_proj", 1), b.size("A", 1)
-    dt, B, C = b.many("Split", b("MatMul", u, x_proj), b.shape(R, N, N), names=3, axis=-1)
-    y = b.call(selective_scan.OPERATOR, u, b("MatMul", dt, dt_proj), "A", B, C, "D", "dt_bias", delta_softplus=1)
+    D = b.size("x", 2)
+    y = b.call(grouped_scan.OPERATOR, *grouped_scan.OPERATOR.inputs)  # (B, K, L, D)
     results = b("Gather", b("Reshape", y, b.shape(0, -1, D)), b("Reshape", "back", b.ints(-1)), axis=1)
-    results = b("Reshape", results, b("Concat", b.size(x, 0), b("Shape", "back"), D, axis=0))  # (B, M, T', D)
+    results = b("Reshape", results, b("Concat", b.size("x", 0), b("Shape", "back"), D, axis=0))  # (B, M, T', D)
     b("CastLike", b("ReduceSum", results, b.ints(1), keepdims=0), "x", name="y")
 
 
@@ -62,10 +57,9 @@ def static_form(*arguments: Any, **options: Any) -> Any:
 
 def flops(shapes: Shapes) -> int:
     """Of x (B, T, D) with x_proj (K, D, R+2N), dt_proj (K, R, D), A (K, N, D) and order (K, L)."""
-    (batch, _, D), scanned = shapes["x"], math.prod(shapes["order"])
-    projections = shapes["x_proj"][-1] + shapes["dt_proj"][-2]
+    batch, _, D = shapes["x"]
     sums = math.prod(shapes["back"]) if shapes.get("back") else 0
-    return batch * D * (scanned * (2 * projections + selective_scan.recurrence_flops(shapes["A"][-2])) + sums)
+    return grouped_scan.flops(shapes) + batch * D * sums
 
 
 OPERATOR = Operator(
@@ -83,7 +77,7 @@ OPERATOR = Operator(
     },
     write_body=write_body,
     count_tokens=count_tokens,
-    calls=(selective_scan.OPERATOR,),
+    calls=(grouped_scan.OPERATOR,),
     torch_op=torch_op,
     translate=translate,
     static_form=static_form,

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
-from evm_deploy.operators.operator import ROWS, SCAN, STATE, Operator, Shape, Shapes
+from evm_deploy.operators.operator import ROWS, SCAN, STATE, GpuKernel, Operator, Shape, Shapes
 
 if TYPE_CHECKING:
     from evm_deploy.cuda.plan import LaunchPlan
@@ -137,7 +137,7 @@ def flops(shapes: Shapes) -> int:
     return math.prod(shapes["u"]) * recurrence_flops(shapes["A"][-2])
 
 
-def plan(shapes: Sequence[Shape], delta_softplus: int, dtype: str, sm_count: int) -> LaunchPlan:
+def plan(shapes: Sequence[Shape], dtype: str, sm_count: int, delta_softplus: int) -> LaunchPlan:
     """The launch for u (B, K, L, D) and A (K, N, D), with D and delta_bias."""
     from evm_deploy.cuda.plan import plan_selective_scan
 
@@ -145,6 +145,7 @@ def plan(shapes: Sequence[Shape], delta_softplus: int, dtype: str, sm_count: int
     return plan_selective_scan(batch, K, L, D, N, dtype, sm_count, softplus=bool(delta_softplus))
 
 
+SIDES = (("u", 0), ("u", 1), ("u", 2), ("u", 3))
 OPERATOR = Operator(
     "SelectiveScan",
     SCAN,
@@ -158,5 +159,5 @@ OPERATOR = Operator(
     static_form=static_form,
     skip="D",
     flops=flops,
-    plan=plan,
+    gpu=GpuKernel(plan, sizes=SIDES[1:], result=SIDES),
 )

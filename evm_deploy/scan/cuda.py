@@ -1,8 +1,9 @@
-"""The scans on PyTorch's CUDA tensors: one launch each, on the current stream, without waiting for it."""
+"""The kernels on PyTorch's CUDA tensors: one launch each, on the current stream, without waiting for it."""
 
 from __future__ import annotations
 
 import dataclasses
+import math
 from functools import cache
 
 import torch
@@ -12,7 +13,14 @@ from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
 from evm_deploy.cuda.plan import LaunchPlan, plan_selective_scan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.scan.kernel_inputs import CudaInputs, list_tensors
+from evm_deploy.scan.kernel_inputs import (
+    INDICES,
+    CudaInputs,
+    GroupedScanInputs,
+    KernelInputs,
+    OrderedScanInputs,
+    list_tensors,
+)
 
 DTYPES = (torch.float32, torch.float16)
 
@@ -27,40 +35,53 @@ class Call:
     y: Tensor
 
 
-def takes(inputs: CudaInputs) -> bool:
-    """Whether the kernels run on these inputs: float32 or float16 on one GPU for which a kernel can be compiled."""
-    given = list(list_tensors(inputs).values())
-    device = given[0].device
-    if device.type != "cuda" or any(t.device != device or t.dtype not in DTYPES for t in given):
+def takes(inputs: KernelInputs) -> bool:
+    """Whether the kernels run on these inputs: float32 or float16 (indices int64) on one GPU for which a kernel can be
+    compiled.
+    """
+    device, given = inputs[0].device, list_tensors(inputs)
+    if device.type != "cuda" or any(t.device != device for t in given.values()):
+        return False
+    if any(t.dtype not in ((torch.int64,) if name in INDICES else DTYPES) for name, t in given.items()):
         return False
     return _compiles(device.index)
 
 
-def run(inputs: CudaInputs) -> Tensor:
+def run(inputs: KernelInputs) -> Tensor:
     """As `reference.run`, for float32 and float16 tensors on a GPU; all sums are float32.
 
     Returns y in the dtype of the first input. Raises ValueError for other shapes, types or devices, MissingToolError
     where no kernel can be compiled.
     """
+    if isinstance(inputs, OrderedScanInputs):
+        inputs.shapes()
+        y = inputs.add_up(_run(inputs.groups))  # gathered: an order of sums that does not change from run to run
+    else:
+        y = _run(inputs)
+    return y.to(inputs[0].dtype)
+
+
+def _run(inputs: CudaInputs) -> Tensor:
     first = inputs[0]
     _check_device(first)
-    if not first.numel():
-        return torch.empty_like(first)
+    if not math.prod(inputs.result_shape):
+        return first.new_empty(inputs.result_shape)
     call = prepare_call(inputs, sm_count=_sm_count(first.device.index))
     _launch(call)
-    return call.y.to(first.dtype)
+    return call.y
 
 
 def prepare_call(inputs: CudaInputs, *, sm_count: int) -> Call:
     """What `run` launches, on any device. Raises ValueError for shapes and types that do not fit."""
     shapes, given = inputs.shapes(), list_tensors(inputs)
-    dtype = _wider(*(tensor for name, tensor in given.items() if name not in inputs.states))
+    dtype = _wider(*(tensor for name, tensor in given.items() if name not in (*inputs.states, *INDICES)))
+    types = dict.fromkeys(inputs.states, torch.float32) | dict.fromkeys(INDICES, torch.int64)
     tensors = tuple(
-        _ready(name, tensor, shapes[name], torch.float32 if name in inputs.states else dtype, inputs[0].device)
-        for name, tensor in given.items()
+        _ready(name, tensor, shapes[name], types.get(name, dtype), inputs[0].device) for name, tensor in given.items()
     )
     plan = inputs.plan(str(dtype).removeprefix("torch."), sm_count)
-    return Call(plan, tensors, tuple(inputs[0].shape[1:]), torch.empty_like(tensors[0]))
+    result = torch.float32 if isinstance(inputs, GroupedScanInputs) else dtype
+    return Call(plan, tensors, inputs.launch_sizes(), tensors[0].new_empty(inputs.result_shape, dtype=result))
 
 
 def _wider(*tensors: Tensor) -> torch.dtype:
@@ -75,6 +96,8 @@ def _ready(name: str, tensor: Tensor, shape: tuple[int, ...], dtype: torch.dtype
         raise ValueError(f"{name} has shape {tuple(tensor.shape)}, expected {shape}")
     if tensor.device != device:
         raise ValueError(f"{name} is on {tensor.device}, expected {device}")
+    if dtype == torch.int64 and tensor.dtype != dtype:
+        raise ValueError(f"{name} is {tensor.dtype}, the CUDA kernels take int64")
     tensor = tensor.detach().to(dtype).contiguous()
     return tensor.clone() if tensor.data_ptr() % 16 else tensor  # a view may start anywhere; the kernel loads by fours
 

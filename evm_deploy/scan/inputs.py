@@ -71,6 +71,10 @@ class ScanInputs(NamedTuple):
             "delta_softplus": self.delta_softplus,
         }
 
+    def launch_sizes(self) -> tuple[int, ...]:
+        """The sizes among the arguments of the CUDA kernel."""
+        return tuple(self.u.shape[1:])
+
     def plan(self, dtype: str, sm_count: int) -> LaunchPlan:
         """The launch of the CUDA kernel."""
         skip, bias = self.D is not None, self.delta_bias is not None
@@ -133,6 +137,10 @@ class Scan2DInputs(NamedTuple):
         """As native/c_api.h has them."""
         names = ("batch", "height", "width", "channels", "states", "rank", "step")
         return dict(zip(names, (*self.x.shape, self.A.shape[1], self.dt_proj.shape[1], self.step), strict=True))
+
+    def launch_sizes(self) -> tuple[int, ...]:
+        """The sizes among the arguments of the CUDA kernel."""
+        return tuple(self.x.shape[1:])
 
     def plan(self, dtype: str, sm_count: int) -> LaunchPlan:
         """The launch of the CUDA kernel."""

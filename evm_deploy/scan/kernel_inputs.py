@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
 from typing import NamedTuple, TypeAlias
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from evm_deploy.cuda.conv_plan import plan_causal_conv
+from evm_deploy.cuda.plan import LaunchPlan, plan_grouped_scan
 from evm_deploy.scan.inputs import Scan, Scan2DInputs, ScanInputs, Shapes
 
 
@@ -42,13 +45,18 @@ class OrderedScanInputs(NamedTuple):
         """That of y."""
         return self.x.shape[0], self.back.shape[1], self.x.shape[2]
 
+    @property
+    def groups(self) -> GroupedScanInputs:
+        """Those of the scans alone, whose results are not added up."""
+        return GroupedScanInputs(*self[:-1])
+
     def through(self, scan: Scan) -> Tensor:
         """y by this form of the selective scan."""
-        R, N = self.dt_proj.shape[1], self.A.shape[1]
-        u = self.x.index_select(1, self.order.flatten()).unflatten(1, self.order.shape)  # (B, K, L, D)
-        dt, B, C = torch.matmul(u, self.x_proj).split([R, N, N], dim=-1)
-        y = scan(ScanInputs(u, torch.matmul(dt, self.dt_proj), self.A, B, C, self.D, self.dt_bias, True))
-        results: Tensor = y.flatten(1, 2).index_select(1, self.back.flatten())
+        return self.add_up(self.groups.through(scan))
+
+    def add_up(self, y: Tensor) -> Tensor:
+        """The sums (B, T', D) of the results (B, K, L, D)."""
+        results = y.flatten(1, 2).index_select(1, self.back.flatten())
         summed: Tensor = results.unflatten(1, self.back.shape).sum(1)
         return summed
 
@@ -73,6 +81,49 @@ class OrderedScanInputs(NamedTuple):
         names = ("batch", "tokens", "groups", "length", "channels", "states", "rank", "summed", "results")
         (batch, T, D), (K, L), N, R = self.x.shape, self.order.shape, self.A.shape[1], self.dt_proj.shape[1]
         return dict(zip(names, (batch, T, K, L, D, N, R, *self.back.shape), strict=True))
+
+
+class GroupedScanInputs(NamedTuple):
+    """Those of `OrderedScanInputs` whose results are not added up: y is (B, K, L, D); of float32 in the CUDA kernel."""
+
+    x: Tensor  # (B, T, D)
+    x_proj: Tensor  # (K, D, R+2N), columns dt | B | C
+    dt_proj: Tensor  # (K, R, D)
+    dt_bias: Tensor  # (K, D)
+    A: Tensor  # (K, N, D)
+    D: Tensor  # (K, D)
+    order: Tensor  # (K, L), int64
+
+    @property
+    def states(self) -> tuple[str, ...]:
+        """What is float32 in every precision."""
+        return ("dt_bias", "A", "D")
+
+    @property
+    def result_shape(self) -> tuple[int, ...]:
+        """That of y."""
+        return self.x.shape[0], *self.order.shape, self.x.shape[2]
+
+    def through(self, scan: Scan) -> Tensor:
+        """y by this form of the selective scan."""
+        R, N = self.dt_proj.shape[1], self.A.shape[1]
+        u = self.x.index_select(1, self.order.flatten()).unflatten(1, self.order.shape)  # (B, K, L, D)
+        dt, B, C = torch.matmul(u, self.x_proj).split([R, N, N], dim=-1)
+        return scan(ScanInputs(u, torch.matmul(dt, self.dt_proj), self.A, B, C, self.D, self.dt_bias, True))
+
+    def shapes(self) -> Shapes:
+        """Those that the tensors must have. Raises ValueError as `OrderedScanInputs.shapes` does."""
+        shapes = OrderedScanInputs(*self, back=self.order).shapes()
+        return {name: shapes[name] for name in self._fields}
+
+    def launch_sizes(self) -> tuple[int, ...]:
+        """The sizes among the arguments of the CUDA kernel."""
+        return self.x.shape[1], *self.order.shape, self.x.shape[2]
+
+    def plan(self, dtype: str, sm_count: int) -> LaunchPlan:
+        """The launch of the CUDA kernel."""
+        T, K, L, D = self.launch_sizes()
+        return _plan_groups(self.x.shape[0], T, K, L, D, self.A.shape[1], self.dt_proj.shape[1], dtype, sm_count)
 
 
 class CausalConvInputs(NamedTuple):
@@ -129,13 +180,24 @@ class CausalConvInputs(NamedTuple):
         (batch, T, D), (K, L) = self.x.shape, self.order.shape
         return dict(zip(names, (batch, T, K, L, D, self.taps), strict=True))
 
+    def launch_sizes(self) -> tuple[int, ...]:
+        """The sizes among the arguments of the CUDA kernel."""
+        return self.x.shape[1], *self.order.shape, self.x.shape[2]
+
+    def plan(self, dtype: str, sm_count: int) -> LaunchPlan:
+        """The launch of the CUDA kernel."""
+        return _plan_conv(self.x.shape[0], *self.launch_sizes(), self.taps, dtype, sm_count)
+
 
 # what there are native kernels for
 KernelInputs: TypeAlias = ScanInputs | Scan2DInputs | OrderedScanInputs | CausalConvInputs
-CudaInputs: TypeAlias = ScanInputs | Scan2DInputs  # and for GPUs
+CudaInputs: TypeAlias = ScanInputs | Scan2DInputs | GroupedScanInputs | CausalConvInputs  # and for GPUs
 INDICES = ("order", "back")  # the tensors that are int64
 
+_plan_groups = cache(plan_grouped_scan)
+_plan_conv = cache(plan_causal_conv)
 
-def list_tensors(inputs: KernelInputs) -> dict[str, Tensor]:
+
+def list_tensors(inputs: KernelInputs | CudaInputs) -> dict[str, Tensor]:
     """The tensors by their names, without those that are left out."""
     return {name: value for name, value in zip(inputs._fields, inputs, strict=True) if isinstance(value, Tensor)}

@@ -16,7 +16,6 @@ from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
 from evm_deploy.scan.kernel_inputs import (
     INDICES,
     CausalConvInputs,
-    CudaInputs,
     KernelInputs,
     OrderedScanInputs,
     list_tensors,
@@ -72,8 +71,6 @@ def _run(inputs: KernelInputs) -> Tensor:
         raise InputError(what, "call evm_deploy.save_onnx(module, inputs, path), or evm_deploy.export.")
     if _is_native(inputs):
         return native.run(inputs).contiguous()
-    if not isinstance(inputs, CudaInputs):
-        return inputs.through(_run).contiguous()  # a GPU has a kernel for the scan within
     run = cuda.run if cuda.takes(inputs) else chunked.run
     return run(inputs).contiguous()
 

@@ -1,4 +1,4 @@
-"""The CUDA kernels on a CPU: scan.cu compiled by g++ against emulator.h, one library for each set of defines."""
+"""The CUDA kernels on a CPU: their sources compiled by g++ against emulator.h, one library for each set of defines."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Emulator:
         numbers = [ctypes.c_int(size) for size in sizes]
         pointers = [t.data_ptr() for t in given] + [ctypes.addressof(n) for n in numbers] + [y.data_ptr()]
         lengths = [t.nbytes for t in given] + [0] * len(numbers) + [y.nbytes]
-        left_its_buffers = self._build(plan.defines).emulate(
+        left_its_buffers = self._build(plan).emulate(
             plan.grid[0],
             plan.block[0],
             plan.shared_bytes,
@@ -63,10 +63,11 @@ class Emulator:
         assert not left_its_buffers, "a thread reads or writes outside its buffers"
         return y
 
-    def _build(self, defines: Sequence[str]) -> ctypes.CDLL:
-        path = self.folder / (hashlib.sha256(" ".join(defines).encode()).hexdigest()[:16] + ".so")
+    def _build(self, plan: LaunchPlan) -> ctypes.CDLL:
+        path = self.folder / (hashlib.sha256(" ".join(plan.defines).encode()).hexdigest()[:16] + ".so")
         if not path.exists():
-            names = [f"-D{name}" for name in ("EVM_EMULATED", *defines)]
+            kernel = (f'EVM_SOURCE="{plan.source.name}"', f"EVM_ENTRY={plan.entry}")
+            names = [f"-D{name}" for name in ("EVM_EMULATED", *kernel, *plan.defines)]
             files = [f"-I{HERE}", f"-I{SOURCES}", str(HERE / "emulator.cpp"), "-o", str(path)]
             subprocess.run(["g++", *FLAGS, *WARNINGS, *names, *files], check=True)
         return ctypes.CDLL(str(path))
@@ -116,6 +117,27 @@ def _scan_2d_inputs(
     return [x.to(dtype), x_proj.to(dtype), dt_proj.to(dtype), bias, A, torch.randn(K, D, generator=g)]
 
 
+def _grouped_scan_inputs(
+    batch: int, T: int, K: int, L: int, D: int, N: int, R: int, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """x, x_proj, dt_proj, dt_bias, A, D and an order in which tokens come more than once, or never."""
+    g = torch.Generator().manual_seed(T * 1000 + L * 100 + D)
+    x, x_proj = torch.randn(batch, T, D, generator=g), torch.randn(K, D, R + 2 * N, generator=g) / D**0.5
+    dt_proj, bias = torch.randn(K, R, D, generator=g) / R**0.5, torch.randn(K, D, generator=g) - 3
+    A = -torch.arange(1.0, N + 1)[:, None] * torch.exp(0.1 * torch.randn(K, N, D, generator=g))
+    order = torch.randint(0, T, (K, L), generator=g)
+    return [x.to(dtype), x_proj.to(dtype), dt_proj.to(dtype), bias, A, torch.randn(K, D, generator=g), order]
+
+
+def _causal_conv_inputs(
+    batch: int, T: int, K: int, L: int, D: int, taps: int, dtype: torch.dtype = torch.float32
+) -> list[Tensor]:
+    """x, weight, bias, order."""
+    g = torch.Generator().manual_seed(T * 1000 + L * 100 + D)
+    x, weight, bias = (torch.randn(shape, generator=g) for shape in ((batch, T, D), (K, taps, D), (K, D)))
+    return [x.to(dtype), weight.to(dtype), bias.to(dtype), torch.randint(0, T, (K, L), generator=g)]
+
+
 @pytest.fixture(scope="session")
 def scan_inputs() -> Callable[..., Any]:
     return _scan_inputs
@@ -124,6 +146,16 @@ def scan_inputs() -> Callable[..., Any]:
 @pytest.fixture(scope="session")
 def scan_2d_inputs() -> Callable[..., Any]:
     return _scan_2d_inputs
+
+
+@pytest.fixture(scope="session")
+def grouped_scan_inputs() -> Callable[..., Any]:
+    return _grouped_scan_inputs
+
+
+@pytest.fixture(scope="session")
+def causal_conv_inputs() -> Callable[..., Any]:
+    return _causal_conv_inputs
 
 
 def _relative_error(y: Tensor, expected: Tensor) -> float:

@@ -1,4 +1,4 @@
-// scan.cu as a library: `emulate` runs a launch. Built once for each set of EVM_ defines.
+// A kernel, EVM_ENTRY of EVM_SOURCE, as a library: `emulate` runs a launch. Built once for each set of EVM_ defines.
 
 #include <setjmp.h>
 #include <signal.h>
@@ -15,7 +15,7 @@
 
 #include "emulator.h"
 //
-#include "scan.cu"
+#include EVM_SOURCE
 
 namespace emulated {
 
@@ -123,11 +123,7 @@ void call(void (*kernel)(P...), void** arguments) {
   call(kernel, arguments, std::index_sequence_for<P...>{});
 }
 
-#ifdef EVM_SELECTIVE_SCAN
-const auto kernel = evm_selective_scan;
-#else
-const auto kernel = evm_efficient_scan_2d;
-#endif
+const auto kernel = EVM_ENTRY;
 void** given;
 
 void run_block(int count, int order, uint64_t& random) {

@@ -1,4 +1,4 @@
-// CUDA's names on a CPU, for scan.cu as it is: the threads of a block are coroutines that change places only where they
+// CUDA's names on a CPU, for the kernels as they are: the threads of a block are coroutines that change places only where they
 // wait for each other, in an order that the test chooses. Shared memory starts as NaN. Every buffer ends, or begins, at
 // a page that may not be touched.
 #pragma once
@@ -25,6 +25,7 @@ struct uint2 {
   unsigned x, y;
 };
 inline float2 make_float2(float x, float y) { return {x, y}; }
+inline uint2 make_uint2(unsigned x, unsigned y) { return {x, y}; }
 inline float4 make_float4(float x, float y, float z, float w) { return {x, y, z, w}; }
 
 namespace emulated {

@@ -8,8 +8,15 @@ from pathlib import Path
 import pytest
 
 from evm_deploy.cuda import compile as compiler
-from evm_deploy.cuda.compile import SOURCE, compile_kernel
-from evm_deploy.cuda.plan import SM_COUNTS, LaunchPlan, plan_efficient_scan_2d, plan_selective_scan
+from evm_deploy.cuda.compile import compile_kernel
+from evm_deploy.cuda.conv_plan import plan_causal_conv
+from evm_deploy.cuda.plan import (
+    SM_COUNTS,
+    LaunchPlan,
+    plan_efficient_scan_2d,
+    plan_grouped_scan,
+    plan_selective_scan,
+)
 from evm_deploy.errors import MissingToolError, OptionError
 
 needs_nvrtc = pytest.mark.skipif(compiler._load_nvrtc() is None, reason="no nvidia-cuda-nvrtc")
@@ -17,10 +24,12 @@ needs_nvcc = pytest.mark.skipif(not shutil.which("nvcc"), reason="no nvcc")
 
 
 def plans(batch: int, N: int, dtype: str) -> list[LaunchPlan]:
-    """Of T's first stage."""
+    """Of T's first stage, and of Vim-T."""
     return [
         plan_selective_scan(batch, 4, 784, 96, N, dtype, 132),
         plan_efficient_scan_2d(batch, 56, 56, 96, 4, N, 3, 2, dtype, 132),
+        plan_grouped_scan(batch, 394, 2, 197, 384, N, 12, dtype, 132),
+        plan_causal_conv(batch, 197, 2, 197, 384, 4, dtype, 132),
     ]
 
 
@@ -28,10 +37,10 @@ def plans(batch: int, N: int, dtype: str) -> list[LaunchPlan]:
 @pytest.mark.parametrize("architecture", [*SM_COUNTS, "sm_121"])
 def test_nvrtc_compiles_for_every_architecture(architecture: str) -> None:
     for plan in plans(1, 16, "float16"):
-        code = compile_kernel(plan.defines, architecture)
+        code = compile_kernel(plan.defines, architecture, source=plan.source)
         assert code.startswith(b"\x7fELF")
         assert plan.entry.encode() in code
-    assert compile_kernel(plan.defines, architecture) is code
+    assert compile_kernel(plan.defines, architecture, source=plan.source) is code
 
 
 @needs_nvrtc
@@ -64,7 +73,7 @@ def test_registers_suffice(tmp_path: Path, architecture: str, N: int, batch: int
         report = subprocess.run(
             ["nvcc", "-cubin", f"-arch={architecture}", "-Xptxas", "-v", "-o", str(tmp_path / "kernel")]
             + [f"-D{define}" for define in plan.defines]
-            + [str(SOURCE)],
+            + [str(plan.source)],
             capture_output=True,
             text=True,
             check=True,

@@ -12,6 +12,8 @@ from torch import Tensor
 from evm_deploy.models import VARIANTS
 from evm_deploy.scan import cuda, reference
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
+from evm_deploy.scan.orders import make_cross_order, make_two_way_order, number_tokens
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 pytestmark = pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
@@ -28,7 +30,7 @@ def on_gpu(inputs: list[Tensor]) -> list[Tensor]:
 
 
 def wide(inputs: list[Tensor]) -> list[Tensor]:
-    return [t.cuda().double() for t in inputs]
+    return [t.cuda() if t.dtype == torch.int64 else t.cuda().double() for t in inputs]
 
 
 @dtypes
@@ -70,6 +72,36 @@ def test_odd_images(
     assert relative_error(y, reference.run(Scan2DInputs(*wide(inputs), step))) < TOLERANCES[dtype]
 
 
+@dtypes
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(
+    ("side", "D", "N", "R"), [(56, 96, 1, 6), (7, 768, 1, 48), (56, 192, 16, 6), (7, 1536, 16, 48), (1, 5, 16, 3)]
+)
+def test_the_scans_of_vmamba(
+    grouped_scan_inputs: Make, relative_error: Error, side: int, D: int, N: int, R: int, batch: int, dtype: torch.dtype
+) -> None:
+    L = side * side
+    inputs = [*grouped_scan_inputs(batch, L, 4, L, D, N, R, dtype)[:6], *make_cross_order(side, side)]
+    y = cuda.run(OrderedScanInputs(*on_gpu(inputs)))
+    assert relative_error(y, reference.run(OrderedScanInputs(*wide(inputs)))) < TOLERANCES[dtype]
+
+
+@dtypes
+@pytest.mark.parametrize("batch", [1, 8])
+@pytest.mark.parametrize(("L", "D"), [(197, 384), (730, 768), (1, 33)])
+def test_the_scans_and_convolutions_of_vim(
+    grouped_scan_inputs: Make, causal_conv_inputs: Make, relative_error: Error,
+    L: int, D: int, batch: int, dtype: torch.dtype,
+) -> None:  # fmt: skip
+    inputs = [*causal_conv_inputs(batch, L, 2, L, D, 4, dtype)[:3], make_two_way_order(L)[0]]
+    y = cuda.run(CausalConvInputs(*on_gpu(inputs)))
+    assert relative_error(y, reference.run(CausalConvInputs(*wide(inputs)))) < TOLERANCES[dtype]
+    back = make_two_way_order(L)[1]
+    inputs = [*grouped_scan_inputs(batch, 2 * L, 2, L, D, 16, 12, dtype)[:6], number_tokens(2, L), back]
+    y = cuda.run(OrderedScanInputs(*on_gpu(inputs)))
+    assert relative_error(y, reference.run(OrderedScanInputs(*wide(inputs)))) < TOLERANCES[dtype]
+
+
 def test_steps_of_all_magnitudes(scan_inputs: Make, relative_error: Error) -> None:
     inputs = [t.abs() if i != 2 else t for i, t in enumerate(scan_inputs(1, 4, 784, 96, 16))]
     inputs[1] = torch.exp(torch.empty_like(inputs[1]).uniform_(-9.2, 3.0))
@@ -90,6 +122,12 @@ def test_runs_give_the_same_result(scan_inputs: Make) -> None:
     inputs = on_gpu(scan_inputs(2, 4, 784, 96, 16))
     first = cuda.run(ScanInputs(*inputs, True))
     assert all(torch.equal(cuda.run(ScanInputs(*inputs, True)), first) for _ in range(20))
+
+
+def test_sums_do_not_depend_on_the_run(grouped_scan_inputs: Make) -> None:
+    ordered = on_gpu([*grouped_scan_inputs(2, 196, 4, 196, 96, 1, 6)[:6], *make_cross_order(14, 14)])
+    first = cuda.run(OrderedScanInputs(*ordered))
+    assert all(torch.equal(cuda.run(OrderedScanInputs(*ordered)), first) for _ in range(20))
 
 
 def test_the_current_stream_is_used_and_a_graph_can_capture_it(scan_2d_inputs: Make) -> None:

@@ -13,6 +13,7 @@ from evm_deploy.cuda import driver
 from evm_deploy.errors import MissingToolError
 from evm_deploy.scan import cuda, reference
 from evm_deploy.scan.inputs import Scan2DInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
 from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 
 Make = Callable[..., list[Tensor]]
@@ -49,6 +50,28 @@ def test_efficient_scan_2d(gpu: list[cuda.Call], scan_2d_inputs: Make, relative_
     inputs = scan_2d_inputs(2, 7, 9, 12, 4, 3, 2)
     y = cuda.run(Scan2DInputs(*inputs, 2))
     assert relative_error(y, reference.run(Scan2DInputs(*[t.double() for t in inputs]))) < KERNEL_RELATIVE
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_ordered_scan_adds_up_in_float32(
+    gpu: list[cuda.Call], grouped_scan_inputs: Make, relative_error: Error, dtype: torch.dtype
+) -> None:
+    inputs = grouped_scan_inputs(2, 9, 3, 12, 12, 4, 3, dtype)
+    back = torch.randperm(36)[:30].view(2, 15)
+    y = cuda.run(OrderedScanInputs(*inputs, back))
+    assert (y.dtype, y.shape) == (dtype, (2, 15, 12))
+    assert [t.dtype for t in gpu[0].tensors] == [dtype] * 3 + [torch.float32] * 3 + [torch.int64]
+    assert gpu[0].y.dtype == torch.float32
+    expected = reference.run(OrderedScanInputs(*[t.double() for t in inputs[:6]], inputs[6], back))
+    assert relative_error(y, expected) < (KERNEL_RELATIVE if dtype == torch.float32 else FP16_IO_RELATIVE)
+
+
+def test_causal_conv(gpu: list[cuda.Call], causal_conv_inputs: Make, relative_error: Error) -> None:
+    inputs = causal_conv_inputs(2, 9, 3, 12, 12, 4)
+    expected = reference.run(CausalConvInputs(*[t.double() for t in inputs[:3]], inputs[3]))
+    assert relative_error(cuda.run(CausalConvInputs(*inputs)), expected) < KERNEL_RELATIVE
+    with pytest.raises(ValueError, match=r"order is torch\.int32"):
+        cuda.run(CausalConvInputs(*inputs[:3], inputs[3].int()))
 
 
 def test_half_stays_half_and_its_states_become_float(

@@ -7,11 +7,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from evm_deploy.cuda.conv_plan import plan_causal_conv
 from evm_deploy.cuda.plan import (
     MAX_THREADS,
     SHARED_LIMIT,
     LaunchPlan,
     plan_efficient_scan_2d,
+    plan_grouped_scan,
     plan_selective_scan,
     sm_count_of,
 )
@@ -64,6 +66,41 @@ def test_selective_scan(B: int, K: int, L: int, D: int, N: int, dtype: str, sms:
 )
 def test_efficient_scan_2d(B: int, H: int, W: int, D: int, N: int, R: int, step: int, dtype: str, sms: int) -> None:
     check(plan_efficient_scan_2d(B, H, W, D, step**2, N, R, step, dtype, sms), B * step**2, D, N)
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    B=st.integers(1, 300),
+    T=st.integers(1, 4000),
+    K=st.integers(1, 9),
+    L=st.integers(1, 4000),
+    D=st.integers(1, 2048),
+    N=st.integers(1, 64),
+    R=st.integers(1, 64),
+    dtype=DTYPES,
+    sms=SMS,
+)
+def test_grouped_scan(B: int, T: int, K: int, L: int, D: int, N: int, R: int, dtype: str, sms: int) -> None:
+    check(plan_grouped_scan(B, T, K, L, D, N, R, dtype, sms), B * K, D, N)
+
+
+@settings(deadline=None, max_examples=100)
+@given(
+    B=st.integers(1, 300),
+    K=st.integers(1, 9),
+    L=st.integers(1, 4000),
+    D=st.integers(1, 2048),
+    taps=st.integers(1, 12),
+    dtype=DTYPES,
+    sms=SMS,
+)
+def test_causal_conv(B: int, K: int, L: int, D: int, taps: int, dtype: str, sms: int) -> None:
+    plan = plan_causal_conv(B, 100, K, L, D, taps, dtype, sms)
+    tile = defines(plan)
+    threads = B * K * D // tile["EVM_VECTOR"] * tile["EVM_RUNS"]
+    assert D % tile["EVM_VECTOR"] == 0
+    assert threads <= plan.grid[0] * plan.block[0] < threads + B * K * plan.block[0]
+    assert plan.grid[0] % B == 0
 
 
 def test_few_sequences_are_cut_and_many_are_not() -> None:

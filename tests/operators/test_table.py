@@ -9,21 +9,26 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from onnx import helper
 from onnx.reference import ReferenceEvaluator
 
+from evm_deploy.cuda.compile import SOURCE
+from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.graph import functions
 from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator, is_scan
 from evm_deploy.operators.operator import STATE
 from evm_deploy.profiling.kinds import KINDS
 from evm_deploy.scan.inputs import QuantizedScan2DInputs, Scan2DInputs, ScanInputs
-from evm_deploy.scan.kernel_inputs import CausalConvInputs, OrderedScanInputs
+from evm_deploy.scan.kernel_inputs import CausalConvInputs, GroupedScanInputs, OrderedScanInputs
 from evm_deploy.tolerances import KERNEL_RELATIVE
 
 NATIVE = Path(__file__).parents[2] / "native"
+CUDA = SOURCE.parent
 INPUTS = {
     "SelectiveScan": ScanInputs,
     "EfficientScan2D": Scan2DInputs,
+    "GroupedScan": GroupedScanInputs,
     "OrderedScan": OrderedScanInputs,
     "CausalConv": CausalConvInputs,
     "QuantizedEfficientScan2D": QuantizedScan2DInputs,
@@ -32,6 +37,7 @@ SHAPES = {  # of one node of each, with K = 4 groups, D = 6 channels, N = 3 stat
     "SelectiveScan": [(1, 4, 9, 6), (1, 4, 9, 6), (4, 3, 6), (1, 4, 9, 3), (1, 4, 9, 3), (4, 6), (4, 6)],
     "EfficientScan2D": [(1, 5, 6, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
     "CausalConv": [(1, 9, 6), (4, 2, 6), (4, 6), (4, 9)],
+    "GroupedScan": [(1, 9, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6), (4, 9)],
     "OrderedScan": [(1, 9, 6), (4, 6, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6), (4, 9), (2, 9)],
     "QuantizedEfficientScan2D": [(1, 5, 6, 6), (), (), (4, 6, 8), (4, 8), (4, 2, 6), (4, 6), (4, 3, 6), (4, 6)],
     "GatedNorm": [(1, 5, 6, 6), (1, 5, 6, 6), (6,), (6,)],
@@ -111,10 +117,29 @@ def test_onnx_itself_evaluates_a_node(name: str) -> None:
 def test_the_kernels_are_those_that_the_libraries_have() -> None:
     library = set(re.findall(r'kName = "(\w+)"', (NATIVE / "ort_library.cpp").read_text()))
     assert library == {operator.name for operator in OPERATORS.values() if operator.library}
-    assert {name for name, operator in OPERATORS.items() if operator.plan is not None} == {
-        "SelectiveScan",
-        "EfficientScan2D",
-    }
+    defined = " ".join(file.read_text() for file in CUDA.glob("*.cu"))
+    kernels = {f"evm_{name}" for name in re.findall(r"^evm_(\w+)\(", defined, re.MULTILINE)}
+    assert {plan_of(operator).entry for operator in OPERATORS.values() if operator.gpu is not None} == kernels
+
+
+def plan_of(operator: Operator) -> LaunchPlan:
+    assert operator.gpu is not None
+    return operator.gpu.plan(SHAPES[operator.name], "float32", 16, **dict.fromkeys(operator.attributes, 2))
+
+
+@pytest.mark.parametrize("name", [name for name, operator in OPERATORS.items() if operator.gpu is not None])
+def test_the_sides_of_a_kernel_are_sides_of_inputs(name: str) -> None:
+    operator = OPERATORS[name]
+    shapes = dict(zip(operator.inputs, SHAPES[name], strict=True))
+    assert operator.gpu is not None
+    assert len([shapes[side][axis] for side, axis in operator.gpu.sizes]) in (3, 4)
+    first = next(iter(operator.inputs))
+    assert operator.gpu.result[0] == (first, 0)  # the grid is proportional to it
+    if (inputs := INPUTS.get(name)) is not None:
+        given = [torch.zeros(shape) for shape in SHAPES[name]]
+        assert inputs(*given, *[2] * len(operator.attributes)).result_shape == tuple(
+            shapes[side][axis] for side, axis in operator.gpu.result
+        )
 
 
 @operators

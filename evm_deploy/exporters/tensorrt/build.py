@@ -55,7 +55,8 @@ def _build(trt: Any, logger: Any, request: EngineRequest, stop: threading.Event)
         parsed = layers.read_network(network)
         asked = request.precision
         products = integer_products.find_integer_products(request.graph) if asked in precision.INTEGERS else ()
-        precision.check_network(parsed, asked, scans=request.scans, plugin=request.plugin, where="the network")
+        made = plugins.count_plugins(graph) if request.plugin else None
+        precision.check_network(parsed, asked, scans=request.scans, plugins=made, where="the network")
         config = _make_config(trt, builder, request)
         config.progress_monitor = stops = make_monitor(trt, stop)
         data = builder.build_serialized_network(network, config)

@@ -108,22 +108,26 @@ def check_precision(layers: Iterable[EngineLayer], precision: str, *, where: str
         raise _make_failure(f"no layer is {RULES[precision][0].type}", where)
 
 
-def check_network(layers: Iterable[EngineLayer], precision: str, *, scans: int, plugin: bool, where: str) -> None:
+def check_network(
+    layers: Iterable[EngineLayer], precision: str, *, scans: int, plugins: int | None = None, where: str
+) -> None:
     """Checks a parsed network, where nothing is fused yet: it must also contain every layer that the rules require.
 
-    scans: the number of scan nodes in the graph; each must be found as a plugin, or by the layers made from it.
+    scans: the number of scan nodes in the graph; each must be found by the layers made from it, unless `plugins` is the
+    number of plugins that there must be.
     """
     layers = tuple(layers)
     check_precision(layers, precision, where=where)
     for rule in RULES[precision]:
         if rule.needed and not any(map(rule.of, layers)):
             raise _make_failure(f"there is no layer to hold: {rule.what} must be {rule.type}", where)
-    if plugin:
-        found = sum(layer.kind in PLUGINS for layer in layers)
+    if plugins is not None:
+        what, wanted, found = "plugins", plugins, sum(layer.kind in PLUGINS for layer in layers)
     else:
+        what, wanted = "scans", scans
         found = len({node.split(" | ")[-1] for layer in layers for node in layer.nodes if node.endswith(SCANS)})
-    if found != scans:
-        raise _make_failure(f"{found} of {scans} scans were found", where)
+    if found != wanted:
+        raise _make_failure(f"{found} of {wanted} {what} were found", where)
 
 
 def check_integers(layers: Iterable[EngineLayer], products: Collection[str], *, where: str) -> None:

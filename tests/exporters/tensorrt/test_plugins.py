@@ -12,13 +12,20 @@ from typing import Any
 import numpy as np
 import onnx
 import pytest
+from onnx import helper
 
-from evm_deploy import Bundle
+from evm_deploy import Bundle, ExportOptions
 from evm_deploy.cuda import compile as compiler
 from evm_deploy.cuda.driver import Gpu
+from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.errors import MissingToolError
+from evm_deploy.exporters import onnx as exporter
+from evm_deploy.exporters.record import make_manifest
 from evm_deploy.exporters.tensorrt import plugins
 from evm_deploy.exporters.tensorrt.plugins import aot, operators, v3
+from evm_deploy.graph import functions
+from evm_deploy.models.families import FAMILIES
+from evm_deploy.models.module import open_module
 from evm_deploy.operators import OPERATORS, Operator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -47,32 +54,58 @@ from evm_deploy.exporters.tensorrt.shapes import Profile
 shape = (1, 3, 64, 64)
 with open(sys.argv[1], "rb") as file:
     data = file.read()
-request = build.EngineRequest(data, sys.argv[2], Profile("image", shape, shape, shape), ("8.6",), 2, True)
+profile = Profile("image", shape, shape, shape)
+request = build.EngineRequest(data, sys.argv[2], profile, ("8.6",), int(sys.argv[3]), True)
 engine = build.build_engine(trt, request)
-kinds = [(layer.kind, layer.inputs, layer.outputs) for layer in engine.layers if layer.kind == "custom_layer"]
+types = sorted(layer.outputs[0] for layer in engine.layers if layer.kind == "custom_layer")
 logger = build.make_logger(trt)
-with plugins.register_plugins(trt, request):  # with the bodies: a plugin wins over the function
-    network = build.parse_graph(trt, logger, data)[1]
+with plugins.register_plugins(trt, request) as graph:
+    network = build.parse_graph(trt, logger, graph)[1]
     found = [network.get_layer(i) for i in range(network.num_layers)]
     shapes = [tuple(layer.get_output(0).shape) for layer in found if layer.type.name == "PLUGIN_V3"]
 network = build.parse_graph(trt, logger, data)[1]  # taken back: the function serves again
 functions = sum(network.get_layer(i).type.name == "PLUGIN_V3" for i in range(network.num_layers))
-print((kinds, shapes, functions))
+print((types, sorted(shapes), functions))
 """
+# Of each network: its scans, the shapes of what its plugins give, and how many of these are float32 in float16.
+PLUGINS = {
+    "micro": (2, [(1, 8, 8, 64), (1, 16, 16, 32)], 0),
+    "vim_micro": (4, [(1, 2, 17, 64)] * 8, 4),
+    "vmamba_v2_micro": (5, [(1, 4, 4, 128), (1, 4, 16, 64), (1, 4, 16, 64), (1, 4, 64, 32), (1, 4, 256, 16)], 5),
+}
 
 
-@pytest.mark.parametrize(("precision", "kind"), [("fp32", "float32"), ("fp16", "float16")])
+def make_graph(golden: Any, exported: Callable[..., Bundle], name: str, precision: str) -> onnx.ModelProto:
+    if name == "micro":
+        return onnx.load(exported(name, precision=precision).model_path)
+    family = next(family for family in FAMILIES if family.title.lower() == name.partition("_")[0])
+    network = family.network(family.infer_config(golden.state_dict(name), None)).eval()
+    options = ExportOptions(image_size=(64, 64), precision=precision)
+    opened = open_module(network)
+    return exporter.export(opened, make_manifest(opened, options), options)
+
+
+@pytest.mark.parametrize(
+    ("name", "precision"),
+    [
+        ("micro", "fp32"),
+        ("micro", "fp16"),
+        ("vim_micro", "fp16"),
+        pytest.param("vmamba_v2_micro", "fp16", marks=pytest.mark.slow),
+    ],
+)
 def test_python_plugins_build_into_an_engine(
-    exported: Callable[..., Bundle], tmp_path: Path, precision: str, kind: str
+    golden: Any, exported: Callable[..., Bundle], tmp_path: Path, name: str, precision: str
 ) -> None:
     pytest.importorskip("tensorrt_rtx")
     libraries = pytest.importorskip("tensorrt_rtx_libs")
     (tmp_path / v3.RTX_LIBRARY).symlink_to(Path(libraries.__file__).parent / f"{v3.RTX_LIBRARY}.1")
-    proto = onnx.load(exported("micro", precision=precision).model_path)
-    operators.mark_scans(proto)
+    scans, shapes, singles = PLUGINS[name]
+    proto = make_graph(golden, exported, name, precision)
+    assert operators.mark_scans(proto) == scans
     (tmp_path / "model.onnx").write_bytes(proto.SerializeToString())
     done = subprocess.run(
-        [sys.executable, "-c", PARSE, str(tmp_path / "model.onnx"), precision],
+        [sys.executable, "-c", PARSE, str(tmp_path / "model.onnx"), precision, str(scans)],
         env={**os.environ, "LD_LIBRARY_PATH": str(tmp_path)},
         capture_output=True,
         text=True,
@@ -80,8 +113,9 @@ def test_python_plugins_build_into_an_engine(
         timeout=100,
     )
     assert done.returncode == 0, done.stderr
-    layers = [("custom_layer", (kind,), (kind,))] * 2
-    assert done.stdout.splitlines()[-1] == repr((layers, [(1, 16, 16, 32), (1, 8, 8, 64)], 0))
+    halves = 0 if precision == "fp32" else len(shapes) - singles
+    types = ["float16"] * halves + ["float32"] * (len(shapes) - halves)
+    assert done.stdout.splitlines()[-1] == repr((types, shapes, 0))
 
 
 def test_rtx_that_cannot_find_itself_is_an_error_and_no_crash(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -126,15 +160,15 @@ def test_which_kind_of_plugin(name: str, version: str, compiled: bool) -> None:
     assert plugins.has_aot(SimpleNamespace(__name__=name, __version__=version)) is compiled
 
 
+NODES = ("OrderedScan", "CausalConv", "OrderedScan", "GatedNorm")
+
+
 class Desc:
     """A TensorDesc as far as we use one; the axes in `open` are known only when the engine runs."""
 
     def __init__(self, shape: tuple[int, ...], dtype: str, open: tuple[int, ...] = ()) -> None:
         self.dtype = dtype
         self.shape_expr = [Side(n, axis not in open) for axis, n in enumerate(shape)]
-
-    def like(self) -> "Desc":
-        return self
 
 
 class Side:
@@ -165,7 +199,7 @@ class Sizes(list[Any]):
 
 
 TRT = ModuleType("tensorrt")
-TRT.float16, TRT.float32 = "half", "float"  # type: ignore[attr-defined]
+TRT.float16, TRT.float32, TRT.int64 = "half", "float", "int64"  # type: ignore[attr-defined]
 
 
 class Module:
@@ -176,6 +210,11 @@ class Module:
     def __init__(self) -> None:
         self.described: dict[str, Any] = {}
         self.implemented: dict[str, Any] = {}
+
+    @staticmethod
+    def from_shape_expr(sides: tuple[Side, ...], dtype: str) -> Desc:
+        open = tuple(axis for axis, side in enumerate(sides) if not side.is_constant)
+        return Desc(tuple(side.value for side in sides), dtype, open)
 
     @staticmethod
     def SymInt32(side: Side) -> int:
@@ -202,11 +241,17 @@ def test_signatures_are_what_tensorrt_asks_for(module: Module, operator: Operato
     described = inspect.signature(module.described[f"evm::{operator.name}"])
     types = [parameter.annotation for parameter in described.parameters.values()]
     assert list(described.parameters) == [*operator.inputs, *operator.attributes]
-    assert types == [Desc] * len(operator.inputs) + [int]
+    assert types == [Desc] * len(operator.inputs) + [int] * len(operator.attributes)
     assert described.return_annotation is Desc
     implemented = inspect.signature(module.implemented[f"evm::{operator.name}"])
     assert list(implemented.parameters) == [*operator.inputs, *operator.attributes, "outputs", "tactic"]
     assert implemented.return_annotation == tuple[str | bytes, str | bytes, Params, Sizes]
+
+
+def plan_of(name: str, shapes: list[tuple[int, ...]], dtype: str, **attributes: int) -> LaunchPlan:
+    kernel = OPERATORS[name].gpu
+    assert kernel is not None
+    return kernel.plan(shapes, "float16" if dtype == "half" else "float32", 16, **attributes)
 
 
 @pytest.mark.skipif(not compiler.has_compiler(), reason="no CUDA compiler")
@@ -218,9 +263,7 @@ def test_the_kernel_of_a_scan_with_an_open_batch(module: Module, dtype: str) -> 
     A, skip, bias = (Desc(shape, "float") for shape in states)
     b, c = (Desc((B, K, L, N), dtype, open=(0,)) for _ in range(2))
     name, code, params, sizes = module.implemented["evm::SelectiveScan"](u, delta, A, b, c, skip, bias, 1, (u,), None)
-    plan = OPERATORS["SelectiveScan"].plan(
-        [(1, K, L, D), (1, K, L, D), (K, N, D)], 1, "float16" if dtype == "half" else "float32", 16
-    )
+    plan = plan_of("SelectiveScan", [(1, K, L, D), (1, K, L, D), (K, N, D)], dtype, delta_softplus=1)
     assert name == b"evm_selective_scan"
     assert b".entry evm_selective_scan" in code
     assert b".target sm_87" in code
@@ -234,7 +277,49 @@ def test_the_kernel_of_a_scan_in_two_dimensions(module: Module) -> None:
     shapes = [(B, H, W, D), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D)]
     given = [Desc(shape, "half" if i < 3 else "float") for i, shape in enumerate(shapes)]
     name, code, params, sizes = module.implemented["evm::EfficientScan2D"](*given, 2, given[:1], None)
-    plan = OPERATORS["EfficientScan2D"].plan(shapes, 2, "float16", 16)
+    plan = plan_of("EfficientScan2D", shapes, "half", step=2)
     assert (name, sizes) == (b"evm_efficient_scan_2d", [H, W, D])
     assert b".entry evm_efficient_scan_2d" in code
     assert (params.grid_x, params.block_x, params.shared_mem) == (plan.grid[0], plan.block[0], plan.shared_bytes)
+
+
+@pytest.mark.skipif(not compiler.has_compiler(), reason="no CUDA compiler")
+def test_the_kernels_of_tokens_in_an_order_with_an_open_batch(module: Module) -> None:
+    """The result of the scan is float32, and its shape comes from two inputs."""
+    B, T, K, L, D, N, R = 5, 394, 2, 197, 384, 16, 12
+    shapes = [(B, T, D), (K, D, R + 2 * N), (K, R, D), (K, D), (K, N, D), (K, D), (K, L)]
+    types = ["half"] * 3 + ["float"] * 3 + ["int64"]
+    scanned = [Desc(shape, dtype, (0,) if B in shape else ()) for shape, dtype in zip(shapes, types, strict=True)]
+    convolved = [scanned[0], Desc((K, 4, D), "half"), Desc((K, D), "half"), scanned[-1]]
+    for operator, given, attributes, result in (
+        ("GroupedScan", scanned, {}, "float"),
+        ("CausalConv", convolved, {"taps": 4}, "half"),
+    ):
+        described = module.described[f"evm::{operator}"](*given, **attributes)
+        assert ([side.value for side in described.shape_expr], described.dtype) == ([B, K, L, D], result)
+        name, code, params, sizes = module.implemented[f"evm::{operator}"](
+            *given, *attributes.values(), given[:1], None
+        )
+        planned = [tuple(side.value for side in each.shape_expr) for each in given]
+        plan = plan_of(operator, [(1, T, D), *planned[1:]], "half", **attributes)
+        assert (name.decode(), sizes) == (plan.entry, [T, K, L, D])
+        assert f".entry {plan.entry}".encode() in code
+        assert (params.grid_x, params.block_x, params.shared_mem) == (
+            B * plan.grid[0],
+            plan.block[0],
+            plan.shared_bytes,
+        )
+
+
+def test_plugins_in_bodies_are_marked_and_count_for_every_call() -> None:
+    nodes = [helper.make_node(name, ["x"], [f"y{i}"], domain="evm", taps=4) for i, name in enumerate(NODES)]
+    imports = [helper.make_opsetid("", 20), helper.make_opsetid("evm", 1)]
+    model = helper.make_model(helper.make_graph(nodes, "nodes", [], []), opset_imports=imports)
+    model.functions.extend(functions.bodies(model))
+    assert operators.mark_scans(model) == 2
+    marked = [node for body in model.functions for node in body.node if node.op_type == "GroupedScan"]
+    assert [{"plugin_namespace", "plugin_version", "aot"} - {a.name for a in node.attribute} for node in marked] == [
+        set()
+    ]
+    assert operators.count_plugins(model.SerializeToString()) == 3
+    assert operators.count_plugins(operators.remove_bodies(model.SerializeToString())) == 3

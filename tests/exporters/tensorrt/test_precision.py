@@ -29,13 +29,13 @@ def changed(layer: EngineLayer, kind: str) -> EngineLayer:
     return EngineLayer(layer.name, layer.kind, (kind, *layer.inputs[1:]), layer.outputs, layer.nodes)
 
 
-def check(found: tuple[EngineLayer, ...], precision: str, scans: int = 1, plugin: bool = False) -> None:
-    check_network(found, precision, scans=scans, plugin=plugin, where="the network")
+def check(found: tuple[EngineLayer, ...], precision: str, scans: int = 1, plugins: int | None = None) -> None:
+    check_network(found, precision, scans=scans, plugins=plugins, where="the network")
 
 
 def test_half_outside_and_single_inside_passes() -> None:
     check(HALF, "fp16")
-    check((CONV, PLUGIN), "fp16", plugin=True)
+    check((CONV, PLUGIN), "fp16", plugins=1)
 
 
 @pytest.mark.parametrize(
@@ -99,10 +99,10 @@ def test_an_engine_may_have_fused_all_products() -> None:
 
 
 def test_plugins_are_counted() -> None:
-    with pytest.raises(CheckFailed, match="1 of 2 scans were found"):
-        check((CONV, PLUGIN), "fp16", scans=2, plugin=True)
-    with pytest.raises(CheckFailed, match="0 of 1 scans were found"):
-        check(HALF, "fp16", plugin=True)
+    with pytest.raises(CheckFailed, match="1 of 2 plugins were found"):
+        check((CONV, PLUGIN), "fp16", plugins=2)
+    with pytest.raises(CheckFailed, match="0 of 1 plugins were found"):
+        check(HALF, "fp16", plugins=1)
 
 
 REPORT = (

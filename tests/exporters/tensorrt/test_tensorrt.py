@@ -105,7 +105,7 @@ def test_the_whole_of_t_parses_in_the_precision_asked_for(exported: Callable[...
     scans = mark_scans(proto)
     _, network = build.parse_graph(trt, build.make_logger(trt), proto.SerializeToString())
     found = layers.read_network(network)
-    precision.check_network(found, kind, scans=4, plugin=False, where="the network")
+    precision.check_network(found, kind, scans=4, where="the network")
     assert scans == 4
     assert sum(layer.kind == "CONVOLUTION" for layer in found) >= 40
 

@@ -1,8 +1,8 @@
 """Our CUDA kernels as TensorRT plugins. Loading them is a choice of the build; the graph is the same with and without.
 
 How the parser maps a node to a plugin: by the node's type, and its attributes `plugin_namespace` and `plugin_version`.
-A plugin that is registered so wins over the local function of the same name; without one the function is inlined. Of
-a plugin of the newer kind, `aot` asks for the compiled kernel inside of the engine.
+A plugin that is registered so wins over the local function of the same name, but not within another function; without
+one the function is inlined. Of a plugin of the newer kind, `aot` asks for the compiled kernel inside of the engine.
 """
 
 import contextlib
@@ -11,6 +11,9 @@ from collections.abc import Callable, Iterator
 from typing import Any, Protocol
 
 from evm_deploy.exporters.tensorrt.plugins import operators
+from evm_deploy.exporters.tensorrt.plugins.operators import count_plugins
+
+__all__ = ["choose_registration", "count_plugins", "has_aot", "register_plugins"]
 
 
 class PluginRequest(Protocol):
@@ -26,7 +29,8 @@ class PluginRequest(Protocol):
 def register_plugins(trt: Any, request: PluginRequest) -> Iterator[bytes]:
     """Yields the graph to parse. Registers our plugins meanwhile, if the request wants them.
 
-    The bodies of the operators that have a plugin are left out: older parsers know them before any plugin.
+    The bodies of the operators that have a plugin are left out: older parsers know them before any plugin, and newer
+    ones within other bodies.
     Raises MissingToolError if the library does not support plugins.
     """
     if not request.plugin:

@@ -9,7 +9,7 @@ from typing import Any
 
 from evm_deploy.cuda import driver
 from evm_deploy.cuda.compile import compile_kernel
-from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, SIZES
+from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, TYPES, read_sides
 from evm_deploy.operators import DOMAIN, Operator
 
 NOMINAL = 28  # the planned length of an open side: every plan is correct for every size, and this one is fast for most
@@ -30,15 +30,19 @@ def _register_once(trtp: Any, trt: Any) -> None:
     """
     for operator in PLUGINS:
         plugin = f"{DOMAIN}::{operator.name}"
-        trtp.register(plugin)(_make_description(trtp, operator))
+        trtp.register(plugin)(_make_description(trt, trtp, operator))
         trtp.aot_impl(plugin)(_make_implementation(trt, trtp, operator))
 
 
-def _make_description(trtp: Any, operator: Operator) -> Callable[..., Any]:
-    """y is like the first input."""
+def _make_description(trt: Any, trtp: Any, operator: Operator) -> Callable[..., Any]:
+    """The shape and the type of y."""
+    assert operator.gpu is not None
+    sides = operator.gpu.result
+    result = TYPES[operator.result] if operator.result else None
 
-    def describe(first: Any, *others: Any, **attributes: Any) -> Any:
-        return first.like()
+    def describe(*given: Any, **attributes: Any) -> Any:
+        shape = read_sides(sides, operator.inputs, lambda place, axis: given[place].shape_expr[axis])
+        return trtp.from_shape_expr(tuple(shape), getattr(trt, result) if result else given[0].dtype)
 
     desc = trtp.TensorDesc
     types = dict.fromkeys(operator.inputs, desc) | dict(operator.attributes)
@@ -46,11 +50,12 @@ def _make_description(trtp: Any, operator: Operator) -> Callable[..., Any]:
 
 
 def _make_implementation(trt: Any, trtp: Any, operator: Operator) -> Callable[..., Any]:
-    """TensorRT gives the inputs, the attribute, the outputs and the tactic, by their places."""
+    """TensorRT gives the inputs, the attributes, the outputs and the tactic, by their places."""
     count = len(operator.inputs)
 
     def implement(*given: Any) -> tuple[bytes, bytes, Any, Any]:
-        return describe_kernel(trt, trtp, operator, given[:count], given[count])
+        attributes = dict(zip(operator.attributes, given[count:], strict=False))
+        return describe_kernel(trt, trtp, operator, given[:count], attributes)
 
     names = [*operator.inputs, *operator.attributes, "outputs", "tactic"]
     compiled = tuple[str | bytes, str | bytes, trtp.KernelLaunchParams, trtp.SymExprs]
@@ -66,23 +71,25 @@ def _set_signature(function: Callable[..., Any], types: Mapping[str, Any], *, re
 
 
 def describe_kernel(
-    trt: Any, trtp: Any, operator: Operator, inputs: Sequence[Any], attribute: int
+    trt: Any, trtp: Any, operator: Operator, inputs: Sequence[Any], attributes: Mapping[str, Any]
 ) -> tuple[bytes, bytes, Any, Any]:
     """The name and the PTX of the kernel for these inputs, its launch, and the sizes among its arguments.
 
     The grid is proportional to the batch, which may be open; the sizes are too.
     """
-    assert operator.plan is not None
+    kernel = operator.gpu
+    assert kernel is not None
     shapes = [tuple(_choose_size(side, axis) for axis, side in enumerate(tensor.shape_expr)) for tensor in inputs]
     gpu = driver.find_gpu()
     dtype = "float16" if inputs[0].dtype == trt.float16 else "float32"
-    planned = operator.plan(shapes, int(attribute), dtype, gpu.sm_count)
-    code = compile_kernel(planned.defines, gpu.architecture, format="ptx")
+    planned = kernel.plan(shapes, dtype, gpu.sm_count, **{name: int(value) for name, value in attributes.items()})
+    code = compile_kernel(planned.defines, gpu.architecture, format="ptx", source=planned.source)
     params = trtp.KernelLaunchParams()
     params.grid_x = inputs[0].shape_expr[0] * (planned.grid[0] // shapes[0][0])
     params.block_x = planned.block[0]
     params.shared_mem = planned.shared_bytes
-    sizes = trtp.SymIntExprs.from_tuple([trtp.SymInt32(inputs[0].shape_expr[axis]) for axis in SIZES])
+    sides = read_sides(kernel.sizes, operator.inputs, lambda place, axis: inputs[place].shape_expr[axis])
+    sizes = trtp.SymIntExprs.from_tuple(list(map(trtp.SymInt32, sides)))
     return planned.entry.encode(), code, params, sizes
 
 

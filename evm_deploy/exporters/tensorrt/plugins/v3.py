@@ -11,9 +11,9 @@ import numpy as np
 from evm_deploy.cuda import driver
 from evm_deploy.cuda.plan import LaunchPlan
 from evm_deploy.errors import MissingToolError
-from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, SIZES, VERSION
+from evm_deploy.exporters.tensorrt.plugins.operators import PLUGINS, TYPES, VERSION, read_sides
 from evm_deploy.operators import DOMAIN, Operator
-from evm_deploy.operators.operator import STATE, Shape
+from evm_deploy.operators.operator import Shape
 
 RTX_LIBRARY = "libtensorrt_rtx.so"
 
@@ -49,7 +49,6 @@ def _check_loadable(trt: Any) -> None:
 
 def _make_creator(trt: Any, operator: Operator) -> Any:
     plugin = _make_plugin(trt, operator)
-    (attribute,) = operator.attributes
 
     class Creator(trt.IPluginCreatorV3One):  # type: ignore[misc]
         """Makes the plugin of a node, or of an engine that is loaded, from its fields."""
@@ -57,12 +56,12 @@ def _make_creator(trt: Any, operator: Operator) -> Any:
         def __init__(self) -> None:
             super().__init__()
             self.name, self.plugin_namespace, self.plugin_version = operator.name, DOMAIN, VERSION
-            self.field_names = trt.PluginFieldCollection([_make_field(trt, attribute, [])])
+            self.field_names = trt.PluginFieldCollection([_make_field(trt, name, []) for name in operator.attributes])
             self.made: list[Any] = []  # the library borrows them
 
         def create_plugin(self, name: str, fields: Any, phase: Any) -> Any:
             found = {field.name: field.data for field in fields}
-            self.made.append(plugin(int(np.asarray(found[attribute]).reshape(-1)[0])))
+            self.made.append(plugin(*(int(np.asarray(found[each]).reshape(-1)[0]) for each in operator.attributes)))
             return self.made[-1]
 
     return Creator()
@@ -70,37 +69,41 @@ def _make_creator(trt: Any, operator: Operator) -> Any:
 
 def _make_plugin(trt: Any, operator: Operator) -> type[Any]:
     bases = (trt.IPluginV3, trt.IPluginV3OneCore, trt.IPluginV3OneBuild, trt.IPluginV3OneRuntime)
-    types = {trt.float32: "float32", trt.float16: "float16"}
-    (name,), states, plan = operator.attributes, operator.places(STATE), operator.plan
-    assert plan is not None
+    rows = {trt.float32: "float32", trt.float16: "float16"}
+    assert operator.gpu is not None
+    plan, sizes, result = operator.gpu.plan, operator.gpu.sizes, operator.gpu.result
+    fixed = [
+        getattr(trt, TYPES[type]) if type in TYPES else None for type in (*operator.inputs.values(), operator.result)
+    ]
 
     @functools.cache
-    def plan_once(shapes: tuple[Shape, ...], attribute: int, dtype: str, sm_count: int) -> LaunchPlan:
-        return plan(shapes, attribute, dtype, sm_count)
+    def plan_once(shapes: tuple[Shape, ...], dtype: str, sm_count: int, *values: int) -> LaunchPlan:
+        return plan(shapes, dtype, sm_count, **dict(zip(operator.attributes, values, strict=True)))
 
     class Plugin(*bases):  # type: ignore[misc]
-        """One node: float32 or float16 rows in, the same out, on the stream of the engine."""
+        """One node: float32 or float16 rows in, the same out where the row says no other, on the engine's stream."""
 
-        def __init__(self, attribute: int) -> None:
+        def __init__(self, *values: int) -> None:
             for base in bases:
                 base.__init__(self)
             self.plugin_name, self.plugin_namespace, self.plugin_version = operator.name, DOMAIN, VERSION
             self.num_outputs = 1
-            self.attribute = attribute
+            self.values = values
 
         def get_capability_interface(self, kind: Any) -> Any:
             return self
 
         def get_output_data_types(self, given: Sequence[Any]) -> list[Any]:
-            return [given[0]]
+            return [given[0] if fixed[-1] is None else fixed[-1]]
 
         def get_output_shapes(self, inputs: Sequence[Any], shape_inputs: Any, builder: Any) -> list[Any]:
-            return [trt.DimsExprs(inputs[0])]
+            return [trt.DimsExprs(read_sides(result, operator.inputs, lambda i, axis: inputs[i][axis]))]
 
         def supports_format_combination(self, place: int, tensors: Sequence[Any], inputs: int) -> bool:
-            tensor, rows = tensors[place].desc, tensors[0].desc
-            wanted = trt.float32 if place in states else rows.type
-            return bool(tensor.format == trt.TensorFormat.LINEAR and tensor.type == wanted and tensor.type in types)
+            tensor, first = tensors[place].desc, tensors[0].desc.type
+            wanted = first if fixed[place] is None else fixed[place]
+            fits = first in rows and tensor.type == wanted
+            return bool(fits and tensor.format == trt.TensorFormat.LINEAR)
 
         def configure_plugin(self, inputs: Any, outputs: Any) -> None:
             """Nothing to choose before the shapes are known."""
@@ -112,10 +115,11 @@ def _make_plugin(trt: Any, operator: Operator) -> type[Any]:
             return self.clone()
 
         def get_fields_to_serialize(self) -> Any:
-            return trt.PluginFieldCollection([_make_field(trt, name, [self.attribute])])
+            fields = zip(operator.attributes, self.values, strict=True)
+            return trt.PluginFieldCollection([_make_field(trt, name, [value]) for name, value in fields])
 
         def clone(self) -> Any:
-            return Plugin(self.attribute)
+            return Plugin(*self.values)
 
         def enqueue(
             self,
@@ -127,8 +131,9 @@ def _make_plugin(trt: Any, operator: Operator) -> type[Any]:
             stream: int,
         ) -> None:
             shapes = tuple(tuple(tensor.dims) for tensor in described)
-            planned = plan_once(shapes, self.attribute, types[described[0].type], driver.count_multiprocessors())
-            driver.enqueue(planned, inputs, [shapes[0][axis] for axis in SIZES], outputs[0], stream)
+            planned = plan_once(shapes, rows[described[0].type], driver.count_multiprocessors(), *self.values)
+            lengths = read_sides(sizes, operator.inputs, lambda i, axis: shapes[i][axis])
+            driver.enqueue(planned, inputs, lengths, outputs[0], stream)
 
     return Plugin
 
