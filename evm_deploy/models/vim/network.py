@@ -126,8 +126,9 @@ class Vim(nn.Module):
         self.norm_f = RMSNorm(config.dim)
         self.head = nn.Linear(config.dim, config.num_classes)
         self.apply(initialise)
-        for layer in self.layers:
-            layer.mixer.initialise_steps()
+        for module in self.modules():
+            if isinstance(module, VimMixer):
+                module.initialise_steps()
 
     def forward_features(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> the class token after the last block, normalised, (B, C)."""
