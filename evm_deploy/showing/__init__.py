@@ -1,0 +1,1 @@
+"""What a detector or segmenter found, in the pixels of the image that it was shown, for people and for files."""
