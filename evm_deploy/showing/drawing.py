@@ -26,7 +26,7 @@ def draw_classes(image: UInt8, classes: npt.NDArray[np.integer[Any]]) -> UInt8:
     """The image (H, W, 3) under the colours of its pixels' classes (H, W); classes below 0 have none."""
     table = np.array([pick_colour(index) for index in range(int(classes.max(initial=0)) + 1)], np.float32)
     covered = classes >= 0
-    drawn = image.copy()
+    drawn: UInt8 = image.copy()
     drawn[covered] = np.rint((1 - COVER) * image[covered] + COVER * table[classes[covered]])
     return drawn
 
