@@ -47,6 +47,8 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
     import torch
     from onnxscript import opset18, values
 
+    from evm_deploy.regions import list_translations
+
     register()
     evm = values.Opset(DOMAIN, VERSION)
     ours = {
@@ -54,7 +56,7 @@ def translations() -> dict[Callable[..., Any], Callable[..., Any]]:
         for operator in OPERATORS.values()
         if operator.torch_op is not None and operator.translate is not None
     }
-    return ours | {torch.ops.aten.sort.stable: _translate_sort(opset18)}
+    return ours | list_translations(opset18) | {torch.ops.aten.sort.stable: _translate_sort(opset18)}
 
 
 def _translate_sort(op: Any) -> Callable[..., Any]:

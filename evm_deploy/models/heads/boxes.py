@@ -31,16 +31,15 @@ def decode_boxes(anchors: Tensor, deltas: Tensor, limit: Tensor, std: Sequence[f
 
     limit: (2,) the width and height that boxes are clipped to.
     """
-    dx, dy, dw, dh = (deltas * deltas.new_tensor(std)).unbind(-1)
-    x0, y0, x1, y1 = anchors.unbind(-1)
-    w, h = x1 - x0, y1 - y0
-    x, y = (x0 + x1) / 2 + w * dx, (y0 + y1) / 2 + h * dy
-    half_w = w * dw.clamp(-LARGEST_LOG, LARGEST_LOG).exp() / 2
-    half_h = h * dh.clamp(-LARGEST_LOG, LARGEST_LOG).exp() / 2
-    boxes = torch.stack([x - half_w, y - half_h, x + half_w, y + half_h], -1)
+    moved = deltas * deltas.new_tensor(std)
+    start, end = anchors[..., :2], anchors[..., 2:]
+    size = end - start
+    middle = (start + end) / 2 + size * moved[..., :2]
+    half = size * moved[..., 2:].clamp(-LARGEST_LOG, LARGEST_LOG).exp() / 2
+    boxes = torch.cat([middle - half, middle + half], -1)
     return torch.minimum(boxes.clamp(min=0), limit.repeat(2))
 
 
 def have_area(boxes: Tensor) -> Tensor:
     """Which of the boxes (..., 4) are wider and higher than nothing, (...)."""
-    return (boxes[..., 2] > boxes[..., 0]) & (boxes[..., 3] > boxes[..., 1])
+    return (boxes[..., 2:] > boxes[..., :2]).all(-1)

@@ -1,5 +1,6 @@
 """From scores and shifts of anchors to boxes: what detectors have in common after their networks."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -35,14 +36,43 @@ class ImageSize(NamedTuple):
     scale: Tensor
 
 
-def find_best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
+class Candidates(NamedTuple):
+    """The best of each level, those of the finest first, and what the levels say of all their anchors.
+
+    scores: (n,); places: (n,) in the scores of all levels; levels: (n,); anchors, shifts: (all anchors, 4).
+    """
+
+    scores: Tensor
+    places: Tensor
+    levels: Tensor
+    anchors: Tensor
+    shifts: Tensor
+
+
+def find_candidates(
+    anchors: Sequence[Tensor], logits: Sequence[Tensor], shifts: Sequence[Tensor], most: int
+) -> Candidates:
+    """The `most` best scores of each level, by its anchors (h * w * A, 4) and its maps of one image.
+
+    logits: (1, A * classes, h, w); shifts: (1, A * 4, h, w).
+    """
+    scores, places = list[Tensor](), list[Tensor]()
+    before = 0
+    for level in logits:
+        flat = level.permute(0, 2, 3, 1).reshape(-1).sigmoid()
+        best, where = _find_best(flat, most)
+        scores.append(best)
+        places.append(where + before)
+        before += flat.shape[0]
+    flat_shifts = [level.permute(0, 2, 3, 1).reshape(-1, 4) for level in shifts]
+    levels = torch.arange(len(scores)).repeat_interleave(most)
+    return Candidates(torch.cat(scores), torch.cat(places), levels, torch.cat(list(anchors)), torch.cat(flat_shifts))
+
+
+def _find_best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
     """The best scores (most,) of (n,), and their places; where n is less, IMPOSSIBLE at place 0."""
-    if not statically_known_true(scores.shape[0] >= most):
-        scores = torch.cat([scores, scores.new_full((most,), IMPOSSIBLE)])
-    best, places = scores.topk(most)
+    if statically_known_true(scores.shape[0] >= most):
+        best, places = scores.topk(most)
+        return best, places
+    best, places = torch.cat([scores, scores.new_full((most,), IMPOSSIBLE)]).topk(most)
     return best, torch.where(best > IMPOSSIBLE, places, places.new_zeros(()))
-
-
-def flatten_map(x: Tensor, values: int) -> Tensor:
-    """A map of one image, (1, A * values, h, w), as (h * w * A, values): the order of `make_anchors`."""
-    return x[0].permute(1, 2, 0).reshape(-1, values)

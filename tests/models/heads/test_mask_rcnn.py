@@ -10,7 +10,8 @@ from evm_deploy.models.heads import region_pooling
 from evm_deploy.models.heads.mask_rcnn import detect
 from evm_deploy.models.heads.mask_rcnn.detect import find_instances, find_proposals
 from evm_deploy.models.heads.pasting import paste_masks
-from evm_deploy.models.heads.region_pooling import align_regions, find_levels, pool_regions
+from evm_deploy.models.heads.region_pooling import find_levels, pool_regions
+from evm_deploy.regions.alignment import align_regions
 from evm_deploy.tolerances import GOLDEN_HEAD, GOLDEN_MASK
 
 

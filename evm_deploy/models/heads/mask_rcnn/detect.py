@@ -7,11 +7,11 @@ import torch
 from torch import Tensor
 
 from evm_deploy.models.heads.boxes import decode_boxes, have_area, make_anchors, make_cell_anchors
-from evm_deploy.models.heads.detections import IMPOSSIBLE, Detections, ImageSize, find_best, flatten_map
+from evm_deploy.models.heads.detections import IMPOSSIBLE, Detections, ImageSize, find_candidates
 from evm_deploy.models.heads.mask_rcnn.config import BOX_STD, MASK_SIDE, RATIOS, SCALE, MaskRCNNConfig
 from evm_deploy.models.heads.mask_rcnn.network import MaskRCNN, Proposals
 from evm_deploy.models.heads.region_pooling import pool_regions
-from evm_deploy.models.heads.suppression import suppress_by_group
+from evm_deploy.regions.suppression import suppress_by_group
 
 
 class Instances(NamedTuple):
@@ -42,17 +42,15 @@ def find_proposals(
 ) -> tuple[Tensor, Tensor]:
     """The boxes (n, 4), in pixels of the input, that are most likely something, and how likely (n,), best first."""
     said = config.proposals
-    boxes, levels, likely = list[Tensor](), list[Tensor](), list[Tensor]()
-    for stride, logits, moved in zip(config.strides, scores, shifts, strict=True):
-        best, places = find_best(flatten_map(logits, 1)[:, 0].sigmoid(), said.most_of_level)
-        anchors = make_anchors(make_cell_anchors(stride, (SCALE,), RATIOS), moved, stride)
-        boxes.append(decode_boxes(anchors[places], flatten_map(moved, 4)[places], limit))
-        levels.append(torch.full_like(places, len(levels)))
-        likely.append(torch.where(have_area(boxes[-1]), best, best.new_full((), IMPOSSIBLE)))
-    found, score = torch.cat(boxes), torch.cat(likely)
+    levels = zip(config.strides, shifts, strict=True)
+    anchors = [make_anchors(make_cell_anchors(stride, (SCALE,), RATIOS), map, stride) for stride, map in levels]
+    best = find_candidates(anchors, scores, shifts, said.most_of_level)
+    own, moved = best.anchors.index_select(0, best.places), best.shifts.index_select(0, best.places)
+    boxes = decode_boxes(own, moved, limit)
+    likely = torch.where(have_area(boxes), best.scores, best.scores.new_full((), IMPOSSIBLE))
     # every score that is possible counts
-    kept = suppress_by_group(found, score, torch.cat(levels), said.most_overlap, IMPOSSIBLE / 2, said.most)
-    return found[kept], score[kept]
+    kept = suppress_by_group(boxes, likely, best.levels, said.most_overlap, IMPOSSIBLE / 2, said.most)
+    return boxes.index_select(0, kept), likely.index_select(0, kept)
 
 
 def find_boxes(network: MaskRCNN, levels: Sequence[Tensor], proposals: Tensor, limit: Tensor) -> Detections:
@@ -66,7 +64,7 @@ def find_boxes(network: MaskRCNN, levels: Sequence[Tensor], proposals: Tensor, l
     labels = torch.arange(config.num_classes).expand(scores.shape).reshape(-1)
     score = scores.reshape(-1)
     kept = suppress_by_group(boxes, score, labels, said.most_overlap, said.least_score, said.most)
-    return Detections(boxes[kept], score[kept], labels[kept])
+    return Detections(*(each.index_select(0, kept) for each in (boxes, score, labels)))
 
 
 def find_masks(network: MaskRCNN, levels: Sequence[Tensor], found: Detections) -> Tensor:

@@ -1,5 +1,6 @@
 """Non-maximum suppression as a torch operator, so that a graph has it as one node."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ def suppress_boxes(*arguments: Any) -> Tensor:
     is at most `most_overlap`; no more than `most`. Of equal scores the first is better.
     """
     boxes, scores, most_overlap, least_score, most = arguments
-    corners, levels = boxes.detach().numpy(), scores.detach().numpy()
+    corners, levels = (each.detach().cpu().numpy() for each in (boxes, scores))
     places = np.argsort(-levels, kind="stable")
     left = places[levels[places] > least_score]
     x0, y0, x1, y1 = corners.T
@@ -33,7 +34,7 @@ def suppress_boxes(*arguments: Any) -> Tensor:
         common = w.clip(0) * h.clip(0)
         whole = areas[best] + areas[left] - common
         left = left[~(common > np.float32(most_overlap) * whole)]
-    return torch.tensor(kept, dtype=torch.int64)
+    return torch.tensor(kept, dtype=torch.int64, device=boxes.device)
 
 
 @suppress_boxes.register_fake
@@ -52,3 +53,22 @@ def suppress_by_group(
     apart = groups.to(boxes.dtype) * (counted.max() + 1)
     kept: Tensor = suppress_boxes(boxes + apart[:, None], scores, most_overlap, least_score, most)
     return kept
+
+
+def find_overload() -> Any:
+    """The overload that a traced program calls."""
+    return torch.ops.evm.suppress_boxes.default
+
+
+def translate(op: Any) -> Callable[..., Any]:
+    """As ONNX's NonMaxSuppression, of one image and one class."""
+
+    def suppress(boxes, scores, most_overlap, least_score, most):  # type: ignore[no-untyped-def]
+        limits = [op.Constant(value_float=each) for each in (most_overlap, least_score)]
+        one, two = op.Constant(value_ints=[0]), op.Constant(value_ints=[0, 1])
+        places = op.NonMaxSuppression(
+            op.Unsqueeze(boxes, one), op.Unsqueeze(scores, two), op.Constant(value_ints=[most]), *limits
+        )  # (n, 3): image, class, place
+        return op.Gather(places, op.Constant(value_int=2), axis=1)
+
+    return suppress

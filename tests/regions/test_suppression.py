@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from evm_deploy.models.heads.suppression import suppress_boxes, suppress_by_group
+from evm_deploy.regions.suppression import suppress_boxes, suppress_by_group
 
 
 def measure_overlap(one, other):
