@@ -13,6 +13,7 @@ from torch import nn
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
 from evm_deploy.exporters.export_options import OPSETS
 from evm_deploy.exporters.onnx import finish, translate
+from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.exporters.trace import explain, quiet
 from evm_deploy.files import write_file
 from evm_deploy.models.watching import call_watched
@@ -60,7 +61,7 @@ def _trace(
     try:
         with quiet(), torch.no_grad():
             call_watched(copied, *args, **kwargs)  # what a first call keeps is there when it is traced
-            return torch.export.export(copied, args, kwargs, dynamic_shapes=shapes, strict=False)
+            return rewrite(torch.export.export(copied, args, kwargs, dynamic_shapes=shapes, strict=False))
     except EvmDeployError:
         raise
     except Exception as error:

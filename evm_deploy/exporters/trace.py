@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from evm_deploy.errors import EvmDeployError, InputError, first_line
 from evm_deploy.exporters.deployed import Deployed, find_post_process
+from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.manifest import Manifest
 from evm_deploy.models.location import locate_error, locate_stack
@@ -40,7 +41,7 @@ def trace(deployed: Deployed, image: Tensor, axes: Axes, title: str) -> torch.ex
     try:
         config: Any = torch.fx.experimental._config
         with quiet(), torch.no_grad(), config.patch(backed_size_oblivious=True):  # a batch of 1 is as any other
-            program = _export(deployed, image, axes)
+            program = rewrite(_export(deployed, image, axes))
     except EvmDeployError:
         raise
     except Exception as error:

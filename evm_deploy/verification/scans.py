@@ -16,7 +16,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from evm_deploy.models.running import follow_modules
-from evm_deploy.operators import DOMAIN, OPERATORS
+from evm_deploy.operators import DOMAIN, OPERATORS, selective_scan
 from evm_deploy.runtimes.onnxruntime import LIBRARY, OnnxRunner
 
 Array = npt.NDArray[Any]
@@ -32,8 +32,8 @@ SCANS = {
 class ScanReport:
     """How far the recurrences are from PyTorch's: as a share of the largest value of each, the worst of all.
 
-    count: the scans of the graph; compared: those that PyTorch runs by the same operator, and not by what a pass made
-    one of. where: the module, the runtime and the input of the worst.
+    count: the scans of the graph; compared: those that PyTorch runs by the same operator, or as selective scans that
+    were put in an order. where: the module, the runtime and the input of the worst.
     """
 
     count: int
@@ -56,26 +56,59 @@ def compare_scans(
     `model` is the module that was exported. A scan of it that has no part in the outputs is none of the file's.
     """
     proto = onnx.load(path)
-    names = _repeat_without_skip(proto)
-    if not names:
+    scans = _repeat_without_skip(proto)
+    if not scans:
         return None
-    outputs = len(proto.graph.output) - len(names)
+    outputs = len(proto.graph.output) - len(scans)
     called = {title: _run_recording(model, image) for title, image in images.items()}
-    known = {name for calls in called.values() for name, *_ in calls}
+    names = {name for calls in called.values() for name, *_ in calls}
+    known = [bool(names & {scan.name, scan.made_of}) for scan in scans]
     worst = (0.0, "")
     for runtime in runtimes:
         with OnnxRunner(proto.SerializeToString(), library=runtime == LIBRARY) as runner:
             for title, image in images.items():
                 left = list(called[title])
-                for name, found in zip(names, runner.run(image)[outputs:], strict=True):
-                    if name in known:
-                        error, module = _take_nearest(name, found, left)
+                for scan, found, compare in zip(scans, runner.run(image)[outputs:], known, strict=True):
+                    if compare:
+                        error, module = _take_nearest(scan, found, left)
                         worst = max(worst, (error, f"the scan of {module} on {runtime} for {title}"))
-    return ScanReport(len(names), sum(name in known for name in names), worst[0], tolerance, worst[1])
+    return ScanReport(len(scans), sum(known), worst[0], tolerance, worst[1])
 
 
-def _repeat_without_skip(proto: onnx.ModelProto) -> list[str]:
-    """Adds to the graph, for each scan, the same scan with a D of 0, and its output. Returns the operators' names."""
+@dataclass(frozen=True, eq=False)
+class _Scan:
+    """A scan of the graph; where its order is constant, also that and which of its tokens are added up."""
+
+    name: str
+    order: Array | None = None  # (K, L)
+    back: Array | None = None  # (M, T')
+
+    @property
+    def made_of(self) -> str:
+        """The operator by which PyTorch may run it."""
+        return self.name if self.back is None else selective_scan.OPERATOR.name
+
+    def arrange(self, name: str, y: Array) -> Array | None:
+        """What this scan gives where PyTorch's scan of this name gives y; None where they cannot be the same."""
+        if name == self.name:
+            return y
+        if name != self.made_of or self.order is None or self.back is None or y.shape[1:3] != self.order.shape:
+            return None
+        added: Array = y.reshape(len(y), -1, y.shape[3])[:, self.back].sum(1)
+        return added
+
+
+def _read_scan(node: onnx.NodeProto, constants: Mapping[str, onnx.TensorProto]) -> _Scan:
+    operator = OPERATORS[node.op_type]
+    names = [node.input[operator.place(name)] for name in ("order", "back") if name in operator.inputs]
+    if not names or not constants.keys() >= set(names):
+        return _Scan(node.op_type)
+    return _Scan(node.op_type, *(onnx.numpy_helper.to_array(constants[name]) for name in names))
+
+
+def _repeat_without_skip(proto: onnx.ModelProto) -> list[_Scan]:
+    """Adds to the graph, for each scan, the same scan with a D of 0, and its output. Returns the scans."""
+    constants = {tensor.name: tensor for tensor in proto.graph.initializer}
     places = dict(SCANS.values())
     scans = [node for node in proto.graph.node if node.domain == DOMAIN and node.op_type in places]
     for i, scan in enumerate(scans):
@@ -84,7 +117,7 @@ def _repeat_without_skip(proto: onnx.ModelProto) -> list[str]:
         again.name, again.input[places[scan.op_type]], again.output[0] = f"again_{i}", zeros, f"recurrence_{i}"
         proto.graph.node.extend([onnx.helper.make_node("Sub", [D, D], [zeros], name=zeros), again])
         proto.graph.output.append(onnx.helper.make_empty_tensor_value_info(again.output[0]))
-    return [scan.op_type for scan in scans]
+    return [_read_scan(scan, constants) for scan in scans]
 
 
 Call = tuple[str, str, Array]  # the operator, the innermost module, and the result without D
@@ -98,15 +131,18 @@ def _run_recording(model: nn.Module, image: Array) -> list[Call]:
     return record.found
 
 
-def _take_nearest(name: str, found: Array, expected: list[Call]) -> tuple[float, str]:
+def _take_nearest(scan: _Scan, found: Array, expected: list[Call]) -> tuple[float, str]:
     """The error and the module of the scan in `expected` that comes nearest, which is taken out."""
-    fitting = [each for each in expected if each[0] == name and each[2].shape == found.shape]
-    if not fitting:
+    errors = {}
+    for i, (name, _, y) in enumerate(expected):
+        arranged = scan.arrange(name, y)
+        if arranged is not None and arranged.shape == found.shape:
+            errors[i] = _measure(found, arranged)
+    if not errors:
         return float("inf"), "nothing in PyTorch"
-    errors = [_measure(found, each[2]) for each in fitting]
-    nearest = int(np.argmin(errors))
-    expected.pop(next(i for i, each in enumerate(expected) if each is fitting[nearest]))
-    return errors[nearest], fitting[nearest][1].removeprefix("model.") or "the network"
+    nearest = min(errors, key=errors.__getitem__)
+    module = expected.pop(nearest)[1]
+    return errors[nearest], module.removeprefix("model.") or "the network"
 
 
 def _measure(found: Array, expected: Array) -> float:
