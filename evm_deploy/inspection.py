@@ -160,6 +160,7 @@ def _describe_checkpoint(path: Path, key: str | None) -> dict[str, Any]:
         "variant": checkpoint.family.name_variant(checkpoint.config),
         "parameters": count_parameters(checkpoint.build()),
         "config": asdict(checkpoint.config),
+        "classes": checkpoint.class_names,
         "weights_under": checkpoint.source_key,
         "preprocessing": dict(checkpoint.recorded.values),
         "preprocessing_remarks": list(checkpoint.recorded.remarks.values()),

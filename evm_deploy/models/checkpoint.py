@@ -16,6 +16,7 @@ from evm_deploy.models import tensor_files
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family, UnsupportedNetwork
 from evm_deploy.models.heads import HEADS
+from evm_deploy.models.recorded.classes import read_classes
 from evm_deploy.models.recorded.read import RecordedPreprocessing, read_recorded
 from evm_deploy.models.refusals import Mismatch, list_some, refuse_content, refuse_form, refuse_tensors
 from evm_deploy.models.state_dicts import StateDict, describe_state_dict, find_state_dicts, list_keys
@@ -28,7 +29,8 @@ class Checkpoint:
     """What a file said. `state_dict` has the released names, float32.
 
     ignored: the names of what stands beside it; not_loaded: the classes and functions that the file refers to;
-    recorded: what it states of its images.
+    recorded: what it states of its images; class_names: of its classes, in their order; remark: why they are not
+    taken, where the file names some.
     """
 
     family: Family
@@ -40,6 +42,8 @@ class Checkpoint:
     ignored: tuple[str, ...]
     not_loaded: tuple[str, ...]
     recorded: RecordedPreprocessing
+    class_names: tuple[str, ...] | None = None
+    remark: str | None = None
 
     def describe_ignored(self) -> str | None:
         """What of the file is not used, in a line for people; None: nothing is left over."""
@@ -121,10 +125,17 @@ class CheckpointFile:
         ((held, family, tensors, config),) = found
         if family.explain_form is not None and (said := family.explain_form(content, config)) is not None:
             raise refuse_form(path, family, said)
+        if family.apply_settings is not None:
+            try:
+                config = family.apply_settings(config, content)
+            except UnsupportedNetwork as error:
+                raise refuse_form(path, family, str(error)) from error
         state_dict = check_tensors(path, tensors, _describe_tensors(family, config))
         source, not_loaded = describe_state_dict(content, held), self.content.not_loaded
         others, recorded = (*held.others, *_list_unused(family, held)), read_recorded(content)
-        return Checkpoint(family, state_dict, config, held.key, source, self.sha256, others, not_loaded, recorded)
+        names, remark = read_classes(content, config.num_classes) if config.num_classes else (None, None)
+        read = (held.key, source, self.sha256, others, not_loaded, recorded, names, remark)
+        return Checkpoint(family, state_dict, config, *read)
 
 
 _Found = tuple[StateDict, Family, dict[str, Tensor], Any]  # where it was; its tensors by released names; configuration

@@ -34,6 +34,7 @@ class Family:
         goes on; None: no more than their names and shapes say.
     explain_form: what a file says beside the weights, in its content, that makes the mathematics of a configuration
         another and cannot be seen in the tensors, as "a VMamba, but" goes on.
+    apply_settings: a configuration with what the file's content says beside the weights. Raises UnsupportedNetwork.
     list_maps: the maps that a backbone of a configuration gives; None: the family has no backbones.
     unused: the names of tensors with no part in inference.
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
@@ -59,3 +60,4 @@ class Family:
     scans: tuple[str, ...] = ()  # what the tensors do not tell and `scan` does, the usual one first
     list_maps: Callable[[Any], tuple[FeatureMap, ...]] | None = None
     unused: re.Pattern[str] | None = None
+    apply_settings: Callable[[Any, Any], Any] | None = None

@@ -42,6 +42,7 @@ class Network:
     output_names: tuple[str, ...] | None = None  # None: the task's
     example: Tensor | None = None  # (1, 3, h, w), where zeros will not do to try it
     recorded: RecordedPreprocessing = field(default_factory=RecordedPreprocessing)  # of a module: nothing
+    class_names: tuple[str, ...] | None = None  # as the checkpoint names them
     has_head: bool = False  # that of a detector or segmenter
     notes: tuple[str, ...] = ()  # what has to be said of where it came from
     scan_values: tuple[str, ...] = ()  # how the names of folded values end that float16 need not hold
@@ -109,9 +110,9 @@ def open_checkpoint(path: str | os.PathLike[str], *, key: str | None = None, sca
     """The network in the checkpoint at `path`. Raises what `read_checkpoint` does."""
     checkpoint = read_checkpoint(path, key=key, scan=scan)
     record = CheckpointRecord(utf8_name(Path(path).name).replace("\\", "%5C"), checkpoint.sha256, checkpoint.source_key)
-    ignored = checkpoint.describe_ignored()
+    notes = tuple(filter(None, (checkpoint.describe_ignored(), checkpoint.remark)))
     network = network_of_family(checkpoint.family, checkpoint.build(), record)
-    return replace(network, recorded=checkpoint.recorded, notes=(ignored,) if ignored else ())
+    return replace(network, recorded=checkpoint.recorded, class_names=checkpoint.class_names, notes=notes)
 
 
 def network_of_family(family: Family, module: Any, record: CheckpointRecord) -> Network:

@@ -2,13 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torch.fx.experimental.symbolic_shapes import statically_known_true
 
+from evm_deploy.models.heads.settings import ChosenNumber
+
 IMPOSSIBLE = -1.0  # a score that no box has
+MOST_BOXES = 10_000  # of any number of boxes that a configuration may ask for
 
 
 @dataclass(frozen=True)
@@ -19,6 +22,21 @@ class DetectionConfig:
     most_overlap: float = 0.5  # of two boxes of a class
     most_of_level: int = 1000  # before suppression
     most: int = 100
+
+
+def list_chosen(path: str, field: str = "detection", *, scores: bool = True) -> list[ChosenNumber]:
+    """Where a `test_cfg` at the path has what goes into the configuration's `field`."""
+    least = [ChosenNumber(f"{path}.score_thr", f"{field}.least_score", 0.0, 1.0)] if scores else []
+    return [
+        *least,
+        ChosenNumber(f"{path}.nms.iou_threshold", f"{field}.most_overlap", 0.0, 1.0),
+        ChosenNumber(f"{path}.max_per_img", f"{field}.most", 1, MOST_BOXES),
+    ]
+
+
+def list_fixed(path: str) -> dict[str, Any]:
+    """What a `test_cfg` at the path can have alone: plain suppression of the boxes of a class."""
+    return {f"{path}.nms.type": "nms", f"{path}.nms.class_agnostic": False, f"{path}.min_bbox_size": 0}
 
 
 class Detections(NamedTuple):

@@ -2,13 +2,14 @@
 
 import copy
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
 
 from evm_deploy.models.family import Family
 from evm_deploy.models.heads import backbones
+from evm_deploy.models.heads.settings import ChosenNumber, apply_settings
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 
 UNUSED = re.compile(r"(auxiliary_head|data_preprocessor)\.")  # of training, and the mean and deviation of some forks
@@ -22,9 +23,14 @@ def make_head(
     name_outputs: Callable[[Any], list[str]],
     *,
     blocks: str,
+    list_fixed: Callable[[Any], Mapping[str, Any]],
+    chosen: Sequence[ChosenNumber] = (),
     fold_head: Callable[[Any], None] = lambda model: None,
 ) -> Family:
-    """The row; see `Family`. blocks: of the head; fold_head: folds what is not the backbone, in place."""
+    """The row; see `Family`, and `apply_settings` for what the text of a configuration can say.
+
+    blocks: of the head; fold_head: folds what is not the backbone, in place.
+    """
 
     def fold(model: Any) -> nn.Module:
         folded = copy.deepcopy(model).eval().requires_grad_(False)
@@ -48,4 +54,5 @@ def make_head(
         scan_values=SCAN_PARAMETERS,
         scans=backbones.SCANS,
         unused=UNUSED,
+        apply_settings=lambda config, content: apply_settings(config, content, list_fixed, chosen),
     )

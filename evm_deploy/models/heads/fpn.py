@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -68,3 +69,19 @@ def list_strides(config: PyramidConfig, maps: Sequence[FeatureMap]) -> list[int]
     """The pixels from cell to cell of each level."""
     strides = [each.stride for each in maps[-config.levels :]]
     return strides + [strides[-1] << i for i in range(1, config.extra + 1)]
+
+
+def list_fixed(config: PyramidConfig) -> dict[str, Any]:
+    """What the text of a configuration can say of the pyramid alone."""
+    return {
+        "neck.type": "FPN",
+        "neck.relu_before_extra_convs": False,
+        "neck.upsample_cfg.mode": "nearest",
+        "neck.add_extra_convs": _describe_extra(config),
+    }
+
+
+def _describe_extra(config: PyramidConfig) -> set[str | bool]:
+    if not config.extra:
+        return {False}
+    return {True, "on_input"} if config.on_input else {"on_output"}

@@ -31,6 +31,16 @@ def read_openmmlab(source: str, said: Any) -> Statement:
     return statement
 
 
+def read_model(content: Any) -> Mapping[str, Any]:
+    """What the text of the configuration in a file says of its network; {}: there is none, or it cannot be read."""
+    meta = as_mapping(as_mapping(content).get("meta"))
+    for said in (meta.get("cfg"), meta.get("config")):
+        config = parse_config(said) if isinstance(said, str) else as_mapping(said)
+        if model := as_mapping((config or {}).get("model")):
+            return model
+    return {}
+
+
 def _find_steps(config: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
     """The steps of the pipeline by their types; mmpretrain.ResizeEdge is ResizeEdge."""
     for path in _PIPELINES:

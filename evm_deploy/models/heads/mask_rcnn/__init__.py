@@ -2,7 +2,7 @@
 
 from evm_deploy.models.heads.family import make_head
 from evm_deploy.models.heads.mask_rcnn.config import MaskRCNNConfig
-from evm_deploy.models.heads.mask_rcnn.names import STEM, infer_config
+from evm_deploy.models.heads.mask_rcnn.names import CHOSEN, STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.mask_rcnn.network import MaskRCNN
 
 
@@ -12,4 +12,13 @@ def _name_outputs(config: MaskRCNNConfig) -> list[str]:
     return levels + [f"{what}{stride}" for what in ("scores", "shifts") for stride in config.strides]
 
 
-FAMILY = make_head("Mask R-CNN", MaskRCNN, STEM, infer_config, _name_outputs, blocks="neck|rpn_head")
+FAMILY = make_head(
+    "Mask R-CNN",
+    MaskRCNN,
+    STEM,
+    infer_config,
+    _name_outputs,
+    blocks="neck|rpn_head",
+    list_fixed=list_fixed_settings,
+    chosen=CHOSEN,
+)

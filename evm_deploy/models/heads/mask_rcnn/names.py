@@ -2,13 +2,16 @@
 
 import math
 import re
+from typing import Any
 
 from torch import Tensor
 
 from evm_deploy.models.family import UnsupportedNetwork
-from evm_deploy.models.heads import backbones
-from evm_deploy.models.heads.fpn import infer_pyramid
-from evm_deploy.models.heads.mask_rcnn.config import RATIOS, MaskRCNNConfig
+from evm_deploy.models.heads import backbones, detections, pasting
+from evm_deploy.models.heads.fpn import infer_pyramid, list_fixed
+from evm_deploy.models.heads.mask_rcnn.config import BOX_STD, MASK_SIDE, RATIOS, SCALE, MaskRCNNConfig
+from evm_deploy.models.heads.region_pooling import USUAL_SIDE
+from evm_deploy.models.heads.settings import ChosenNumber
 from evm_deploy.models.heads.shapes import NORMS, TensorShapes, divide
 
 STEM = re.compile(r"^((?:.*\.)?)roi_head\.bbox_head\.(?:\d\.)?fc_cls\.weight$")  # see `Family.stem`
@@ -66,3 +69,38 @@ def _check_classes(head: str, found: int, num_classes: int) -> int:
         why = f"its {head} head has {found} classes, and its scores are of {num_classes} and the background"
         raise UnsupportedNetwork(why)
     return found
+
+
+def list_fixed_settings(config: MaskRCNNConfig) -> dict[str, Any]:
+    """What the text of a configuration can say alone; see `apply_settings`."""
+    anchors, box, mask = "rpn_head.anchor_generator", "roi_head.bbox_head", "roi_head.mask_roi_extractor"
+    pooled = "roi_head.bbox_roi_extractor"
+    layer = {"type": "RoIAlign", "sampling_ratio": 0, "aligned": True}
+    return {
+        **list_fixed(config.pyramid),
+        **{f"test_cfg.rpn.{name}": value for name, value in (("nms.type", "nms"), ("min_bbox_size", 0))},
+        **detections.list_fixed("test_cfg.rcnn"),
+        "test_cfg.rcnn.mask_thr_binary": pasting.LEAST,
+        "rpn_head.type": "RPNHead",
+        "roi_head.type": "StandardRoIHead",
+        f"{anchors}.type": "AnchorGenerator",
+        f"{anchors}.scales": (SCALE,),
+        f"{anchors}.ratios": RATIOS,
+        f"{anchors}.strides": config.strides,
+        "rpn_head.bbox_coder.target_stds": (1, 1, 1, 1),
+        f"{box}.bbox_coder.target_means": (0, 0, 0, 0),
+        f"{box}.bbox_coder.target_stds": BOX_STD,
+        f"{box}.num_classes": config.num_classes,
+        **{f"{each}.roi_layer.{name}": value for each in (pooled, mask) for name, value in layer.items()},
+        **{f"{each}.featmap_strides": config.pooled_strides for each in (pooled, mask)},
+        **{f"{each}.finest_scale": USUAL_SIDE for each in (pooled, mask)},
+        f"{pooled}.roi_layer.output_size": config.box_side,
+        f"{mask}.roi_layer.output_size": MASK_SIDE,
+    }
+
+
+CHOSEN = (
+    *detections.list_chosen("test_cfg.rpn", "proposals", scores=False),
+    ChosenNumber("test_cfg.rpn.nms_pre", "proposals.most_of_level", 1, detections.MOST_BOXES),
+    *detections.list_chosen("test_cfg.rcnn"),
+)

@@ -13,7 +13,10 @@ RATIOS = (0.5, 1.0, 2.0)  # of height to width
 
 @dataclass(frozen=True)
 class RetinaNetConfig:
-    """anchors: of each cell; width: of the convolutions of both towers, of which there are cls_depth and reg_depth."""
+    """anchors: of each cell, in steps of an octave from `anchor_scale` (in strides) on, and of `ratios`.
+
+    width: of the convolutions of both towers, of which there are cls_depth and reg_depth.
+    """
 
     backbone_family: str
     backbone: Any
@@ -23,6 +26,8 @@ class RetinaNetConfig:
     width: int
     cls_depth: int
     reg_depth: int
+    anchor_scale: float = float(SCALE)
+    ratios: tuple[float, ...] = RATIOS
     detection: DetectionConfig = field(default_factory=DetectionConfig)
 
     @property
@@ -33,5 +38,5 @@ class RetinaNetConfig:
     @property
     def scales(self) -> list[float]:
         """The sides of anchors, in strides: an octave in equal steps."""
-        steps = self.anchors // len(RATIOS)
-        return [SCALE * 2 ** (i / steps) for i in range(steps)]
+        steps = self.anchors // len(self.ratios)
+        return [self.anchor_scale * 2 ** (i / steps) for i in range(steps)]

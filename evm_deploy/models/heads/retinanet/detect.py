@@ -7,7 +7,7 @@ from torch import Tensor
 
 from evm_deploy.models.heads.boxes import decode_boxes, have_area, make_anchors, make_cell_anchors
 from evm_deploy.models.heads.detections import IMPOSSIBLE, Detections, ImageSize, find_candidates
-from evm_deploy.models.heads.retinanet.config import RATIOS, RetinaNetConfig
+from evm_deploy.models.heads.retinanet.config import RetinaNetConfig
 from evm_deploy.regions.suppression import suppress_by_group
 
 
@@ -16,7 +16,9 @@ def find_detections(config: RetinaNetConfig, outputs: Sequence[Tensor], size: Im
     said, count = config.detection, len(outputs) // 2
     logits, shifts = outputs[:count], outputs[count:]
     levels = zip(config.strides, shifts, strict=True)
-    anchors = [make_anchors(make_cell_anchors(stride, config.scales, RATIOS), map, stride) for stride, map in levels]
+    anchors = [
+        make_anchors(make_cell_anchors(stride, config.scales, config.ratios), map, stride) for stride, map in levels
+    ]
     best = find_candidates(anchors, logits, shifts, said.most_of_level)
     cells = best.places // config.num_classes
     labels = best.places - cells * config.num_classes

@@ -2,7 +2,7 @@
 
 from evm_deploy.models.heads.family import make_head
 from evm_deploy.models.heads.upernet.config import UperNetConfig
-from evm_deploy.models.heads.upernet.names import STEM, infer_config
+from evm_deploy.models.heads.upernet.names import STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.upernet.network import UperNet, fold_head
 
 
@@ -10,4 +10,13 @@ def _name_outputs(config: UperNetConfig) -> list[str]:
     return ["logits"]
 
 
-FAMILY = make_head("UperNet", UperNet, STEM, infer_config, _name_outputs, blocks="decode_head", fold_head=fold_head)
+FAMILY = make_head(
+    "UperNet",
+    UperNet,
+    STEM,
+    infer_config,
+    _name_outputs,
+    blocks="decode_head",
+    list_fixed=list_fixed_settings,
+    fold_head=fold_head,
+)

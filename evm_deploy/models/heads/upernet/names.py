@@ -1,6 +1,7 @@
 """What the names and shapes of its tensors say about a UperNet."""
 
 import re
+from typing import Any
 
 from torch import Tensor
 
@@ -34,3 +35,14 @@ def infer_config(tensors: dict[str, Tensor], scan: str | None) -> UperNetConfig:
     if num_classes == 1:
         raise UnsupportedNetwork("it has one output, a foreground by a threshold, in the place of classes")
     return UperNetConfig(title, backbone, width, num_classes)
+
+
+def list_fixed_settings(config: UperNetConfig) -> dict[str, Any]:
+    """What the text of a configuration can say alone; see `apply_settings`."""
+    return {
+        "decode_head.type": "UPerHead",
+        "decode_head.pool_scales": POOLED,
+        "decode_head.align_corners": False,
+        "decode_head.num_classes": config.num_classes,
+        "test_cfg.mode": "whole",
+    }
