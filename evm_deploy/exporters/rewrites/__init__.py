@@ -3,6 +3,7 @@
 import torch
 from torch.fx import Node
 
+from evm_deploy.exporters.rewrites.fold_constants import fold_constants
 from evm_deploy.exporters.rewrites.join_slices import join_slices
 from evm_deploy.exporters.rewrites.movements import aten
 from evm_deploy.exporters.rewrites.order_scans import SCAN, order_scans
@@ -21,6 +22,8 @@ def rewrite(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
     if scans:
         order_scans(program)
     write_products(program)
+    if scans:
+        fold_constants(program)
     (output,) = program.graph.find_nodes(op="output")
     for spec, node in zip(program.graph_signature.output_specs, output.args[0], strict=True):
         if isinstance(node, Node):

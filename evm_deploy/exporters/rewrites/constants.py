@@ -35,17 +35,19 @@ class Constants:
         value = self._values[node]
         return value if isinstance(value, Tensor) else None
 
-    def add(self, name: str, value: Tensor, mode: Any) -> Node:
-        """A new constant; `mode` is that of the program's fake tensors."""
+    def add(self, name: str, value: Tensor, like: Node) -> Node:
+        """A new constant, in the module that `like` is in."""
         graph, signature = self.program.graph, self.program.graph_signature
         kinds = [spec.kind for spec in signature.input_specs]
         place = kinds.index(InputKind.USER_INPUT)
         with graph.inserting_before(graph.find_nodes(op="placeholder")[place]):
             node: Node = graph.placeholder(name)
-        node.meta["val"] = mode.from_tensor(value, static_shapes=True)
-        spec = InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), node.name)
-        signature.input_specs.insert(place, spec)
-        self.program.constants[node.name] = value
+        value = value.detach().contiguous()
+        node.meta["val"] = like.meta["val"].fake_mode.from_tensor(value, static_shapes=True)
+        modules = [path for path, _ in (like.meta.get("nn_module_stack") or {}).values()]
+        target = f"{modules[-1]}.{node.name}" if modules and modules[-1] else node.name
+        signature.input_specs.insert(place, InputSpec(InputKind.CONSTANT_TENSOR, TensorArgument(node.name), target))
+        self.program.constants[target] = value
         self._values[node] = value
         return node
 

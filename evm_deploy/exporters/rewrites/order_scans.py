@@ -71,7 +71,7 @@ def _find_parameters(given: dict[str, Any], constants: Constants) -> dict[str, T
 
 def _replace(scan: Node, found: Projections, parameters: dict[str, Tensor], merge: Merge, constants: Constants) -> None:
     """Puts the ordered scan, and what arranges tokens before it and results after it, in the place of `merge.node`."""
-    dtype, mode, write = scan.meta["val"].dtype, scan.meta["val"].fake_mode, make_writer(scan)
+    dtype, write = scan.meta["val"].dtype, make_writer(scan)
     bias = parameters["delta_bias"] + (0 if found.bias is None else found.bias.float())
     values = {
         "x_proj": found.x_proj.to(dtype),
@@ -82,7 +82,7 @@ def _replace(scan: Node, found: Projections, parameters: dict[str, Tensor], merg
         "order": found.order,
         "back": merge.back,
     }
-    added = [constants.add(f"{scan.name}_{name}", value.detach().contiguous(), mode) for name, value in values.items()]
+    added = [constants.add(f"{scan.name}_{name}", value, scan) for name, value in values.items()]
 
     def reshape(value: Node, sizes: list[int]) -> Node:
         return value if _read_sizes(value) == sizes else write(aten.reshape.default, value, sizes)
