@@ -157,6 +157,7 @@ def _describe_checkpoint(path: Path, key: str | None) -> dict[str, Any]:
         return facts | {"choose_with_key": list(networks)}
     checkpoint = file.read(key=key)
     return facts | {
+        "family": checkpoint.family.title,
         "variant": checkpoint.family.name_variant(checkpoint.config),
         "parameters": count_parameters(checkpoint.build()),
         "config": asdict(checkpoint.config),

@@ -15,9 +15,12 @@ ONE = 1 << BITS
 
 
 def find_size(height: int, width: int, long: int, short: int) -> tuple[int, int]:
-    """(h, w) of an image that is made as large as fits into a box with sides `long` and `short`, either way round."""
+    """(h, w) of an image that is made as large as fits into a box with sides `long` and `short`, either way round.
+
+    No side becomes less than a pixel, which an image that is much longer than wide would ask for.
+    """
     factor = min(long / max(height, width), short / min(height, width))
-    return math.floor(height * factor + 0.5), math.floor(width * factor + 0.5)
+    return max(1, math.floor(height * factor + 0.5)), max(1, math.floor(width * factor + 0.5))
 
 
 def find_scaled_size(height: int, width: int, ratio: float) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from evm_deploy.models.heads.detections import Detections, ImageSize
 from evm_deploy.models.heads.mask_rcnn.detect import find_instances
 from evm_deploy.models.heads.pooling import pool_adaptively
 from evm_deploy.models.heads.retinanet.detect import find_detections
+from evm_deploy.models.heads.upernet.label import find_labels, resize_logits
 
 LOOPS = {"Loop", "Scan", "If", "SequenceMap"}
 
@@ -76,6 +77,22 @@ def test_instances_of_a_mask_rcnn(mask_rcnn, list_misses):
     expected = find_instances(network, outputs, photo.image_size)
     assert torch.equal(found[2], expected.detections.labels)
     torch.testing.assert_close(masks, expected.masks, rtol=0, atol=1e-3)
+
+
+def test_labels_of_a_upernet():
+    logits, sizes = torch.randn(1, 5, 16, 24), ((64, 96), (75, 101))
+
+    class Labels(nn.Module):
+        def forward(self, logits):
+            return find_labels(logits, *sizes)
+
+    traced = torch.export.export(Labels(), (logits,), strict=False)
+    proto = finish(translate(traced, "labels", input_names=["logits"], opset_version=20))
+    (found,) = onnxruntime.InferenceSession(proto.SerializeToString()).run(None, {"logits": logits.numpy()})
+    best = resize_logits(logits, *sizes).topk(2, dim=1).values
+    sure = (best[:, 0] - best[:, 1] > 1e-3).numpy()
+    assert sure.mean() > 0.99
+    assert np.array_equal(found[sure], find_labels(logits, *sizes).numpy()[sure])
 
 
 def test_pooling_at_any_size():

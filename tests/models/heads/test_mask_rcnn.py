@@ -64,7 +64,7 @@ def find_misses(list_misses, photo, network) -> tuple[list[str], float]:
     return misses, float(np.where(either > 0, common / np.maximum(either, 1), 1.0).min())
 
 
-@pytest.mark.parametrize("name", ["micro", "tiny"])
+@pytest.mark.parametrize("name", ["micro", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_instances(mask_rcnn, list_misses, name):
     network, photos = mask_rcnn.build(name), mask_rcnn.photos(name)
     assert photos

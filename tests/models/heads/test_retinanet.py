@@ -53,7 +53,7 @@ def test_a_lost_carry_is_seen(golden, retinanet, monkeypatch):
     assert worst_output(golden, retinanet, "micro", retinanet.build("micro")) > 10 * GOLDEN_HEAD
 
 
-@pytest.mark.parametrize("name", ["micro", "tiny"])
+@pytest.mark.parametrize("name", ["micro", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_detections(retinanet, list_misses, name):
     network, photos = retinanet.build(name), retinanet.photos(name)
     assert len(photos) == (3 if name == "micro" else 1)

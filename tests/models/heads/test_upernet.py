@@ -39,7 +39,7 @@ def test_outputs(golden, upernet, name):
     sizes = upernet.sizes("head", name)
     assert len(sizes) == 2
     for h, w in sizes:
-        for form in (network, upernet.row.fold(network)):
+        for form in (network, upernet.row.fold(network)) if name == "micro" else (network,):
             logits = form(golden.image(h, w))
             assert upernet.error(f"{name}_head_{h}x{w}", logits) < GOLDEN_HEAD
         full = resize_logits(logits, (h, w), (h, w))
@@ -47,7 +47,7 @@ def test_outputs(golden, upernet, name):
         assert count_wrong_labels(full[0], upernet.arrays[f"{name}_labels_{h}x{w}"]) == 0
 
 
-@pytest.mark.parametrize("name", ["micro", "tiny"])
+@pytest.mark.parametrize("name", ["micro", pytest.param("tiny", marks=pytest.mark.slow)])
 def test_photos(upernet, name):
     network, photos = upernet.build(name), upernet.photos(name)
     assert photos
