@@ -3,6 +3,7 @@
 import torch
 from torch.fx import Node
 
+from evm_deploy.exporters.rewrites.causal_convs import join_causal_convs
 from evm_deploy.exporters.rewrites.fold_constants import fold_constants
 from evm_deploy.exporters.rewrites.join_slices import join_slices
 from evm_deploy.exporters.rewrites.movements import aten
@@ -19,7 +20,8 @@ def rewrite(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
         program = program.run_decompositions({})
     if assigns:
         join_slices(program)
-    if scans:
+    if scans and _is_fixed(program):
+        join_causal_convs(program)
         order_scans(program)
     write_products(program)
     if scans:
@@ -34,3 +36,11 @@ def rewrite(program: torch.export.ExportedProgram) -> torch.export.ExportedProgr
 
 def _mutates(node: Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) and node.target._schema.is_mutable
+
+
+def _is_fixed(program: torch.export.ExportedProgram) -> bool:
+    """Whether no size but that of the batch, the first axis of the inputs, is free."""
+    inputs = set(program.graph_signature.user_inputs)
+    values = [node.meta["val"] for node in program.graph.find_nodes(op="placeholder") if node.name in inputs]
+    shapes = [value.shape for value in values if isinstance(value, torch.Tensor)]
+    return all(isinstance(size, int) for shape in shapes for size in shape[1:])

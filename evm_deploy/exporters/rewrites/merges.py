@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from evm_deploy.exporters.rewrites.adding import Layout
 from evm_deploy.exporters.rewrites.movements import Unknown, aten, list_tensors, move, moves, number, packet, shape_of
-from evm_deploy.exporters.rewrites.projections import Layout
 
 
 class Merge(NamedTuple):

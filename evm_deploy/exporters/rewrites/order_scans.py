@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
-from evm_deploy.exporters.rewrites.adding import make_writer
+from evm_deploy.exporters.rewrites.adding import list_tokens, make_writer, place_tokens, read_sizes
 from evm_deploy.exporters.rewrites.constants import Constants
 from evm_deploy.exporters.rewrites.merges import Merge, find_merge
 from evm_deploy.exporters.rewrites.movements import Unknown, aten
@@ -24,8 +24,6 @@ _NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias", "delta_softplus")
 
 def order_scans(program: torch.export.ExportedProgram) -> None:
     """Rewrites, in place, the scans of `program`, which mutates nothing."""
-    if not _is_fixed(program):
-        return
     constants = Constants(program)
     for scan in program.graph.find_nodes(op="call_function", target=SCAN):
         given = dict(zip(_NAMES, scan.args, strict=False)) | scan.kwargs
@@ -35,21 +33,13 @@ def order_scans(program: torch.export.ExportedProgram) -> None:
             parameters = _find_parameters(given, constants)
             found = find_projections(given["u"], given["delta"], given["B"], given["C"], constants)
             merge = find_merge(scan)
-            _read_sizes(scan), _read_sizes(merge.node)
+            read_sizes(scan), read_sizes(merge.node)
         except Unknown:
             continue
         _replace(scan, found, parameters, merge, constants)
     for node in program.graph.find_nodes(op="call_function", target=aten._assert_tensor_metadata.default):
         program.graph.erase_node(node)  # of types that are known; it would keep what it looks at
     program.graph.eliminate_dead_code()
-
-
-def _is_fixed(program: torch.export.ExportedProgram) -> bool:
-    """Whether no size but that of the batch, the first axis of the inputs, is free."""
-    inputs = set(program.graph_signature.user_inputs)
-    values = [node.meta["val"] for node in program.graph.find_nodes(op="placeholder") if node.name in inputs]
-    shapes = [value.shape for value in values if isinstance(value, Tensor)]
-    return all(isinstance(size, int) for shape in shapes for size in shape[1:])
 
 
 def _find_parameters(given: dict[str, Any], constants: Constants) -> dict[str, Tensor]:
@@ -84,32 +74,10 @@ def _replace(scan: Node, found: Projections, parameters: dict[str, Tensor], merg
     }
     added = [constants.add(f"{scan.name}_{name}", value, scan) for name, value in values.items()]
 
-    def reshape(value: Node, sizes: list[int]) -> Node:
-        return value if _read_sizes(value) == sizes else write(aten.reshape.default, value, sizes)
-
-    def swap(value: Node, P: int, D: int, S: int) -> Node:
-        """(B, P, D, S) in memory -> (B, P, S, D)."""
-        if 1 in (D, S):
-            return value
-        if P == 1:
-            return write(aten.transpose.int, reshape(value, [batch, D, S]), 1, 2)
-        return write(aten.transpose.int, reshape(value, [batch, P, D, S]), 2, 3)
-
-    batch, D = _read_sizes(scan)[0], found.layout.D
     with scan.graph.inserting_before(merge.node.next):
         x = found.tokens
         if x.meta["val"].dtype != dtype:
             x = write(aten._to_copy.default, x, dtype=dtype)
-        x = reshape(swap(x, *found.layout), [batch, found.layout.P * found.layout.S, D])
-        y = write(ORDERED, x, *added)
-        y = swap(y, merge.layout.P, merge.layout.S, D)
-        y = reshape(y, _read_sizes(merge.node))
+        y = write(ORDERED, list_tokens(write, x, found.layout, read_sizes(scan)[0]), *added)
+        y = place_tokens(write, y, merge.layout, read_sizes(merge.node))
     merge.node.replace_all_uses_with(y)
-
-
-def _read_sizes(node: Node) -> list[int]:
-    """Its shape for a reshape: -1 where the batch is free. Raises Unknown: that is in several axes."""
-    sizes = [size if isinstance(size, int) else -1 for size in node.meta["val"].shape]
-    if sizes.count(-1) > 1:
-        raise Unknown
-    return sizes

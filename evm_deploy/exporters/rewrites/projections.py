@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from torch.fx import Node
 
+from evm_deploy.exporters.rewrites.adding import Layout
 from evm_deploy.exporters.rewrites.constants import Constants
 from evm_deploy.exporters.rewrites.contractions import Contraction, read_contraction
 from evm_deploy.exporters.rewrites.movements import Unknown, list_tensors, move, moves, number, shape_of
@@ -33,14 +34,6 @@ class Values(NamedTuple):
 
     numbers: Any
     of: Projected | None
-
-
-class Layout(NamedTuple):
-    """A tensor (B, P, D, S) in memory, whose tokens are P and S together."""
-
-    P: int
-    D: int
-    S: int
 
 
 class Projections(NamedTuple):
@@ -69,19 +62,30 @@ def find_projections(u: Node, delta: Node, B: Node, C: Node, constants: Constant
     raise Unknown
 
 
+def find_tokens(sequence: Node, constants: Constants) -> tuple[Node, Layout, Tensor]:
+    """The tokens, their layout, and the order (1, L) in which the sequence (B, D, L) has them. Raises Unknown."""
+    for tokens in _list_sources(sequence, constants):
+        try:
+            numbers = _follow(tokens, (sequence,), constants)[sequence].numbers.transpose(1, 2).unsqueeze(1)
+            return tokens, *_read_order(numbers, prod(shape_of(tokens)) // numbers.shape[0])
+        except Unknown:
+            continue
+    raise Unknown
+
+
 def _list_sources(u: Node, constants: Constants) -> list[Node]:
-    """The nodes of which each alone has all values of u; the first in the graph first, one of each number of values."""
-    sources: dict[int, Node] = {}
+    """The nodes of which each alone has all values of u; the first in the graph first."""
+    sources = []
     waiting = {u}
     while waiting:
         node = max(waiting)  # the last in the graph
         waiting.remove(node)
         if not waiting and isinstance(node.meta["val"], torch.Tensor):
-            sources[prod(shape_of(node))] = node
+            sources.append(node)
         if not moves(node):
             break
         waiting.update(_list_data(node, constants))
-    return sorted(sources.values())
+    return sources[::-1]
 
 
 def _follow(tokens: Node, results: tuple[Node, ...], constants: Constants) -> dict[Node, Values]:
