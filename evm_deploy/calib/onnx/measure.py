@@ -144,7 +144,7 @@ def _read_float_graph(bundle: Bundle) -> tuple[onnx.ModelProto, ir.Model]:
             "quantize a bundle that was exported with --scan-form operator.",
         )
     try:
-        proto = onnx.load(bundle.model_path, load_external_data=False)
+        proto = onnx.load_model_from_string(bundle.read_model())
         onnx.checker.check_model(proto)
         model = ir.from_proto(proto)
     except (DecodeError, ValueError, onnx.checker.ValidationError, ir.serde.SerdeError) as error:
