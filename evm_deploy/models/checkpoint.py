@@ -171,8 +171,14 @@ def _find_networks(path: Path, content: Any, key: str | None, scan: str | None) 
                 break
             mismatches[-1].append(config)
     if not found:
-        raise refuse_tensors(path, content, mismatches[0], parts[0].key if parts else None)
+        alone = next((each.key for each in parts if any(_fits(family, each) for family in FAMILIES)), None)
+        raise refuse_tensors(path, content, mismatches[0], alone)
     return found
+
+
+def _fits(family: Family, held: StateDict) -> bool:
+    """Whether the tensors are those of a network of the family."""
+    return not isinstance(_recognise(family, family.rename(held.tensors), None), Mismatch)
 
 
 def _list_unused(family: Family, held: StateDict) -> list[str]:

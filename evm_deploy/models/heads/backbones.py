@@ -11,6 +11,7 @@ from evm_deploy.errors import OptionError
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.family import Family, FeatureMap, UnsupportedNetwork
 from evm_deploy.models.heads.shapes import list_names
+from evm_deploy.models.refusals import count_misfits
 
 PREFIX = "backbone."
 BACKBONES = {family.title: family for family in FAMILIES if family.list_maps is not None}
@@ -67,24 +68,23 @@ def _match(part: Mapping[str, Tensor], scan: str | None) -> tuple[Family | None,
     for family in BACKBONES.values():
         renamed = family.rename(dict(part))
         config = family.infer_config(renamed, scan if scan in family.scans else None)
-        if not isinstance(config, list) and not _list_misfits(family, config, renamed):
+        if not isinstance(config, list) and not any(_compare(family, config, renamed)):
             return family, renamed, config
     return None, dict(part), None
 
 
-def _list_misfits(family: Family, config: Any, tensors: Mapping[str, Tensor]) -> list[str]:
-    """The tensors that a backbone of the configuration has otherwise, or has and these lack."""
+def _compare(family: Family, config: Any, tensors: Mapping[str, Tensor]) -> tuple[list[str], list[str], list[str]]:
+    """What a backbone of the configuration has and the tensors lack, the other way round, and what differs in shape."""
     assert family.list_maps is not None
-    if not family.list_maps(config):
-        return ["outnorm0.weight"]
     with torch.device("meta"):
         expected = family.network(config).state_dict()
-    counters = {name for name in expected if name.endswith("num_batches_tracked")}
-    return [
-        name
-        for name in sorted(tensors.keys() | expected.keys() - counters)
-        if name not in expected or name not in tensors or tensors[name].shape != expected[name].shape
-    ]
+    needed = [name for name in expected if not name.endswith("num_batches_tracked")]  # which has no part in inference
+    if not family.list_maps(config):  # a classifier: nothing normalises maps
+        return ["outnorm0.weight"], [], []
+    missing = [name for name in needed if name not in tensors]
+    unexpected = [name for name in tensors if name not in expected]
+    wrong = [name for name in expected if name in tensors and tensors[name].shape != expected[name].shape]
+    return missing, unexpected, wrong
 
 
 def _explain(part: Mapping[str, Tensor]) -> str:
@@ -92,17 +92,12 @@ def _explain(part: Mapping[str, Tensor]) -> str:
     for family in FAMILIES:
         if family.list_maps is None and any(family.stem.match(name) for name in part):
             return f"its backbone is a {family.title}, which gives no feature maps"
-    known = " or ".join(BACKBONES)
-    nearest: list[str] | None = None
+    misfits = []
     for family in BACKBONES.values():
         renamed = family.rename(dict(part))
         config = family.infer_config(renamed, None)
-        misfits = None if isinstance(config, list) else _list_misfits(family, config, renamed)
-        if misfits is not None and (nearest is None or len(misfits) < len(nearest)):
-            nearest = misfits
-    if nearest is None:
-        return f"its backbone is no {known}"
-    more = f" and {len(nearest) - 1} more" if len(nearest) > 1 else ""
-    return (
-        f"its backbone is no {known} that gives feature maps: {nearest[0]}{more} missing, unknown or of another shape"
-    )
+        if not isinstance(config, list):
+            groups = _compare(family, config, renamed)
+            misfits.append((sum(map(len, groups)), count_misfits(*groups)))
+    counted = f": {min(misfits)[1]}" if misfits else ""
+    return f"its backbone is no {' or '.join(BACKBONES)} that gives feature maps{counted}"
