@@ -15,6 +15,7 @@ from evm_deploy.graph import functions
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.passes.name_blocks import name_blocks
+from evm_deploy.graph.scan_results import name_results
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Manifest
 from evm_deploy.models.network import Network
@@ -54,6 +55,7 @@ def finish(proto: onnx.ModelProto, *, inlined: bool = False) -> onnx.ModelProto:
     proto.functions.extend(functions.bodies(proto))
     proto.ir_version = IR_VERSION
     if inlined:
+        name_results(proto)
         proto = onnx.inliner.inline_local_functions(proto)
     onnx.checker.check_model(proto, full_check=True)
     return proto

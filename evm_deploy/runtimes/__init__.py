@@ -35,11 +35,39 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 
 
 @dataclass(frozen=True)
+class ScanResult:
+    """What a scan of a model gave. skip: whether D u, which passes by the recurrence, is part of y.
+
+    order (K, L), back (M, T'): of a scan in an order that is constant.
+    """
+
+    operator: str
+    y: npt.NDArray[np.generic]
+    skip: bool
+    order: npt.NDArray[np.int64] | None = None
+    back: npt.NDArray[np.int64] | None = None
+
+
+class ScanRunner(AbstractContextManager["ScanRunner"], Protocol):
+    """A runner that gives what the scans of a model give, which is not among its outputs."""
+
+    name: str
+
+    def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
+        """Of one batch, in the order in which the scans run."""
+        ...
+
+
+@dataclass(frozen=True)
 class Ways:
-    """Every way in which this machine can run a bundle, each opened by a call, and notes on what it cannot check."""
+    """Every way in which this machine can run a bundle, each opened by a call, and notes on what it cannot check.
+
+    scans: those of them that give the results of its scans too, where that takes no change of the model.
+    """
 
     open: tuple[Callable[[], Runner], ...]
     notes: tuple[str, ...] = ()
+    scans: tuple[Callable[[], ScanRunner], ...] = ()
 
 
 class Runtime(Protocol):

@@ -11,7 +11,8 @@ import torch
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
-from evm_deploy.runtimes import Runner, Ways
+from evm_deploy.graph.scan_results import find_scan
+from evm_deploy.runtimes import Runner, ScanResult, Ways
 from evm_deploy.runtimes.apple import FrameworkRunner
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.evaluate import Evaluator
@@ -33,9 +34,10 @@ def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
 
 def find_ways(bundle: Bundle) -> Ways:
     """Core ML where this is macOS, with its plan as a note, and the evaluator. Raises what `open_bundle` raises."""
+    scans = (lambda: open_evaluator(bundle),)
     if platform.system() != "Darwin":
-        return Ways((lambda: open_evaluator(bundle),), (NOT_HERE,))
-    return Ways((lambda: open_core_ml(bundle), lambda: open_evaluator(bundle)), (_describe_plan(bundle),))
+        return Ways((lambda: open_evaluator(bundle),), (NOT_HERE,), scans)
+    return Ways((lambda: open_core_ml(bundle), lambda: open_evaluator(bundle)), (_describe_plan(bundle),), scans)
 
 
 def find_obstacle_to_run() -> str | None:
@@ -84,16 +86,29 @@ class EvaluatorRunner:
         Raises BundleError: the package takes no image of this size, or its program cannot be evaluated.
         """
         entry = choose_entry_point(self._entries, image)
+        found = self._run(entry, image)
+        return [
+            (found[feature.name][None] if feature.kind == "dictionary" else found[feature.name]).float().numpy()
+            for feature in entry.outputs
+        ]
+
+    def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
+        """`ScanRunner.run_scans`, as far as the program still names what its scans give."""
+        entry = choose_entry_point(self._entries, image)
+        found = self._run(entry, image, inner=True)
+        named = ((find_scan(name), y) for name, y in found.items())
+        return [ScanResult(operator, y.float().numpy(), skip=True) for operator, y in named if operator is not None]
+
+    def _run(
+        self, entry: EntryPoint, image: npt.NDArray[np.generic], *, inner: bool = False
+    ) -> dict[str, torch.Tensor]:
         name = entry.function.name
         if name not in self._evaluators:
             self._evaluators[name] = Evaluator(entry.function, self._blobs)
         x = torch.tensor(image)  # a copy: a program may hand its input on
         x = x.permute(0, 3, 1, 2).contiguous() if entry.input.kind == "image" else x
-        found = self._evaluators[name].run({entry.input.name: x})
-        return [
-            (found[feature.name][None] if feature.kind == "dictionary" else found[feature.name]).float().numpy()
-            for feature in entry.outputs
-        ]
+        made = (value.name for operation in entry.function.operations for value in operation.outputs)
+        return self._evaluators[name].run({entry.input.name: x}, list(filter(find_scan, made)) if inner else ())
 
     def close(self) -> None:
         """Frees the constants."""

@@ -50,6 +50,15 @@ class OrderedScanInputs(NamedTuple):
         """Those of the scans alone, whose results are not added up."""
         return GroupedScanInputs(*self[:-1])
 
+    def lengthen(self, length: int) -> OrderedScanInputs:
+        """The same with `length` tokens in each group: its first token once more after its last, which no sum uses."""
+        (K, L), more = self.order.shape, length - self.order.shape[1]
+        if not more:
+            return self
+        order = torch.cat([self.order, self.order[:, :1].expand(K, more)], 1)
+        numbers = torch.arange(K * length, device=order.device).view(K, length)[:, :L].flatten()
+        return self._replace(order=order, back=numbers.index_select(0, self.back.flatten()).view(self.back.shape))
+
     def through(self, scan: Scan) -> Tensor:
         """y by this form of the selective scan."""
         return self.add_up(self.groups.through(scan))

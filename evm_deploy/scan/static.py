@@ -13,29 +13,29 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from evm_deploy.scan.inputs import AnyInputs, ScanInputs
+from evm_deploy.scan.kernel_inputs import OrderedScanInputs
 
 
 def run(inputs: AnyInputs, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """As `reference.run`; the recurrence is computed in `dtype`, y has the dtype of u."""
+    if isinstance(inputs, OrderedScanInputs):
+        L = inputs.order.shape[1]
+        inputs = inputs.lengthen(-(-L // chunk_length(L)) * chunk_length(L))
     return inputs.through(lambda each: selective_scan(each, dtype))
 
 
 def selective_scan(inputs: ScanInputs, dtype: torch.dtype) -> Tensor:
     """As `reference.selective_scan`."""
-    u, delta, A, B, C, D, delta_bias, delta_softplus = inputs
-    batch, K, L, channels = u.shape
-    G, N = batch * K, A.shape[1]
-    given = u.dtype
-    u, delta = (t.to(dtype).reshape(G, L, channels) for t in (u, delta))
-    B, C = (t.to(dtype).reshape(G, L, N) for t in (B, C))
+    A, D, delta_bias, given = inputs.A.to(dtype), inputs.D, inputs.delta_bias, inputs.u.dtype
+    u, delta, B, C = (t.to(dtype) for t in (inputs.u, inputs.delta, inputs.B, inputs.C))
     if delta_bias is not None:
-        delta = delta + _per_group(delta_bias.to(dtype), batch)
-    if delta_softplus:
+        delta = delta + delta_bias.to(dtype).unsqueeze(1)
+    if inputs.delta_softplus:
         delta = F.softplus(delta)
-    y = _scan(delta, _per_group(A.to(dtype), batch), delta * u, B, C)
+    y = _scan(delta, A, delta * u, B, C)
     if D is not None:
-        y = y + _per_group(D.to(dtype), batch) * u
-    return y.to(given).reshape(batch, K, L, channels)
+        y = y + D.to(dtype).unsqueeze(1) * u
+    return y.to(given)
 
 
 def chunk_length(L: int) -> int:
@@ -46,43 +46,36 @@ def chunk_length(L: int) -> int:
     return min(range(1, L + 1), key=lambda T: (5 * T + 2 * math.ceil(L / T) + (3 if L % T else 0), -T))
 
 
-def _per_group(t: Tensor, batch: int) -> Tensor:
-    """(K, ...) -> (B*K, 1, ...)."""
-    return (t if batch == 1 else t.repeat(batch, *[1] * (t.dim() - 1))).unsqueeze(1)
-
-
 def _scan(delta: Tensor, A: Tensor, x: Tensor, B: Tensor, C: Tensor) -> Tensor:
-    """y_t = C_t h_t, h_t = exp(delta_t A) h_{t-1} + B_t x_t; G = B*K.
+    """y_t = C_t h_t, h_t = exp(delta_t A) h_{t-1} + B_t x_t.
 
-    delta, x, y: (G, L, D); A: (G, 1, N, D); B, C: (G, L, N).
+    delta, x, y: (B, K, L, D); A: (K, N, D); B, C: (B, K, L, N).
     """
-    G, L, D = delta.shape
-    N, T = A.shape[2], chunk_length(L)
-    if pad := -L % T:  # delta = 0, x = 0 keeps the state: exact
+    batch, K, L, D = delta.shape
+    G, N, T = batch * K, A.shape[1], chunk_length(L)
+    if pad := -L % T:  # what these tokens do is seen by none before them
         delta, x, B, C = (F.pad(t, (0, 0, 0, pad)) for t in (delta, x, B, C))
-    decays = torch.exp(delta.unsqueeze(2) * A).reshape(-1, T, N, D).split(1, 1)  # T of (G*chunks, 1, N, D)
-    tokens = (x.unsqueeze(2) * B.unsqueeze(3)).reshape(-1, T, N, D).split(1, 1)
+    A = (A if batch == 1 else A.repeat(batch, 1, 1)).unsqueeze(1)  # (G, 1, N, D)
+    decays = torch.exp(delta.reshape(G, -1, 1, D) * A).reshape(-1, T, N, D).split(1, 1)  # T of (G*chunks, 1, N, D)
+    tokens = (x.reshape(G, -1, 1, D) * B.reshape(G, -1, N, 1)).reshape(-1, T, N, D).split(1, 1)
     rows = C.reshape(-1, T, 1, N).split(1, 1)
 
     end = tokens[0]
     for decay, token in zip(decays[1:], tokens[1:], strict=True):
         end = decay * end + token
-    elapsed = delta.reshape(G, -1, T, D).sum(2)  # (G, chunks, D)
-    h = _carry_states(torch.exp(elapsed.unsqueeze(2) * A), end.reshape(G, -1, N, D))
-    h = h.reshape(-1, 1, N, D)
+    elapsed = delta.reshape(G, -1, T, D).sum(2, keepdim=True)  # (G, chunks, 1, D)
+    h = _carry_states(torch.exp(elapsed * A), end.reshape(G, -1, N, D)).reshape(-1, 1, N, D)
 
     outputs = []
     for decay, token, row in zip(decays, tokens, rows, strict=True):
         h = decay * h + token
         outputs.append(torch.matmul(row, h))  # (G*chunks, 1, 1, D)
-    return torch.cat(outputs, 1).reshape(G, -1, D)[:, :L]
+    return torch.cat(outputs, 1).reshape(batch, K, -1, D)[:, :, :L]
 
 
 def _carry_states(decay: Tensor, end: Tensor) -> Tensor:
     """What enters each chunk: the states at the chunks' ends, one after the other. All (G, chunks, N, D)."""
-    h = torch.zeros_like(end[:, :1])
-    entering = [h]
-    for a, x in zip(decay.split(1, 1)[:-1], end.split(1, 1)[:-1], strict=True):
-        h = a * h + x
-        entering.append(h)
+    entering = [torch.zeros_like(end[:, :1])]
+    for i, (a, x) in enumerate(zip(decay.split(1, 1)[:-1], end.split(1, 1)[:-1], strict=True)):
+        entering.append(a * entering[-1] + x if i else x)
     return torch.cat(entering, 1)

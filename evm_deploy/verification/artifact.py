@@ -1,7 +1,8 @@
 """Verifies a bundle: runs its model file in every way that this machine can, and compares the outputs with PyTorch."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy.typing as npt
@@ -10,13 +11,14 @@ from torch import nn
 from evm_deploy.bundle import Bundle
 from evm_deploy.exporters.deployed import find_post_process, make_reference
 from evm_deploy.models.network import Network
-from evm_deploy.runtimes import find_runtime
+from evm_deploy.runtimes import ScanRunner, Ways, find_runtime
 from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK
 from evm_deploy.runtimes.pytorch import TorchRunner
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import RECURRENCE, find_tolerance
 from evm_deploy.verification.blocks import find_divergent_block
+from evm_deploy.verification.graph_scans import GraphScans
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 from evm_deploy.verification.scans import ScanReport, compare_scans
 
@@ -26,12 +28,13 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
     manifest = bundle.manifest
     pytorch = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest)))
     expected = {name: pytorch.run(image) for name, image in images.items()}
-    report = _compare(bundle, images, expected, "PyTorch")
-    if not target_of(bundle.manifest.target).is_onnx_graph:
-        return report
+    ways = find_runtime(bundle).find_ways(bundle)
+    report = _compare(bundle, ways, images, expected, "PyTorch")
     failed = next((row for row in report.rows if not row.passed), None)
     if failed is None:
-        return dataclasses.replace(report, scans=_compare_scans(bundle, pytorch.model, images, report))
+        return dataclasses.replace(report, scans=_compare_scans(bundle, ways, pytorch.model, images, report))
+    if not target_of(bundle.manifest.target).is_onnx_graph:
+        return report
     block = find_divergent_block(
         bundle.model_path, pytorch.model, images[failed.input], report.tolerance, library=failed.runtime == LIBRARY
     )
@@ -39,34 +42,39 @@ def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, 
 
 
 def _compare_scans(
-    bundle: Bundle, model: nn.Module, images: Mapping[str, npt.NDArray[Any]], report: ParityReport
+    bundle: Bundle, ways: Ways, model: nn.Module, images: Mapping[str, npt.NDArray[Any]], report: ParityReport
 ) -> ScanReport | None:
-    """On one image of each shape, with and without our library, as the report compares."""
+    """On one image of each shape, in the ways of the report that give what scans give."""
+    manifest = bundle.manifest
     names = {image.shape: name for name, image in images.items()}
     some = {name: images[name] for name in names.values()}
-    runtimes = sorted({row.runtime for row in report.rows} & {STOCK, LIBRARY})
-    if not runtimes:
-        return None
-    return compare_scans(bundle.model_path, model, some, runtimes, RECURRENCE[bundle.manifest.precision])
+    runners: Iterable[Callable[[], ScanRunner]] = ways.scans
+    if target_of(manifest.target).is_onnx_graph:
+        graph = bundle.read_model()
+        runtimes = sorted({row.runtime for row in report.rows} & {STOCK, LIBRARY})
+        runners = [functools.partial(GraphScans, graph, library=runtime == LIBRARY) for runtime in runtimes]
+    return compare_scans(runners, model, some, RECURRENCE[manifest.precision])
 
 
 def verify_against_sample(bundle: Bundle) -> ParityReport:
     """Compares every runtime with the bundle's golden pair, which PyTorch computed at export."""
     sample = bundle.sample()
-    return _compare(bundle, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
+    ways = find_runtime(bundle).find_ways(bundle)
+    return _compare(bundle, ways, {"sample": sample.input}, {"sample": sample.outputs}, "the bundle's golden pair")
 
 
 def verify_against_float(
     bundle: Bundle, images: Mapping[str, npt.NDArray[Any]], expected: Mapping[str, Sequence[npt.NDArray[Any]]]
 ) -> ParityReport:
     """Compares every runtime on every image with the outputs of the float bundle from which this one was made."""
-    return _compare(bundle, images, expected, "the float bundle")
+    return _compare(bundle, find_runtime(bundle).find_ways(bundle), images, expected, "the float bundle")
 
 
-def _compare(bundle: Bundle, images: Mapping[str, Any], expected: Mapping[str, Any], source: str) -> ParityReport:
+def _compare(
+    bundle: Bundle, ways: Ways, images: Mapping[str, Any], expected: Mapping[str, Any], source: str
+) -> ParityReport:
     manifest = bundle.manifest
     task, tolerance = find_task(manifest.task), find_tolerance(manifest)
-    ways = find_runtime(bundle).find_ways(bundle)
     rows: list[ParityRow] = []
     for open_runner in ways.open:
         with open_runner() as runner:

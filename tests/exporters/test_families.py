@@ -1,6 +1,7 @@
 """VMamba and Vim as graphs, against the outputs of the authors' own networks."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,11 +10,12 @@ import onnx
 import pytest
 import torch
 
-from evm_deploy import ExportOptions, pipeline
+from evm_deploy import Bundle, ExportOptions, pipeline
 from evm_deploy.exporters import onnx as exporter
 from evm_deploy.exporters.record import make_manifest
 from evm_deploy.models.families import FAMILIES
 from evm_deploy.models.module import open_module
+from evm_deploy.runtimes.coreml import open_evaluator
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import GOLDEN_LOGITS
@@ -71,6 +73,19 @@ def test_a_lost_carry_is_seen_in_the_graph(golden: Any) -> None:
     assert np.abs(found - np.load(GOLDEN / "vim.npz")["micro_logits_64x64_seed64064"]).max() > 10 * GOLDEN_LOGITS
 
 
+def test_coreml_keeps_scans_in_float32_and_their_convolutions_in_float16(
+    golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("coremltools")
+    from evm_deploy.exporters.coreml import export as coreml
+
+    monkeypatch.setattr(coreml, "RECURRENCE_FP16", 0.0)
+    torch.save({"model": golden.state_dict("vim_micro")}, tmp_path / "a.pth")
+    options = ExportOptions(target="coreml", precision="fp16", image_size=(64, 64), verify=False)
+    facts: Any = pipeline.export(tmp_path / "a.pth", tmp_path / "out", options).bundle.manifest.build
+    assert len(facts["recurrence_float32"]) == 4
+
+
 @pytest.mark.parametrize("name", [pytest.param("vmamba_v2_micro", marks=pytest.mark.slow), "vim_micro"])
 def test_coreml_in_half_precision_passes_the_gate(golden: Any, tmp_path: Path, name: str) -> None:
     pytest.importorskip("coremltools")
@@ -80,3 +95,27 @@ def test_coreml_in_half_precision_passes_the_gate(golden: Any, tmp_path: Path, n
     assert result.report is not None
     assert result.report.passed
     assert re.fullmatch(r"mil evaluator.*", result.report.rows[0].runtime)
+    assert result.report.scans is not None
+    assert result.report.scans.count == result.report.scans.compared == CASES[name][0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize(("name", "most"), [("vmamba_v2_tiny_s1l8", 2700), ("vmamba_v0_tiny", 2800)])
+def test_vmamba_t_in_core_ml(exported: Callable[..., Bundle], name: str, most: int, precision: str) -> None:
+    """The gate compares it with PyTorch."""
+    pytest.importorskip("coremltools")
+    bundle = exported(name, target="coreml", precision=precision, image_size=(224, 224), verify=True)
+    facts: Any = bundle.manifest.build
+    assert facts["operations"] <= most
+
+
+@pytest.mark.slow
+def test_vim_t_in_core_ml(golden: Any, exported: Callable[..., Bundle]) -> None:
+    pytest.importorskip("coremltools")
+    bundle = exported("vim_tiny", target="coreml", image_size=(224, 224))
+    facts: Any = bundle.manifest.build
+    assert facts["operations"] <= 3500
+    with open_evaluator(bundle) as runner:
+        (found,) = runner.run(golden.weights.image(224, 224, 224224))
+    assert np.abs(found - np.load(GOLDEN / "vim.npz")["tiny_logits_224x224_seed224224"]).max() <= GOLDEN_LOGITS

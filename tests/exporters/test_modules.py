@@ -222,7 +222,12 @@ class FaintScan(TwoScans):
         return scores
 
 
-def test_a_lost_carry_fails_the_gate_where_no_output_shows_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    "form", [{}, {"scan_form": "inlined"}, {"target": "coreml"}, {"target": "coreml", "precision": "fp16"}]
+)
+def test_a_lost_carry_fails_the_gate_where_no_output_shows_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: dict[str, Any]
+) -> None:
     from evm_deploy.models import module as opening
 
     def forget(folded: nn.Module) -> nn.Module:
@@ -231,13 +236,16 @@ def test_a_lost_carry_fails_the_gate_where_no_output_shows_it(tmp_path: Path, mo
         return folded
 
     torch.manual_seed(0)
-    result = evm_deploy.export(trained(FaintScan()), tmp_path / "right", ExportOptions(image_size=SIZE))
+    if "target" in form:
+        pytest.importorskip("coremltools")
+    options = ExportOptions(image_size=SIZE, **form)
+    result = evm_deploy.export(trained(FaintScan()), tmp_path / "right", options)
     assert result.report is not None
     assert result.report.scans is not None
     assert (result.report.scans.count, result.report.scans.compared) == (2, 2)
     monkeypatch.setattr(opening, "fold_pairs", lambda module, pairs: forget(fold_pairs(module, pairs)))
-    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of columns on onnxruntime.* is off by"):
-        evm_deploy.export(trained(FaintScan()), tmp_path / "wrong", ExportOptions(image_size=SIZE))
+    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of columns on (onnx|mil).* is off by"):
+        evm_deploy.export(trained(FaintScan()), tmp_path / "wrong", options)
 
 
 def test_a_lost_carry_fails_the_gate(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

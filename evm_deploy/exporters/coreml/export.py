@@ -16,13 +16,17 @@ import torch
 from torch import Tensor
 
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
-from evm_deploy.exporters.coreml.recurrence import FORMS, measure
+from evm_deploy.exporters.coreml.recurrence import FORMS, Form, measure
 from evm_deploy.exporters.coreml.weights import compress
 from evm_deploy.exporters.deployed import INPUT, Source, make_reference
 from evm_deploy.exporters.trace import deploy, trace
+from evm_deploy.graph.scan_results import name_result
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
 
+ALIAS = torch.ops.aten.alias.default
+# By the names of the torch operators, for a node of what they became has a copy of its operator.
+SCANS = {str(op): form.operator for op, form in FORMS.items() if form.D is not None}
 KEPT = "kept_float32_"  # begins the names of the operations of such a scan
 FLOAT32_OPERATIONS = ("softmax",)  # of a thousand classes most are below what float16 resolves
 
@@ -123,15 +127,32 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: torch.export.ExportedProgram = traced.run_decompositions(
-            {torch.ops.aten.rms_norm.default: _write_rms_norm, **{op: form.run for op, form in FORMS.items()}}
+            {torch.ops.aten.rms_norm.default: _write_rms_norm, **{op: _mark_result(form) for op, form in FORMS.items()}}
         )
+    _name_results(program.graph)
     for node in list(program.graph.nodes):
-        if node.target is torch.ops.aten.alias.default:  # coremltools does not know it
+        if node.target is ALIAS:  # coremltools does not know it
             node.replace_all_uses_with(node.args[0])
             program.graph.erase_node(node)
-        elif str(node.meta.get("original_aten")).startswith("evm.") and _module(node) in kept:
+        elif str(node.meta.get("original_aten")) in SCANS and _module(node) in kept:
             node._rename(KEPT + node.name)
     return program
+
+
+def _mark_result(form: Form) -> Callable[..., Tensor]:
+    """The form of a scan with its result marked: an alias of an alias, for one alone is an index of everything too."""
+    return form.run if form.D is None else lambda *arguments: ALIAS(ALIAS(form.run(*arguments)))
+
+
+def _name_results(graph: torch.fx.Graph) -> None:
+    """Names the results of the scans, so that verification finds them in the program."""
+    marks = [node for node in graph.nodes if node.target is ALIAS and node.args[0].target is ALIAS]
+    for number, mark in enumerate(marks):
+        result = mark
+        while result.target is ALIAS:
+            result = result.args[0]
+        if all(user.op != "output" for user in mark.users):  # whose name is in the signature
+            result._rename(name_result(number, SCANS[str(mark.meta["original_aten"])]))
 
 
 def _write_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:

@@ -18,6 +18,7 @@ from evm_deploy.operators.operator import ROWS
 class Form:
     """An operator in standard operations, the places of its arguments that float16 halves, and of a scan that of D."""
 
+    operator: str
     run: Callable[..., Tensor]
     halves: tuple[int, ...]
     D: int | None
@@ -25,7 +26,10 @@ class Form:
 
 FORMS = {
     operator.torch_op(): Form(
-        operator.static_form, operator.places(ROWS), operator.place(operator.skip) if operator.skip else None
+        operator.name,
+        operator.static_form,
+        operator.places(ROWS),
+        operator.place(operator.skip) if operator.skip else None,
     )
     for operator in OPERATORS.values()
     if operator.torch_op is not None and operator.static_form is not None

@@ -5,7 +5,7 @@ program declares. A device may also round inside an operation, and may add in an
 """
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 import torch
@@ -27,9 +27,9 @@ class Evaluator:
         self._steps, self._constants = planned.steps, planned.constants
         self._checked: list[torch.Size] | None = None  # the shapes of the inputs for which every step was checked
 
-    def run(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """Returns the outputs by name. The predicted label of a classifier is an index, and its dictionary of
-        probabilities is a tensor in the order of the labels.
+    def run(self, inputs: Mapping[str, Tensor], inner: Collection[str] = ()) -> dict[str, Tensor]:
+        """Returns the outputs by name, and the values of the names `inner`. The predicted label of a classifier is an
+        index, and its dictionary of probabilities is a tensor in the order of the labels.
 
         Raises BundleError: the function does not accept the inputs, an operation fails, or its result is not as the
         program declares.
@@ -51,9 +51,10 @@ class Evaluator:
                 values |= {output.name: result for output, result in zip(step.operation.outputs, results, strict=True)}
                 live += sum(result.numel() for result in results)
                 for name in step.last_uses:
-                    live -= values.pop(name).numel()
+                    if name not in inner:
+                        live -= values.pop(name).numel()
         self._checked = shapes
-        return {name: values[name] for name in self.function.outputs}
+        return {name: values[name] for name in (*self.function.outputs, *inner)}
 
     def _bind(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         function = self.function
