@@ -1,5 +1,7 @@
 """RetinaNet against mmdetection: every level of its outputs, and what it detects."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 import torch
@@ -71,8 +73,8 @@ def detect_small(retinanet):
     network = retinanet.build("micro")
     photo = min(retinanet.photos("micro"), key=lambda each: each.shape)
 
-    def run(size=photo.image_size):
-        return find_detections(network.config, network(photo.prepare(32)), size)
+    def run(size=photo.image_size, **changes):
+        return find_detections(dataclasses.replace(network.config, **changes), network(photo.prepare(32)), size)
 
     return run, photo
 
@@ -88,9 +90,8 @@ def test_broken_detections_are_seen(detect_small, list_misses, monkeypatch):
         make = detect.make_anchors
         patch.setattr(detect, "make_anchors", lambda cell, *grid: make(cell, *grid) + grid[-1] / 2)
         assert list_misses(run(), photo.expected)  # anchors in the middle of their cells
-    with monkeypatch.context() as patch:
-        patch.setattr(detect, "RATIOS", detect.RATIOS[::-1])
-        assert list_misses(run(), photo.expected)
+    assert list_misses(run(ratios=(2.0, 1.0, 0.5)), photo.expected)
+    assert list_misses(run(anchor_scale=4.1), photo.expected)
 
 
 def test_an_image_with_nothing_in_it(retinanet):
