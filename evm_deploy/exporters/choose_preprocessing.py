@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.manifest import CHOSEN, Preprocessing, PreprocessingRecord
+from evm_deploy.manifest import CHOSEN, Preprocessing, PreprocessingRecord, spell_value
 from evm_deploy.models.recorded.read import RecordedPreprocessing
 
 OPTIONS = "the options"
@@ -36,6 +38,14 @@ def choose_preprocessing(
     steps = Preprocessing(options.image_size, baked=options.bake_preprocessing, **values)
     said = [remark for name, remark in remarks.items() if name not in given]
     return steps, PreprocessingRecord(sources, (*said, *_compare_sizes(options, recorded)))
+
+
+def check_padding(steps: Preprocessing) -> None:
+    """Raises OptionError where the mean is a colour of images: normalised, its pixels are zero, as padding is."""
+    levels = [np.float32(level) / np.float32(255) for level in range(256)]
+    if all(any(level == np.float32(mean) for level in levels) for mean in steps.mean):
+        what = f"an image may have pixels of the mean, {spell_value(steps.mean)}, which cannot be told from padding."
+        raise OptionError(what, "add --raw for what the head gives.")
 
 
 def _leave_out_fill(found: Mapping[str, Any]) -> dict[str, Any]:

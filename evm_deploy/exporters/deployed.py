@@ -11,10 +11,14 @@ from torch import Tensor, nn
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import Manifest, Preprocessing
+from evm_deploy.models.last_steps import LastSteps
 from evm_deploy.models.network import Network, list_outputs
+from evm_deploy.options import spell_option
+from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import TASKS, IOSpec, PostProcess, Shape, Task, describe_image, find_task, infer_task
 
 INPUT = "image"
+LACKING = ("dynamic_batch", "dynamic_size", "bake_preprocessing", "precision")  # options of models with last steps
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -33,7 +37,8 @@ class Deployed(nn.Module):
     """A model between a float32 NCHW image, or a uint8 NHWC one, and its outputs; `dtype` is what it computes in.
 
     Outputs of floats are float32. `post_process` makes those of the manifest of them. `normalise` is for pixels in
-    0..255 whose mean and deviation are not folded into the model.
+    0..255 whose mean and deviation are not folded into the model. `last_steps` follow a model that is a head; with
+    `keep_given` what they were made of comes after the outputs.
     """
 
     def __init__(
@@ -44,10 +49,12 @@ class Deployed(nn.Module):
         uint8: bool = False,
         dtype: torch.dtype = torch.float32,
         normalise: Preprocessing | None = None,
+        last_steps: LastSteps | None = None,
+        keep_given: bool = False,
     ) -> None:
         super().__init__()
         self.model, self.post_process, self.uint8, self.dtype = model, post_process, uint8, dtype
-        self.normalise = normalise
+        self.normalise, self.last_steps, self.keep_given = normalise, last_steps, keep_given
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
@@ -56,6 +63,9 @@ class Deployed(nn.Module):
         if self.normalise is not None:
             mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.normalise.mean, self.normalise.std))
             x = ((x / 255 - mean) / std).to(self.dtype)
+        if self.last_steps is not None:
+            finished = self.last_steps.run(self.model, x)
+            return (*finished.results, *finished.given) if self.keep_given else finished.results
         y = self.model(x)
         outputs = tuple(map(_make_float32, list_outputs(y)))
         if self.post_process is not None:
@@ -73,6 +83,23 @@ def make_reference(model: nn.Module, preprocessing: Preprocessing, post_process:
     return Deployed(model, post_process=post_process, uint8=preprocessing.baked, normalise=normalise).eval()
 
 
+def build_reference(network: Network, manifest: Manifest, *, keep_given: bool = False) -> Deployed:
+    """The same of a network, with the outputs of the manifest; with `keep_given` what the last steps took after them.
+
+    Nothing where there are no last steps.
+    """
+    steps = find_last_steps(network, manifest)
+    reference = make_reference(network.module, manifest.preprocessing, find_post_process(manifest))
+    reference.last_steps, reference.keep_given = steps, keep_given
+    return reference
+
+
+def find_last_steps(network: Network, manifest: Manifest) -> LastSteps | None:
+    """What follows the head in a model with this manifest; None: it has no head, or gives what the head gives."""
+    steps = network.last_steps
+    return steps if steps is not None and find_task(manifest.task) is TASKS[steps.task] else None
+
+
 def find_post_process(manifest: Manifest) -> PostProcess | None:
     """What makes the outputs of the manifest of those of the network; None where they are the same."""
     return find_task(manifest.task).post_process(manifest.outputs)
@@ -81,17 +108,20 @@ def find_post_process(manifest: Manifest) -> PostProcess | None:
 def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[IOSpec, ...], tuple[IOSpec, ...]]:
     """The task of the exported model, its inputs and its outputs.
 
-    Raises OptionError: --softmax, and no scores; no --raw, and a head, or the other way round.
+    Raises OptionError: --softmax, and no scores; --raw, and no head; what results of a head cannot be given with.
     """
-    _check_raw(network, options.raw)
+    steps = choose_last_steps(network, options)
     size = ("height", "width") if options.dynamic_size else options.image_size
     batch = "batch" if options.dynamic_batch else 1
     image = describe_image(size, batch, baked=options.bake_preprocessing)
-    shapes = network.output_shapes(
-        options.image_size, dynamic_batch=options.dynamic_batch, dynamic_size=options.dynamic_size
-    )
-    task = _choose_task(options, shapes)
-    names = options.output_names or network.output_names or ()
+    if steps is None:
+        shapes = network.output_shapes(
+            options.image_size, dynamic_batch=options.dynamic_batch, dynamic_size=options.dynamic_size
+        )
+        task, own_names = _choose_task(options, shapes), network.output_names or ()
+    else:
+        shapes, task, own_names = steps.list_shapes(size), TASKS[steps.task], ()
+    names = options.output_names or own_names
     if names and len(names) != len(shapes):
         what = f"{len(names)} names ({', '.join(names)}) are given for {len(shapes)} output{'s' * (len(shapes) > 1)}."
         raise OptionError(what, "give each output one name.")
@@ -101,12 +131,27 @@ def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[I
     return task, (image,), outputs
 
 
-def _check_raw(network: Network, raw: bool) -> None:
-    if network.has_head and not raw:
-        what = f"the last steps of a {network.title}, after what its head gives, are not in any bundle."
-        raise OptionError(what, "add --raw for what the head gives.")
-    if raw and not network.has_head:
-        raise OptionError(f"{network.title} has no head of a detector or segmenter.", "leave --raw out.")
+def choose_last_steps(network: Network, options: ExportOptions) -> LastSteps | None:
+    """Those of the network's head, unless what it gives is wanted. Raises OptionError: they cannot be given so."""
+    if network.last_steps is None:
+        if options.raw:
+            raise OptionError(f"{network.title} has no head of a detector or segmenter.", "leave --raw out.")
+        return None
+    if options.raw:
+        return None
+    task = TASKS[network.last_steps.task]
+    if options.task is not None and TASKS[options.task] is not task:
+        raise OptionError(
+            f"{network.title} is {task.title}.", "leave the task out, or add --raw for what its head gives."
+        )
+    if not TARGETS[options.target].holds_last_steps:
+        what = f"models for {options.target} do not hold what follows the head of a {network.title}."
+        raise OptionError(what, "add --raw for what the head gives, or choose another --target.")
+    for name in LACKING:
+        if getattr(options, name) != ExportOptions.__dataclass_fields__[name].default:
+            what = f"{task.title} is not written with {spell_option(ExportOptions, name)}."
+            raise OptionError(what, "leave it out, or add --raw for what the head gives.")
+    return network.last_steps
 
 
 def _choose_task(options: ExportOptions, shapes: Sequence[Shape]) -> Task:

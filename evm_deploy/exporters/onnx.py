@@ -8,7 +8,7 @@ import onnx
 import onnx.inliner
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Source
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Source, find_last_steps
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.trace import deploy, explain_operation, quiet, trace
 from evm_deploy.graph import functions
@@ -41,12 +41,14 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
         traced,
         network.title,
         input_names=[INPUT],
-        output_names=[spec.name for spec in manifest.outputs],
+        output_names=[*(spec.name for spec in manifest.outputs), *list_given(network, manifest)],
         dynamic_shapes=(_dynamic_axes(options),),
         opset_version=options.opset,
     )
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
-    return finish(proto, inlined=options.scan_form == "inlined")
+    finished = finish(proto, inlined=options.scan_form == "inlined")
+    del finished.graph.output[len(manifest.outputs) :]  # the names of these values stay
+    return finished
 
 
 def finish(proto: onnx.ModelProto, *, inlined: bool = False) -> onnx.ModelProto:
@@ -76,6 +78,13 @@ def translate(traced: torch.export.ExportedProgram, title: str, **options: Any) 
     assert program is not None  # it is None for the older exporter only
     proto: onnx.ModelProto = program.model_proto
     return proto
+
+
+def list_given(network: Network, manifest: Manifest) -> list[str]:
+    """The names of the values that the last steps in the graph are made of; none where it has no last steps."""
+    if find_last_steps(network, manifest) is None:
+        return []
+    return [f"given.{name}" for name in network.output_names or ()]
 
 
 def _example(network: Network, manifest: Manifest, options: ExportOptions) -> torch.Tensor:

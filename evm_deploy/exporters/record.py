@@ -4,7 +4,7 @@ import importlib.metadata
 
 from evm_deploy.bundle import Manifest
 from evm_deploy.errors import CheckpointError
-from evm_deploy.exporters.choose_preprocessing import choose_preprocessing
+from evm_deploy.exporters.choose_preprocessing import check_padding, choose_preprocessing
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models.network import Network
 from evm_deploy.targets import TARGETS
@@ -14,10 +14,12 @@ TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     """What can be said of the bundle before it is written."""
-    from evm_deploy.exporters.deployed import describe_io
+    from evm_deploy.exporters.deployed import choose_last_steps, describe_io
 
     task, inputs, outputs = describe_io(network, options)
     preprocessing, record = choose_preprocessing(options, network.recorded)
+    if choose_last_steps(network, options) is not None:
+        check_padding(preprocessing)
     return Manifest(
         task=task.name,
         target=options.target,

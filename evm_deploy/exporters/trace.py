@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evm_deploy.errors import EvmDeployError, InputError, first_line
-from evm_deploy.exporters.deployed import Deployed, find_post_process
+from evm_deploy.exporters.deployed import Deployed, find_last_steps, find_post_process
 from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.manifest import Manifest
@@ -56,8 +56,15 @@ def deploy(
     folded, normalise = network.fold(network.module), manifest.preprocessing if manifest.preprocessing.baked else None
     if normalise is not None and network.fold_preprocessing is not None:
         folded, normalise = network.fold_preprocessing(folded, normalise.mean, normalise.std), None
-    post_process = find_post_process(manifest)
-    return Deployed(folded.to(dtype), post_process=post_process, uint8=uint8, dtype=dtype, normalise=normalise).eval()
+    return Deployed(
+        folded.to(dtype),
+        post_process=find_post_process(manifest),
+        uint8=uint8,
+        dtype=dtype,
+        normalise=normalise,
+        last_steps=find_last_steps(network, manifest),
+        keep_given=True,
+    ).eval()
 
 
 def _export(deployed: Deployed, image: Tensor, axes: Axes) -> torch.export.ExportedProgram:

@@ -7,6 +7,8 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from evm_deploy.models.last_steps import LastSteps
+
 
 class UnsupportedNetwork(ValueError):
     """Why a network cannot be read, as "a RetinaNet, but" goes on."""
@@ -40,6 +42,7 @@ class Family:
     network: the class of the networks; called with a configuration it builds one, which has it as `config`.
     fold: the same function for inference, with everything exact folded, on a copy.
     fold_preprocessing: the same network for pixels in 0..255, by mean and deviation, on a copy; None: not exactly.
+    last_steps: of a head, from what it gives to results.
     name_outputs: the names of the exported model's outputs; None: the task's.
     name_variant: the name under which a configuration was published, if it was.
     """
@@ -61,3 +64,4 @@ class Family:
     list_maps: Callable[[Any], tuple[FeatureMap, ...]] | None = None
     unused: re.Pattern[str] | None = None
     apply_settings: Callable[[Any, Any], Any] | None = None
+    last_steps: LastSteps | None = None

@@ -16,7 +16,7 @@ from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import CheckpointRecord
 from evm_deploy.models.checkpoint import read_checkpoint
 from evm_deploy.models.family import Family
-from evm_deploy.models.heads import HEADS
+from evm_deploy.models.last_steps import LastSteps
 from evm_deploy.models.location import locate_error
 from evm_deploy.models.recorded.read import RecordedPreprocessing
 from evm_deploy.tasks import Shape
@@ -43,7 +43,7 @@ class Network:
     example: Tensor | None = None  # (1, 3, h, w), where zeros will not do to try it
     recorded: RecordedPreprocessing = field(default_factory=RecordedPreprocessing)  # of a module: nothing
     class_names: tuple[str, ...] | None = None  # as the checkpoint names them
-    has_head: bool = False  # that of a detector or segmenter
+    last_steps: LastSteps | None = None  # after the head of a detector or segmenter
     notes: tuple[str, ...] = ()  # what has to be said of where it came from
     scan_values: tuple[str, ...] = ()  # how the names of folded values end that float16 need not hold
 
@@ -127,7 +127,7 @@ def network_of_family(family: Family, module: Any, record: CheckpointRecord) -> 
         fold_preprocessing=family.fold_preprocessing,
         blocks=frozenset(name for name, _ in module.named_modules() if family.blocks.fullmatch(name)),
         output_names=tuple(names) if names else None,
-        has_head=family in HEADS,
+        last_steps=family.last_steps,
         scan_values=family.scan_values,
     )
 

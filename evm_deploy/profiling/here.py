@@ -46,7 +46,7 @@ def _open_checkpoint(contender: AgentContender, checked: CheckedBundle, request:
     import torch
 
     from evm_deploy.bundle import Bundle
-    from evm_deploy.exporters.deployed import find_post_process, make_reference
+    from evm_deploy.exporters.deployed import build_reference
     from evm_deploy.models.network import find_scan, open_checkpoint
     from evm_deploy.runtimes.pytorch import TorchRunner
 
@@ -61,7 +61,7 @@ def _open_checkpoint(contender: AgentContender, checked: CheckedBundle, request:
         raise Unmeasurable(error.cause.rstrip(".")) from None
     if network.record.sha256 != manifest.checkpoint.sha256:
         raise Unmeasurable("the checkpoint has changed since the start of the measurement (its sha256 differs)")
-    runner = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest)))
+    runner = TorchRunner(build_reference(network, manifest))
     return AgentRunner("PyTorch", None, runner.run, runner.close)
 
 

@@ -50,7 +50,8 @@ def suppress_by_group(
     The distance is the greatest coordinate of the boxes that count, as mmcv has it; all coordinates are at least 0.
     """
     counted = torch.where((scores > least_score)[:, None], boxes, boxes.new_zeros(()))
-    apart = groups.to(boxes.dtype) * (counted.max() + 1)
+    greatest = torch.cat([counted.flatten(), boxes.new_zeros(1)]).amax(0)  # there may be no boxes
+    apart = groups.to(boxes.dtype) * (greatest + 1)
     kept: Tensor = suppress_boxes(boxes + apart[:, None], scores, most_overlap, least_score, most)
     return kept
 

@@ -6,13 +6,18 @@ from collections.abc import Sequence
 
 from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.tasks.classification import CLASSIFICATION
+from evm_deploy.tasks.detection import DETECTION, INSTANCE_SEGMENTATION
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape, describe_image
+from evm_deploy.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evm_deploy.tasks.task import Metric, NotAnAnswer, PostProcess, SearchScore, Task
 
 __all__ = [
     "CLASSIFICATION",
+    "DETECTION",
     "FEATURES",
+    "INSTANCE_SEGMENTATION",
+    "SEMANTIC_SEGMENTATION",
     "TASKS",
     "IOSpec",
     "Metric",
@@ -26,7 +31,9 @@ __all__ = [
     "infer_task",
 ]
 
-TASKS = {task.name: task for task in (CLASSIFICATION, FEATURES)}
+TASKS = {
+    task.name: task for task in (CLASSIFICATION, FEATURES, DETECTION, INSTANCE_SEGMENTATION, SEMANTIC_SEGMENTATION)
+}
 
 
 def find_task(name: str) -> Task:

@@ -18,7 +18,7 @@ class IOSpec:
     name: str
     shape: Shape
     dtype: Literal["float32", "float16", "uint8", "int32", "int64"]
-    layout: Literal["NCHW", "NHWC", "NC"]
+    layout: Literal["NCHW", "NHWC", "NHW", "NC", "N"]
     meaning: str  # of an input "image"; of an output one that its task knows
     range: tuple[float, float] | None = None  # least and greatest value, where there is a bound
 

@@ -9,7 +9,8 @@ import numpy.typing as npt
 from torch import nn
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.exporters.deployed import find_post_process, make_reference
+from evm_deploy.exporters.deployed import build_reference
+from evm_deploy.exporters.onnx import list_given
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes import ScanRunner, Ways, find_runtime
 from evm_deploy.runtimes.onnxruntime import LIBRARY, STOCK
@@ -18,18 +19,32 @@ from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import RECURRENCE, find_tolerance
 from evm_deploy.verification.blocks import find_divergent_block
+from evm_deploy.verification.given import compare_given
 from evm_deploy.verification.graph_scans import GraphScans
 from evm_deploy.verification.parity import ParityReport, ParityRow, compare_runners
 from evm_deploy.verification.scans import ScanReport, compare_scans
+
+NOTHING_FOUND = (
+    "nothing is found in any of the images compared, so that what the head gives is compared alone: name some that "
+    "show what it knows, with --images"
+)
 
 
 def verify_against_model(bundle: Bundle, network: Network, images: Mapping[str, npt.NDArray[Any]]) -> ParityReport:
     """Compares every runtime on every image with the loaded network, and traces a failure to a block."""
     manifest = bundle.manifest
-    pytorch = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest)))
-    expected = {name: pytorch.run(image) for name, image in images.items()}
+    pytorch = TorchRunner(build_reference(network, manifest, keep_given=True))
+    count, found = len(manifest.outputs), {name: pytorch.run(image) for name, image in images.items()}
+    expected = {name: outputs[:count] for name, outputs in found.items()}
     ways = find_runtime(bundle).find_ways(bundle)
     report = _compare(bundle, ways, images, expected, "PyTorch")
+    if find_task(manifest.task).empty_outputs and not any(len(outputs[0]) for outputs in expected.values()):
+        report = dataclasses.replace(report, notes=(*report.notes, NOTHING_FOUND))
+    if names := list_given(network, manifest):
+        given = {name: outputs[count:] for name, outputs in found.items()}
+        runtimes = list(dict.fromkeys(row.runtime for row in report.rows))
+        rows = compare_given(bundle.read_model(), names, images, given, runtimes, report.tolerance)
+        report = dataclasses.replace(report, rows=(*report.rows, *rows))
     failed = next((row for row in report.rows if not row.passed), None)
     if failed is None:
         return dataclasses.replace(report, scans=_compare_scans(bundle, ways, pytorch.model, images, report))

@@ -6,7 +6,7 @@ from typing import Any
 import numpy.typing as npt
 
 from evm_deploy.bundle import Manifest, Sample
-from evm_deploy.exporters.deployed import find_post_process, make_reference
+from evm_deploy.exporters.deployed import build_reference
 from evm_deploy.models.network import Network
 from evm_deploy.runtimes.pytorch import TorchRunner
 
@@ -14,7 +14,4 @@ from evm_deploy.runtimes.pytorch import TorchRunner
 def compute_golden_pair(network: Network, manifest: Manifest, images: Mapping[str, npt.NDArray[Any]]) -> Sample:
     """Returns the first verification image and PyTorch's outputs for it."""
     image = next(iter(images.values()))
-    outputs = TorchRunner(make_reference(network.module, manifest.preprocessing, find_post_process(manifest))).run(
-        image
-    )
-    return Sample(image, tuple(outputs))
+    return Sample(image, tuple(TorchRunner(build_reference(network, manifest)).run(image)))

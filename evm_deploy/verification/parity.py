@@ -53,7 +53,7 @@ class ParityReport:
         groups: dict[tuple[str, str], list[ParityRow]] = {}
         for row in self.rows:
             groups.setdefault((row.runtime, row.output), []).append(row)
-        return tuple(_merge_rows(rows) for rows in groups.values())
+        return tuple(merge_rows(rows) for rows in groups.values())
 
     def describe_worst_failure(self) -> str:
         """Describes the failed comparison with the largest error."""
@@ -101,7 +101,8 @@ def compare_runners(
     return tuple(rows)
 
 
-def _merge_rows(rows: Sequence[ParityRow]) -> ParityRow:
+def merge_rows(rows: Sequence[ParityRow]) -> ParityRow:
+    """The largest errors and least agreement of rows of one runtime."""
     top1 = [row.top1 for row in rows if row.top1 is not None]
     return ParityRow(
         rows[0].runtime,

@@ -42,10 +42,10 @@ def show_boxes(found: Sequence[Any], outputs: Sequence[IOSpec], labels: Sequence
     return tuple((labels[index] if labels else str(index), 1.0) for (index,) in found[1][:count])
 
 
-DETECTION = dataclasses.replace(
+COLOUR_FINDER = dataclasses.replace(
     FEATURES,
-    name="detection",
-    title="a detector",
+    name="colours",
+    title="a finder of colours",
     are_outputs=lambda outputs: [spec.meaning for spec in outputs] == ["boxes", "classes"],
     recognises=lambda shapes: [len(shape) for shape in shapes] == [2, 2],
     empty_outputs=True,
@@ -58,7 +58,7 @@ DETECTION = dataclasses.replace(
 
 @pytest.fixture(autouse=True)
 def _known(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(TASKS, DETECTION.name, DETECTION)
+    monkeypatch.setitem(TASKS, COLOUR_FINDER.name, COLOUR_FINDER)
 
 
 def find_colours() -> bytes:
@@ -93,7 +93,7 @@ def detector(out: Path, manifest: Manifest, found: Sequence[int] = ()) -> Path:
         changes: dict[str, Any] = {"inputs": inputs, "outputs": OUTPUTS, "scan_form": "inlined"}
         changes["preprocessing"] = Preprocessing((32, 32), mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
         labels = draft.write_labels(COLOURS)
-        draft.seal(dataclasses.replace(manifest, task=DETECTION.name, labels=labels, **changes))
+        draft.seal(dataclasses.replace(manifest, task=COLOUR_FINDER.name, labels=labels, **changes))
     return out
 
 
@@ -115,18 +115,18 @@ def test_a_person_is_shown_what_the_task_says(manifest: Manifest, tmp_path: Path
 
 def test_what_the_task_lacks_is_said_in_its_words(manifest: Manifest, tmp_path: Path) -> None:
     bundle = detector(tmp_path / "bundle", manifest)
-    with pytest.raises(BundleError, match="is a detector: it finds boxes, and is measured otherwise"):
+    with pytest.raises(BundleError, match="is a finder of colours: it finds boxes, and is measured otherwise"):
         evm_deploy.evaluate(bundle, [np.zeros((40, 40, 3), np.uint8)])
 
 
 def test_another_task_may_not_be_empty(manifest: Manifest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bundle = detector(tmp_path / "bundle", manifest)
-    monkeypatch.setitem(TASKS, DETECTION.name, dataclasses.replace(DETECTION, empty_outputs=False))
+    monkeypatch.setitem(TASKS, COLOUR_FINDER.name, dataclasses.replace(COLOUR_FINDER, empty_outputs=False))
     with pytest.raises(BundleError, match="boxes is float32"):
         Bundle.open(bundle).sample()
 
 
 def test_the_task_is_told_from_the_shapes() -> None:
-    assert infer_task([("found", 4), ("found", 1)]) is DETECTION
-    with pytest.raises(OptionError, match="detection"):
+    assert infer_task([("found", 4), ("found", 1)]) is COLOUR_FINDER
+    with pytest.raises(OptionError, match="colours"):
         infer_task([(1, 2, 3)])

@@ -47,13 +47,6 @@ class Detections(NamedTuple):
     labels: Tensor
 
 
-class ImageSize(NamedTuple):
-    """Of one image, as (width, height) in float32: `input` without padding, `scale` from the original to the input."""
-
-    input: Tensor
-    scale: Tensor
-
-
 class Candidates(NamedTuple):
     """The best of each level, those of the finest first, and what the levels say of all their anchors.
 

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from evm_deploy.models.family import Family
 from evm_deploy.models.heads import backbones
 from evm_deploy.models.heads.settings import ChosenNumber, apply_settings
+from evm_deploy.models.last_steps import LastSteps
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 
 UNUSED = re.compile(r"(auxiliary_head|data_preprocessor)\.")  # of training, and the mean and deviation of some forks
@@ -21,6 +22,7 @@ def make_head(
     stem: re.Pattern[str],
     infer_config: Callable[[dict[str, Tensor], str | None], Any],
     name_outputs: Callable[[Any], list[str]],
+    last_steps: LastSteps,
     *,
     blocks: str,
     list_fixed: Callable[[Any], Mapping[str, Any]],
@@ -39,6 +41,7 @@ def make_head(
         return folded  # type: ignore[no-any-return]
 
     return Family(
+        last_steps=last_steps,
         title=title,
         network=network,
         stem=stem,

@@ -12,7 +12,8 @@ from torch import Tensor, nn
 
 from evm_deploy.keep_ratio import find_scaled_size, find_size, resize_bilinear
 from evm_deploy.models.heads import HEADS
-from evm_deploy.models.heads.detections import Detections, ImageSize
+from evm_deploy.models.heads.detections import Detections
+from evm_deploy.models.last_steps import ImageSize
 
 MEAN, STD = (123.675, 116.28, 103.53), (58.395, 57.12, 57.375)  # of ImageNet, in levels of 0..255
 SAME_BOX = 0.99  # intersection over union

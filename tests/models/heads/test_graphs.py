@@ -6,11 +6,12 @@ import torch
 from torch import nn
 
 from evm_deploy.exporters.onnx import finish, translate
-from evm_deploy.models.heads.detections import Detections, ImageSize
+from evm_deploy.models.heads.detections import Detections
 from evm_deploy.models.heads.mask_rcnn.detect import find_instances
 from evm_deploy.models.heads.pooling import pool_adaptively
 from evm_deploy.models.heads.retinanet.detect import find_detections
 from evm_deploy.models.heads.upernet.label import find_labels, resize_logits
+from evm_deploy.models.last_steps import ImageSize
 
 LOOPS = {"Loop", "Scan", "If", "SequenceMap"}
 

@@ -7,8 +7,8 @@ import torch
 
 from evm_deploy.errors import CheckpointError, OptionError
 from evm_deploy.models import ModelConfig, load, open_file, read_checkpoint
-from evm_deploy.models.heads.detections import ImageSize
 from evm_deploy.models.heads.mask_rcnn.detect import find_instances
+from evm_deploy.models.last_steps import ImageSize
 from evm_deploy.models.vmamba.config import VMambaConfig
 
 

@@ -7,10 +7,11 @@ import torch
 from torch import Tensor
 
 from evm_deploy.models.heads.boxes import decode_boxes, have_area, make_anchors, make_cell_anchors
-from evm_deploy.models.heads.detections import IMPOSSIBLE, Detections, ImageSize, find_candidates
+from evm_deploy.models.heads.detections import IMPOSSIBLE, Detections, find_candidates
 from evm_deploy.models.heads.mask_rcnn.config import BOX_STD, MASK_SIDE, RATIOS, SCALE, MaskRCNNConfig
 from evm_deploy.models.heads.mask_rcnn.network import MaskRCNN, Proposals
 from evm_deploy.models.heads.region_pooling import pool_regions
+from evm_deploy.models.last_steps import ImageSize
 from evm_deploy.regions.suppression import suppress_by_group
 
 

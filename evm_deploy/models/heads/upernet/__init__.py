@@ -1,13 +1,22 @@
 """UperNet (arXiv 1807.10221), as mmsegmentation trains it: configuration, network, names, and the labels of pixels."""
 
+from torch import Tensor
+
 from evm_deploy.models.heads.family import make_head
 from evm_deploy.models.heads.upernet.config import UperNetConfig
+from evm_deploy.models.heads.upernet.label import find_labels
 from evm_deploy.models.heads.upernet.names import STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.upernet.network import UperNet, fold_head
+from evm_deploy.models.last_steps import ImageSize, LastSteps
+from evm_deploy.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 
 
 def _name_outputs(config: UperNetConfig) -> list[str]:
     return ["logits"]
+
+
+def _find(network: UperNet, outputs: tuple[Tensor, ...], size: ImageSize, sides: tuple[int, int]) -> tuple[Tensor, ...]:
+    return (find_labels(outputs[0], sides),)
 
 
 FAMILY = make_head(
@@ -16,6 +25,7 @@ FAMILY = make_head(
     STEM,
     infer_config,
     _name_outputs,
+    LastSteps(SEMANTIC_SEGMENTATION.name, 1, _find, lambda sides: [(1, *sides)]),
     blocks="decode_head",
     list_fixed=list_fixed_settings,
     fold_head=fold_head,

@@ -4,15 +4,16 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def resize_logits(logits: Tensor, input_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """Logits (B, classes, h, w) at the (h, w) of the original image: by way of that of the network's input."""
-    at_input = F.interpolate(logits, size=input_size, mode="bilinear", align_corners=False)
-    return F.interpolate(at_input, size=size, mode="bilinear", align_corners=False)
+def resize_logits(logits: Tensor, *sizes: tuple[int, int]) -> Tensor:
+    """Logits (B, classes, h, w) at the last (h, w) by way of the others: of the network's input, of the original."""
+    for size in sizes:
+        logits = F.interpolate(logits, size=size, mode="bilinear", align_corners=False)
+    return logits
 
 
-def find_labels(logits: Tensor, input_size: tuple[int, int], size: tuple[int, int]) -> Tensor:
-    """The class of each pixel of the original image, (B, H, W) int64; of equal logits the first class is taken."""
-    return resize_logits(logits, input_size, size).argmax(1)
+def find_labels(logits: Tensor, *sizes: tuple[int, int]) -> Tensor:
+    """The class of each pixel of the last size, (B, H, W) int64; of equal logits the first class is taken."""
+    return resize_logits(logits, *sizes).argmax(1)
 
 
 def average_probabilities(passes: list[Tensor]) -> Tensor:

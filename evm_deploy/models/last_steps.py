@@ -1,0 +1,65 @@
+"""What follows a head, from what it gives for an image to results: boxes, masks, classes of pixels."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from evm_deploy.tasks import Shape
+
+
+class ImageSize(NamedTuple):
+    """Of one image, as (width, height) in float32: `input` without padding, `scale` from the original to the input."""
+
+    input: Tensor
+    scale: Tensor
+
+
+class Finished(NamedTuple):
+    """What is found in an image, and what the head gave, which it was made of."""
+
+    results: tuple[Tensor, ...]
+    given: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class LastSteps:
+    """A field of a head's row.
+
+    task: the name of its row in the table of tasks.
+    multiple: the network takes images whose sides are multiples of it; others are padded with zeros.
+    find: of the network, what it gives for one image (batch 1), the image's size, and the (h, w) of the input, in whose
+        pixels the results are.
+    list_shapes: of the results for an input of (h, w), which may be names of lengths.
+    """
+
+    task: str
+    multiple: int
+    find: Callable[[Any, tuple[Tensor, ...], ImageSize, tuple[int, int]], tuple[Tensor, ...]]
+    list_shapes: Callable[[tuple[int | str, int | str]], list[Shape]]
+
+    def run(self, network: Any, image: Tensor) -> Finished:
+        """Of the image (1, 3, h, w), normalised, whose rows below and columns to the right that are zero are padding.
+
+        Results are in pixels of the image.
+        """
+        h, w = image.shape[2:]
+        given = network(F.pad(image, (0, -w % self.multiple, 0, -h % self.multiple)))
+        listed = given if isinstance(given, tuple) else (given,)
+        found = self.find(network, listed, ImageSize(find_content(image), torch.ones(2)), (h, w))
+        return Finished(found, listed)
+
+
+def find_content(image: Tensor) -> Tensor:
+    """The (width, height) of an image (1, 3, h, w) without its last rows and columns that are zero, (2,) float32."""
+    levels = image.abs()
+    return torch.stack([_find_end(levels.amax(side)) for side in ((0, 1, 2), (0, 1, 3))])
+
+
+def _find_end(levels: Tensor) -> Tensor:
+    """One more than the last place of levels (n,) that is not zero."""
+    ends = torch.arange(1, levels.shape[0] + 1, dtype=torch.float32)
+    return torch.where(levels > 0, ends, torch.zeros(())).amax(0)

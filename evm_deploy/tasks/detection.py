@@ -1,0 +1,105 @@
+"""Detection and instance segmentation: boxes with a score and a class, the best first, of instances also a mask each.
+
+The functions import NumPy where they run: the command line reads the table of tasks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from evm_deploy.tasks.features import FEATURES
+from evm_deploy.tasks.io_spec import IOSpec, Shape
+
+if TYPE_CHECKING:
+    from evm_deploy.tasks.agreement import Comparison
+    from evm_deploy.tasks.task import Array
+
+FOUND = "found"  # the name of the length that is the number of detections
+BOXES = IOSpec("boxes", (FOUND, 4), "float32", "NC", "boxes")  # corners x0, y0, x1, y1 in pixels of the input
+SCORES = IOSpec("scores", (FOUND,), "float32", "N", "scores", (0.0, 1.0))
+LABELS = IOSpec("labels", (FOUND,), "int64", "N", "labels")  # indices of classes, from 0
+# Probabilities over the box; or, where they have the size of the input, its pixels that are covered, 0 or 1.
+MASKS = IOSpec("masks", (FOUND, "height", "width"), "float32", "NHW", "masks", (0.0, 1.0))
+DETECTIONS = (BOXES, SCORES, LABELS)
+INSTANCES = (*DETECTIONS, MASKS)
+LEAST = 0.5  # the probability from which on a cell of a mask is covered
+SAME_MASK = 0.99  # intersection over union of masks, all of an image together
+MOST_MISSED = 0.02  # of all detections: rounding decides between boxes of equal scores, or overlaps at the limit
+MOST_MOVED = 0.1  # pixels, of a box whose pair is found, for each 1e-4 of the tolerance
+
+
+def _are_outputs(outputs: Sequence[IOSpec], specs: Sequence[IOSpec]) -> bool:
+    return [(spec.meaning, len(spec.shape)) for spec in outputs] == [(s.meaning, len(s.shape)) for s in specs]
+
+
+def _describe_outputs(shapes: Sequence[Shape], names: Sequence[str], specs: Sequence[IOSpec]) -> tuple[IOSpec, ...]:
+    names = names or [spec.name for spec in specs]
+    return tuple(
+        dataclasses.replace(spec, name=name, shape=shape, dtype="uint8" if _covers_image(spec, shape) else spec.dtype)
+        for spec, name, shape in zip(specs, names, shapes, strict=True)
+    )
+
+
+def _covers_image(spec: IOSpec, shape: Shape) -> bool:
+    return spec.meaning == MASKS.meaning and all(isinstance(side, str) for side in shape)
+
+
+def _compare(
+    found: Sequence[Array], expected: Sequence[Array], outputs: Sequence[IOSpec], tolerance: float
+) -> list[Comparison]:
+    """The boxes, scores and masks of what both found; and the share of detections that one of the two alone has."""
+    from evm_deploy.tasks.agreement import Agreement, Comparison, compare
+    from evm_deploy.tasks.matching import match_boxes
+
+    matches = match_boxes((found[0], found[2]), (expected[0], expected[2]))
+    total = len(found[0]) + len(expected[0])
+    share = matches.missed / total if total else 0.0
+    missed = Agreement(float(matches.missed), share, 1 - share, float("inf") if not share else 0.0, 1 - share)
+    rows = [Comparison(outputs[2].name, missed, share <= MOST_MISSED)]
+    if not len(matches.found):
+        return rows
+    pairs = [(one[matches.found], other[matches.expected]) for one, other in zip(found, expected, strict=True)]
+    boxes, scores = (compare(*pairs[i], scores=False) for i in (0, 1))
+    limit = MOST_MOVED * tolerance / 1e-4
+    rows.insert(0, Comparison(outputs[0].name, boxes, boxes.max_abs <= limit))
+    rows.insert(1, Comparison(outputs[1].name, scores, scores.relative <= tolerance))
+    if len(pairs) > 3:
+        rows.append(_compare_masks(outputs[3].name, *pairs[3]))
+    return rows
+
+
+def _compare_masks(name: str, found: Array, expected: Array) -> Comparison:
+    """By the cells that are covered."""
+    from evm_deploy.tasks.agreement import Agreement, Comparison
+
+    one, other = found >= LEAST, expected >= LEAST
+    either = int((one | other).sum())
+    wrong = int((one ^ other).sum())
+    share = wrong / either if either else 0.0
+    most = abs(found.astype("float64") - expected).max(initial=0.0)
+    return Comparison(name, Agreement(float(most), share, 1 - share, float("inf"), None), 1 - share >= SAME_MASK)
+
+
+NOT_MEASURED = "finds boxes, whose average precision is not measured here"
+DETECTION = dataclasses.replace(
+    FEATURES,
+    name="detection",
+    title="a detector",
+    are_outputs=lambda outputs: _are_outputs(outputs, DETECTIONS),
+    recognises=lambda shapes: False,
+    describe_outputs=lambda shapes, names=(), softmax=False: _describe_outputs(shapes, names, DETECTIONS),
+    empty_outputs=True,
+    count_classes=lambda outputs: None,
+    compare=_compare,
+    metric=NOT_MEASURED,
+    search_score="has no search: average precision is not measured here",
+)
+INSTANCE_SEGMENTATION = dataclasses.replace(
+    DETECTION,
+    name="instance_segmentation",
+    title="an instance segmenter",
+    are_outputs=lambda outputs: _are_outputs(outputs, INSTANCES),
+    describe_outputs=lambda shapes, names=(), softmax=False: _describe_outputs(shapes, names, INSTANCES),
+)
