@@ -192,8 +192,18 @@ def weigh_ways(y: Tensor, H: int, W: int) -> Tensor:
     return add_ways(y * torch.tensor([1.0, 2.0, 3.0, 4.0]).view(-1, 1, 1), H, W)
 
 
-def test_results_that_are_computed_with_are_not_added_up() -> None:
-    module = Mixer(4, stack_ways, by_einsum, weigh_ways)
+def turn_channels(y: Tensor, H: int, W: int) -> Tensor:
+    y = add_ways(y, H, W)
+    return torch.cat([y[:, 1:2], y[:, :1], y[:, 2:]], 1)
+
+
+def leave_images_out(y: Tensor, H: int, W: int) -> Tensor:
+    return add_ways(y, H, W)[:1]
+
+
+@pytest.mark.parametrize("merge", [weigh_ways, turn_channels, leave_images_out])
+def test_results_that_are_no_sums_of_whole_tokens_are_not_added_up(merge: Step) -> None:
+    module = Mixer(4, stack_ways, by_einsum, merge)
     program, image = trace(module, torch.randn(2, 3, 8, 6)), torch.randn(2, 3, 8, 6)
     assert count(program, "ordered_scan") == 1
     assert_same(program, module, image)
