@@ -121,6 +121,17 @@ def test_an_open_batch_builds(checkpoint: Callable[[str], Path], tmp_path: Path)
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["vim_tiny", "vmamba_v2_tiny_s1l8", "vmamba_v0_tiny"])
+def test_other_families_build(checkpoint: Callable[[str], Path], tmp_path: Path, name: str) -> None:
+    pytest.importorskip("tensorrt_rtx")
+    start = time.process_time()  # of all threads: neighbours do not count
+    asked = options(precision="fp16", image_size=(224, 224), verify=False)
+    facts: Any = pipeline.export(checkpoint(name), tmp_path / "out", asked).bundle.manifest.build
+    assert facts["engine"]["layers"]
+    assert time.process_time() - start < 300
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
 @pytest.mark.parametrize("name", ["tiny", "small", "base"])
 def test_every_variant_builds_for_all_gpus(
