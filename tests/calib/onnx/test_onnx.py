@@ -28,6 +28,7 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
 from evm_deploy.tolerances import INT8_COSINE
 from evm_deploy.verification.integer_report import report_integers, report_model_integers
+from evm_deploy.verification.parity import ParityReport
 
 Networks = Callable[..., Path]
 Photographs = list[npt.NDArray[np.uint8]]
@@ -68,6 +69,13 @@ def test_the_golden_pair_is_a_sample_and_what_the_float_network_makes_of_it(
     with OnnxRunner(networks() / "model.onnx", library=native.available()) as runner:
         assert np.allclose(runner.run(sample.input)[0], sample.outputs[0])
     assert not np.array_equal(sample.input, Bundle.open(networks()).sample().input)
+
+
+def test_it_is_compared_with_the_checkpoint_too(quantized: Callable[..., Bundle], networks: Networks) -> None:
+    report = evm_deploy.verify(quantized().path, checkpoint=networks().parent / "micro.safetensors")
+    assert isinstance(report, ParityReport)
+    assert report.passed
+    assert report.scans is None  # integers feed them: the float bundle's were compared
 
 
 def test_what_really_runs_on_integers(quantized: Callable[..., Bundle], networks: Networks) -> None:
