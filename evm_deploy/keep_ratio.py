@@ -23,6 +23,12 @@ def find_size(height: int, width: int, long: int, short: int) -> tuple[int, int]
     return max(1, math.floor(height * factor + 0.5)), max(1, math.floor(width * factor + 0.5))
 
 
+def find_size_within(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
+    """(h, w) of an image that is made as large as fits into (rows, columns), as it stands."""
+    factor = min(rows / height, columns / width)
+    return max(1, math.floor(height * factor + 0.5)), max(1, math.floor(width * factor + 0.5))
+
+
 def find_scaled_size(height: int, width: int, ratio: float) -> tuple[int, int]:
     """(h, w) of an image that is made larger by `ratio`, as a test at several scales has it: rounded twice."""
     h, w = math.floor(height * ratio + 0.5), math.floor(width * ratio + 0.5)

@@ -16,8 +16,8 @@ SCHEMA_VERSION = 1
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos"]
-Resize = Literal["cover", "squash", "letterbox"]
+Interpolation = Literal["nearest", "bilinear", "bicubic", "lanczos", "opencv_bilinear"]
+Resize = Literal["cover", "squash", "letterbox", "fit"]
 Channels = Literal["RGB", "BGR"]
 
 _STRICT = {"extra": "forbid", "strict": True}  # pydantic reads this attribute of a stdlib dataclass
@@ -39,8 +39,12 @@ class Preprocessing:
       h))): the most that fits, to the nearest pixel. It is pasted at (round((H - its height) / 2), round((W - its
       width) / 2)) on a canvas (H, W) whose channels all have the level `fill`.
 
-    Of the result (h, w) the crop `image_size` begins at (round((h - crop height) / 2), round((w - crop width) / 2)).
-    Every `round` takes a half to the even number. Each channel x of 0..255, in the order `channels`, then becomes
+    - "fit", with the interpolation "opencv_bilinear" alone, of detectors and segmenters: the same ratio, as large as
+      fits into `image_size`; `keep_ratio.py` is the exact meaning. Zeros below and to the right of the normalised image
+      make it `image_size`. Nothing is cropped.
+
+    Of any other result (h, w) the crop `image_size` begins at (round((h - crop height) / 2), round((w - crop width) /
+    2)). Every `round` takes a half to the even number. Each channel x of 0..255, in the order `channels`, then becomes
     (x / 255 - mean) / std. With `baked` the model does this itself, and takes the crop, uint8, in the order `channels`.
 
     Raises ValueError for a value out of its range, and for a `fill` where nothing is padded.
@@ -72,6 +76,11 @@ class Preprocessing:
             raise ValueError(f"fill {self.fill} is not within 0 to 255")
         if self.fill and self.resize != "letterbox":
             raise ValueError(f"fill {self.fill} is what a letterbox is padded with, and resize is {self.resize}")
+
+        if (self.resize == "fit") != (self.interpolation == "opencv_bilinear"):
+            raise ValueError(f"resize {self.resize} with interpolation {self.interpolation}: fit is opencv_bilinear's")
+        if self.resize == "fit" and self.crop_pct != 1:
+            raise ValueError(f"crop_pct {self.crop_pct}, where nothing is cropped")
 
     @property
     def resize_size(self) -> tuple[int, int]:

@@ -177,19 +177,26 @@ def verify(
 
 
 def predict(
-    bundle: Location, images: Location | Sequence[Location], *, top: int = 5, library: bool = True
+    bundle: Location,
+    images: Location | Sequence[Location],
+    *,
+    top: int = 5,
+    library: bool = True,
+    save: Location | None = None,
 ) -> "list[Prediction]":
-    """The `top` classes of each image, by the bundle alone; `library` uses our operators where they are built.
+    """The `top` classes of each image, or what is found in it, by the bundle alone; `library` uses our operators where
+    they are built. save: a new folder for drawings of what a detector or segmenter found.
 
     A package, a folder or an archive, is checked as by `verify`, and its one model is taken.
     Raises BundleError (a backbone has no classes), ImageError; of a package OptionError (several models), CheckFailed.
     """
     from evm_deploy.packaging.verify import is_package, open_only_model
-    from evm_deploy.prediction import best_classes
+    from evm_deploy.prediction import predict_images
 
     path = Path(bundle)
     with open_only_model(path) if is_package(path) else contextlib.nullcontext(Bundle.open(path)) as opened:
-        return best_classes(opened, _list_paths(images), top=top, library=library)
+        where = Path(save) if save is not None else None
+        return predict_images(opened, _list_paths(images), top=top, library=library, save=where)
 
 
 def evaluate(

@@ -1,42 +1,100 @@
-"""What a bundle says of images, by itself alone."""
+"""What a bundle says of images, by itself alone; and drawings of what it found in them."""
 
-from collections.abc import Sequence
+import io
+import shutil
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.errors import BundleError
+from evm_deploy.decoding import UInt8
+from evm_deploy.errors import BundleError, OptionError, OutputError
+from evm_deploy.files import write_file
 from evm_deploy.images import load_image
-from evm_deploy.preprocessing import preprocess
+from evm_deploy.preprocessing import place_image, preprocess
 from evm_deploy.runtimes import find_runtime
+from evm_deploy.showing.findings import Findings
 from evm_deploy.tasks import NotAnAnswer, find_task
+
+Answer = Callable[[Path, UInt8, Sequence[Any]], "Prediction"]  # by the outputs for an image
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """The best classes of one image, as (label, probability), best first."""
+    """The best classes of one image, as (label, probability), best first.
+
+    Of a detector or segmenter `findings` are what it found, and `top` the names and scores of these, or the names of
+    the classes and their shares of the pixels. saved: the files that were written of it.
+    """
 
     image: Path
     top: tuple[tuple[str, float], ...]
+    findings: Findings | None = None
+    saved: tuple[Path, ...] = ()
 
 
-def best_classes(bundle: Bundle, images: Sequence[Path], *, top: int, library: bool) -> list[Prediction]:
-    """The `top` classes of each image; `library` uses our operators where they are built.
+def predict_images(
+    bundle: Bundle, images: Sequence[Path], *, top: int, library: bool, save: Path | None = None
+) -> list[Prediction]:
+    """The `top` classes of each image, or what is found in it; `library` uses our operators where they are built.
 
-    Raises BundleError (a backbone has no classes; scores that are none), ImageError.
+    save: a new folder for drawings of what is found. Raises BundleError (a backbone has no classes; scores that are
+    none), ImageError, OptionError (nothing to draw), OutputError.
     """
-    manifest, where = bundle.manifest, bundle.path
-    task = find_task(manifest.task)
-    if isinstance(task.show, str):
-        raise BundleError(f"{where} is {task.title}: it {task.show}.", "predict with a classifier.")
-    labels, found = bundle.labels(), []
+    answer, found = _choose_answer(bundle, top, save), []
     with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
         for image in images:
-            outputs = runner.run(preprocess(load_image(image), manifest.preprocessing))
+            pixels = load_image(image)
+            outputs = runner.run(preprocess(pixels, bundle.manifest.preprocessing))
             try:
-                shown = task.show(outputs, manifest.outputs, labels, top)
-            except NotAnAnswer as answer:
+                found.append(answer(image, pixels, outputs))
+            except NotAnAnswer as error:
                 fix = "verify the bundle, or export it again."
-                raise BundleError(f"{where} {answer} for {image}.", fix) from None
-            found.append(Prediction(image, shown))
-    return found
+                raise BundleError(f"{bundle.path} {error} for {image}.", fix) from None
+    if save is None:
+        return found
+    try:
+        return [_save(one, i, save) for i, one in enumerate(found)]
+    except BaseException:  # an interrupt too: all of them or none
+        shutil.rmtree(save, ignore_errors=True)
+        raise
+
+
+def _choose_answer(bundle: Bundle, top: int, save: Path | None) -> Answer:
+    manifest, labels, where = bundle.manifest, bundle.labels(), bundle.path
+    task = find_task(manifest.task)
+    locate, show = task.locate, task.show
+    if locate is not None:
+        if save is not None and save.exists():
+            raise OutputError(f"{save} exists.", "give --save a folder that does not.")
+
+        def find(image: Path, pixels: UInt8, outputs: Sequence[Any]) -> Prediction:
+            placement = place_image(pixels.shape[0], pixels.shape[1], manifest.preprocessing)
+            findings = locate(outputs, placement, labels)
+            return Prediction(image, tuple(findings.describe()), findings)
+
+        return find
+    if isinstance(show, str):
+        raise BundleError(f"{where} is {task.title}: it {show}.", "predict with a classifier.")
+    if save is not None:
+        raise OptionError(f"{where} is {task.title}: there is nothing to draw.", "leave --save out.")
+    return lambda image, pixels, outputs: Prediction(image, show(outputs, manifest.outputs, labels, top))
+
+
+def _save(one: Prediction, number: int, folder: Path) -> Prediction:
+    """Writes the drawing and, of classes of pixels, their map, with 8 or 16 bits a pixel."""
+    assert one.findings is not None
+    name = f"{number:03d}-{one.image.stem}"
+    pictures = {folder / f"{name}.png": one.findings.draw(load_image(one.image))}
+    if (label_map := one.findings.label_map) is not None:
+        depth = np.uint8 if label_map.max(initial=0) < 256 else np.uint16
+        pictures[folder / f"{name}.classes.png"] = label_map.astype(depth)
+    for path, pixels in pictures.items():
+        content = io.BytesIO()
+        Image.fromarray(pixels).save(content, "PNG")
+        write_file(path, content.getvalue(), "--save")
+    return Prediction(one.image, one.top, one.findings, tuple(pictures))

@@ -7,8 +7,10 @@ import numpy.typing as npt
 
 from evm_deploy.decoding import DecodingError, UInt8
 from evm_deploy.errors import ImageError
+from evm_deploy.keep_ratio import find_size_within, resize_bilinear
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.resizing import resize_and_crop
+from evm_deploy.showing.findings import Placement
 
 
 def preprocess(image: UInt8, preprocessing: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
@@ -20,16 +22,41 @@ def preprocess(image: UInt8, preprocessing: Preprocessing) -> npt.NDArray[np.flo
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise ImageError(f"the image is {image.dtype} {image.shape}.", "pass uint8 of shape (H, W, 3) in RGB order.")
     said = preprocessing
+    if said.resize == "fit":
+        return _fit(image, said)
     try:
         cropped = resize_and_crop(
             image, said.image_size, said.resize_size, said.resize, said.interpolation, said.fill
         )  # (h, w, 3)
     except DecodingError as error:
         raise ImageError(f"an image {error.cause}", error.fix) from error
-    if said.channels == "BGR":
-        cropped = np.ascontiguousarray(cropped[:, :, ::-1])
+    cropped = _order_channels(cropped, said)
     if said.baked:
         return cropped[None]
+    return _normalise(cropped, said)
+
+
+def place_image(height: int, width: int, said: Preprocessing) -> Placement:
+    """Where an image of this size lies in the model's input, where `resize` is "fit"."""
+    if said.baked:
+        return Placement((height, width), (height, width))
+    return Placement((height, width), find_size_within(height, width, *said.image_size))
+
+
+def _fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
+    if said.baked:
+        return np.ascontiguousarray(_order_channels(image, said)[None])
+    h, w = place_image(image.shape[0], image.shape[1], said).content
+    fitted = _normalise(_order_channels(resize_bilinear(image, (h, w)), said), said)
+    rows, columns = said.image_size
+    return np.pad(fitted, ((0, 0), (0, 0), (0, rows - h), (0, columns - w)))
+
+
+def _order_channels(image: UInt8, said: Preprocessing) -> UInt8:
+    return np.ascontiguousarray(image[:, :, ::-1]) if said.channels == "BGR" else image
+
+
+def _normalise(cropped: UInt8, said: Preprocessing) -> npt.NDArray[np.float32]:
     unit = cropped.astype(np.float32) / np.float32(255)
     mean, std = (np.array(value, np.float32) for value in (said.mean, said.std))
     return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])

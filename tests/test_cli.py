@@ -181,7 +181,7 @@ def test_predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     calls.answer = [Prediction(Path("a.png"), (("tabby [cat]", 0.9), ("dog", 0.1)))]
     monkeypatch.setattr("evm_deploy.pipeline.predict", calls)
     assert cli.main(["predict", "out", "a.png", "b.png", "--top", "2", "--no-library"]) == 0
-    assert calls == [((Path("out"), [Path("a.png"), Path("b.png")]), {"top": 2, "library": False})]
+    assert calls == [((Path("out"), [Path("a.png"), Path("b.png")]), {"top": 2, "library": False, "save": None})]
     text = capsys.readouterr().out
     assert lines(text)[0] == "a.png"
     assert "0.9000  tabby [cat]" in text

@@ -14,6 +14,7 @@ from evm_deploy.errors import OptionError
 
 if TYPE_CHECKING:
     from evm_deploy.packaging.verify import PackageReport
+    from evm_deploy.prediction import Prediction
 
 
 @app.command()
@@ -68,23 +69,31 @@ def predict(
     images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
     no_library: Annotated[bool, typer.Option("--no-library", help="Run without our operator library.")] = False,
+    save: Annotated[
+        Path | None, typer.Option(help="A new folder for drawings of what a detector or segmenter found.")
+    ] = None,
     json: Json = False,
 ) -> None:
-    """Classify images with a bundle."""
+    """Classify images with a bundle, or find what is in them."""
     from evm_deploy import pipeline
 
-    predictions = pipeline.predict(bundle, images, top=top, library=not no_library)
+    predictions = pipeline.predict(bundle, images, top=top, library=not no_library, save=save)
     if json:
-        found = [
-            {"image": one.image, "top": [{"label": name, "probability": value} for name, value in one.top]}
-            for one in predictions
-        ]
-        print_json(bundle=bundle, predictions=found)
+        print_json(bundle=bundle, predictions=list(map(_list_answers, predictions)))
         return
     for one in predictions:
         print(console.clean(str(one.image)))
         for name, value in one.top:
             print(f"  {value:8.4f}  {console.clean(name)}")
+        for path in one.saved:
+            print(f"  saved {console.clean(str(path))}")
+
+
+def _list_answers(one: Prediction) -> dict[str, Any]:
+    saved = {"saved": one.saved} if one.saved else {}
+    if one.findings is not None:
+        return {"image": one.image, **one.findings.to_dict(), **saved}
+    return {"image": one.image, "top": [{"label": name, "probability": value} for name, value in one.top]}
 
 
 @app.command()

@@ -11,8 +11,34 @@ from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.manifest import CHOSEN, Preprocessing, PreprocessingRecord, spell_value
 from evm_deploy.models.recorded.read import RecordedPreprocessing
+from evm_deploy.options import spell_option
 
 OPTIONS = "the options"
+
+
+# Of detectors and segmenters.
+FIT: dict[str, Any] = {"resize": "fit", "interpolation": "opencv_bilinear", "crop_pct": 1.0}
+
+
+def fit_preprocessing(
+    options: ExportOptions, recorded: RecordedPreprocessing
+) -> tuple[Preprocessing, PreprocessingRecord]:
+    """The same for a detector or segmenter, whose images keep their ratio and are padded.
+
+    Raises OptionError: another way to resize; a mean that images have.
+    """
+    for name in ("resize", "interpolation", "crop_pct", "fill"):
+        if getattr(options, name) is not None:
+            what = f"{spell_option(ExportOptions, name)} is for classifiers: images are fitted into the size."
+            raise OptionError(what, "leave it out.")
+    colours = ("mean", "std", "channels")
+    given = {name: value for name in colours if (value := getattr(options, name)) is not None}
+    values = {name: value for name, value in recorded.values.items() if name in colours} | given
+    sources = {name: recorded.sources[name] for name in values if name not in given} | dict.fromkeys(given, OPTIONS)
+    steps = Preprocessing(options.image_size, baked=options.bake_preprocessing, **FIT, **values)
+    check_padding(steps)
+    remarks = [remark for name, remark in recorded.remarks.items() if name in colours and name not in given]
+    return steps, PreprocessingRecord(sources, tuple(remarks))
 
 
 def choose_preprocessing(

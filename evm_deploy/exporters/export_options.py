@@ -15,6 +15,9 @@ from evm_deploy.tasks import TASKS
 OPSETS = range(18, 24)  # from Pad and ReduceSum with axes as inputs; onnxruntime 1.20 reads up to 21
 # The oldest system that has to run a Core ML package, and the operations that it has, by the iOS that brought them.
 DEPLOYMENT_TARGETS = {"iOS16": 16, "iOS17": 17, "iOS18": 18, "macOS13": 16, "macOS14": 17, "macOS15": 18}
+# Those of classifiers; detectors and segmenters have one way, which is no choice.
+INTERPOLATIONS = tuple(name for name in get_args(Interpolation) if name != "opencv_bilinear")
+RESIZES = tuple(name for name in get_args(Resize) if name != "fit")
 WEIGHTS = ("float", "int8", "palette6", "palette4")
 
 
@@ -94,7 +97,7 @@ class ExportOptions:
         metadata=option("What the crop keeps of the resized image, else 0.875.", kind=float, minimum=0.1, maximum=1),
     )
     interpolation: str | None = field(
-        default=None, metadata=option(f"{', '.join(get_args(Interpolation))}, as Pillow's; else bicubic.")
+        default=None, metadata=option(f"{', '.join(INTERPOLATIONS)}, as Pillow's; else bicubic.")
     )
     resize: str | None = field(
         default=None,
@@ -219,12 +222,12 @@ class ExportOptions:
             if numbers is not None and (not isinstance(numbers, tuple) or len(numbers) != 3):
                 raise OptionError(f"{name} {numbers!r} is not three numbers.", "give one a channel: 0.5,0.5,0.5.")
         for what, value, kind in (
-            ("interpolation", self.interpolation, Interpolation),
-            ("way to resize", self.resize, Resize),
-            ("order of channels", self.channels, Channels),
+            ("interpolation", self.interpolation, INTERPOLATIONS),
+            ("way to resize", self.resize, RESIZES),
+            ("order of channels", self.channels, get_args(Channels)),
         ):
             if value is not None:
-                check_choice(what, value, get_args(kind))
+                check_choice(what, value, kind)
 
     @property
     def coreml_generation(self) -> int:

@@ -4,7 +4,7 @@ import importlib.metadata
 
 from evm_deploy.bundle import Manifest
 from evm_deploy.errors import CheckpointError
-from evm_deploy.exporters.choose_preprocessing import check_padding, choose_preprocessing
+from evm_deploy.exporters.choose_preprocessing import choose_preprocessing, fit_preprocessing
 from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models.network import Network
 from evm_deploy.targets import TARGETS
@@ -17,9 +17,10 @@ def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     from evm_deploy.exporters.deployed import choose_last_steps, describe_io
 
     task, inputs, outputs = describe_io(network, options)
-    preprocessing, record = choose_preprocessing(options, network.recorded)
     if choose_last_steps(network, options) is not None:
-        check_padding(preprocessing)
+        preprocessing, record = fit_preprocessing(options, network.recorded)
+    else:
+        preprocessing, record = choose_preprocessing(options, network.recorded)
     return Manifest(
         task=task.name,
         target=options.target,

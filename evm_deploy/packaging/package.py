@@ -23,6 +23,7 @@ from evm_deploy.packaging.licences import write_licences
 from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 from evm_deploy.packaging.readme import render_readme
 from evm_deploy.targets import targets_for
+from evm_deploy.tasks import find_task
 
 LONGEST_NAME = 40
 
@@ -86,6 +87,9 @@ def _open_bundle(path: Path, platform: str) -> Bundle:
     if bundle.manifest.target not in takes:
         what = f"{path} is a bundle for {bundle.manifest.target}"
         raise OptionError(f"{what}; {platform} accepts {' or '.join(takes)}.", f"export it with --target {takes[0]}.")
+    task = find_task(bundle.manifest.task)
+    if task.locate is not None:
+        raise OptionError(f"{path} is {task.title}: no package shows what it finds.", "run the bundle by onnxruntime.")
     return bundle
 
 

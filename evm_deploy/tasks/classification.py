@@ -166,6 +166,7 @@ CLASSIFICATION = Task(
     given_by_label=_is_probabilities,
     compare=_compare,
     show=_show,
+    locate=None,
     metric=Metric("top-1", _check_labels, _find_best),
     search_score=SearchScore("top-1", _keep, _measure_drop, _measure_divergence, _find_first),
 )

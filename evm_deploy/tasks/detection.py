@@ -13,6 +13,7 @@ from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
 
 if TYPE_CHECKING:
+    from evm_deploy.showing.findings import Findings, Placement
     from evm_deploy.tasks.agreement import Comparison
     from evm_deploy.tasks.task import Array
 
@@ -82,6 +83,31 @@ def _compare_masks(name: str, found: Array, expected: Array) -> Comparison:
     return Comparison(name, Agreement(float(most), share, 1 - share, float("inf"), None), 1 - share >= SAME_MASK)
 
 
+def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:
+    import numpy as np
+
+    from evm_deploy.showing.findings import DetectedThings, Detection
+    from evm_deploy.tasks.task import NotAnAnswer
+
+    boxes, scores, indices = found[:3]
+    if not np.isfinite(boxes).all() or not ((scores >= 0) & (scores <= 1)).all() or (indices < 0).any():
+        raise NotAnAnswer("gives boxes that are none")
+    (h, w), (rows, columns) = placement.original, placement.content
+    placed = boxes.astype(np.float64) * np.tile([w / columns, h / rows], 2)
+    cells = found[3] if len(found) > 3 else [None] * len(boxes)
+    return DetectedThings(
+        tuple(
+            Detection(tuple(box), float(score), index, name_class(labels, index), placement.original, mask)
+            for box, score, index, mask in zip(placed.tolist(), scores, indices.tolist(), cells, strict=True)
+        )
+    )
+
+
+def name_class(labels: Sequence[str] | None, index: int) -> str:
+    """The name of a class, where it has one."""
+    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+
+
 NOT_MEASURED = "finds boxes, whose average precision is not measured here"
 DETECTION = dataclasses.replace(
     FEATURES,
@@ -93,6 +119,7 @@ DETECTION = dataclasses.replace(
     empty_outputs=True,
     count_classes=lambda outputs: None,
     compare=_compare,
+    locate=_locate,
     metric=NOT_MEASURED,
     search_score="has no search: average precision is not measured here",
 )

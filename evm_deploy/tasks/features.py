@@ -59,6 +59,7 @@ FEATURES = Task(
     given_by_label=lambda spec: False,
     compare=_compare,
     show=NO_CLASSES,
+    locate=None,
     metric=NO_CLASSES,
     search_score="has no classes to search by",
 )

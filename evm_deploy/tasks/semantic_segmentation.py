@@ -10,6 +10,7 @@ from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
 
 if TYPE_CHECKING:
+    from evm_deploy.showing.findings import Findings, Placement
     from evm_deploy.tasks.agreement import Comparison
     from evm_deploy.tasks.task import Array
 
@@ -42,6 +43,19 @@ def _compare(
     return [Comparison(outputs[0].name, agreement, share <= MOST_DIFFERING * tolerance / 1e-4)]
 
 
+def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:
+    import numpy as np
+
+    from evm_deploy.showing.findings import PixelClasses, resize_nearest
+    from evm_deploy.tasks.detection import name_class
+    from evm_deploy.tasks.task import NotAnAnswer
+
+    if found[0].min(initial=0) < 0 or found[0].max(initial=0) > 0xFFFF:
+        raise NotAnAnswer("gives classes that are none")
+    label_map = resize_nearest(found[0][0], placement)
+    return PixelClasses(label_map, {index: name_class(labels, index) for index in np.unique(label_map).tolist()})
+
+
 SEMANTIC_SEGMENTATION = dataclasses.replace(
     FEATURES,
     name="semantic_segmentation",
@@ -51,6 +65,7 @@ SEMANTIC_SEGMENTATION = dataclasses.replace(
     describe_outputs=_describe_outputs,
     count_classes=lambda outputs: None,
     compare=_compare,
+    locate=_locate,
     metric="names the class of each pixel, whose mIoU is not measured here",
     search_score="has no search: mIoU is not measured here",
 )

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
     from torch import Tensor
 
+    from evm_deploy.showing.findings import Findings, Placement
     from evm_deploy.tasks.agreement import Comparison
 
     Array = npt.NDArray[Any]
@@ -84,6 +85,15 @@ class Show(Protocol):
     ) -> Shown: ...
 
 
+class Locate(Protocol):
+    """Gives what was found in one image, in its pixels, by the outputs for it: `labels` are the classes' names.
+
+    Raises NotAnAnswer.
+    """
+
+    def __call__(self, found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings: ...
+
+
 PostProcess = Callable[["tuple[Tensor, ...]"], "tuple[Tensor, ...]"]
 
 
@@ -106,6 +116,7 @@ class Task:
     given_by_label: Callable[[IOSpec], bool]  # Core ML may give this output as a dictionary of labels
     compare: Compare
     show: Show | str
+    locate: Locate | None  # what is shown in the pixels of an image, in the place of `show`
     metric: Metric | str
     search_score: SearchScore | str
 

@@ -6,16 +6,20 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from PIL import Image
 
 import evm_deploy
 from evm_deploy.bundle import Draft
-from evm_deploy.errors import OptionError
+from evm_deploy.errors import BundleError, OptionError, OutputError
 from evm_deploy.exporters.deployed import build_reference
 from evm_deploy.models.heads.boxes import make_anchors
 from evm_deploy.models.heads.detections import Detections
 from evm_deploy.models.heads.mask_rcnn.network import BoxHead
 from evm_deploy.models.network import open_checkpoint
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.runtimes import find_runtime
+from evm_deploy.tasks.matching import match_boxes
+from evm_deploy.tolerances import GOLDEN_MASK
 from evm_deploy.verification.artifact import NOTHING_FOUND, verify_against_model
 from evm_deploy.verification.given import GIVEN
 from evm_deploy.verification.images import make_verification_images
@@ -46,6 +50,67 @@ def check_again(bundle, network=None):
 def run(bundle, photo, *, library=False):
     with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
         return [torch.from_numpy(found) for found in runner.run(photo.prepare().numpy())]
+
+
+@pytest.fixture
+def show(tmp_path):
+    """show(bundle, photo): what predict says of the photo, a file, and draws."""
+
+    def run(bundle, photo, **options):
+        Image.fromarray(photo.pixels).save(tmp_path / "photo.png")
+        (one,) = evm_deploy.predict(bundle.path, tmp_path / "photo.png", **options)
+        return one
+
+    return run
+
+
+def list_found(prediction):
+    things = prediction.findings.things
+    boxes, scores, labels = ([getattr(each, name) for each in things] for name in ("box", "score", "index"))
+    return Detections(torch.tensor(boxes), torch.tensor(scores), torch.tensor(labels))
+
+
+def test_predict_shows_boxes(retinanet, bundles, smallest, list_misses, show, tmp_path):
+    photo = smallest(retinanet)
+    one = show(bundles("retinanet", photo.size), photo, save=tmp_path / "drawn")
+    assert list_misses(list_found(one), photo.expected) == []
+    first = one.findings.to_dict()["detections"][0]
+    x0, y0, x1, y1 = photo["boxes"][0].tolist()
+    assert first["bbox"] == pytest.approx([x0, y0, x1 - x0, y1 - y0], abs=0.05)
+    assert first["label"] == f"class {first['category_id']}"
+    (drawn,) = one.saved
+    assert (np.asarray(Image.open(drawn)) != photo.pixels).any()
+    with pytest.raises(OutputError, match="exists"):
+        show(bundles("retinanet", photo.size), photo, save=tmp_path / "drawn")
+
+
+def test_predict_shows_masks(mask_rcnn, bundles, smallest, list_misses, show, tmp_path):
+    photo = smallest(mask_rcnn)
+    one = show(bundles("maskrcnn", photo.size), photo, save=tmp_path / "drawn")
+    assert list_misses(list_found(one), photo.expected) == []
+    count, *size = photo["masks_shape"].tolist()
+    packed = np.unpackbits(photo["masks_packed"])
+    first = packed[: count * size[0] * size[1]].reshape(count, *size).astype(bool)
+    expected = (photo["boxes"][:count], photo["labels"][:count])
+    found = list_found(one)
+    matches = match_boxes((found.boxes.numpy(), found.labels.numpy()), expected)
+    assert len(matches.found) == count
+    for i, j in zip(matches.found, matches.expected, strict=True):
+        mask = one.findings.things[i].mask
+        assert (mask & first[j]).sum() >= GOLDEN_MASK * (mask | first[j]).sum()
+    assert one.findings.to_dict()["detections"][0]["segmentation"]["size"] == size
+
+
+def test_predict_shows_classes(upernet, bundles, smallest, show, tmp_path):
+    photo = smallest(upernet)
+    one = show(bundles("upernet", photo.size), photo, save=tmp_path / "drawn")
+    assert one.findings.label_map.shape == photo.shape
+    assert sum(each["share"] for each in one.findings.to_dict()["classes"]) == pytest.approx(1)
+    drawn, classes = one.saved
+    assert np.array_equal(np.asarray(Image.open(classes)), one.findings.label_map)
+    with Image.open(drawn) as picture:
+        assert picture.size == photo.shape[::-1]
+    assert (one.findings.label_map == photo["labels"]).mean() > 0.95  # resized once, and to the nearest
 
 
 def test_boxes_of_a_photo(retinanet, bundles, smallest, list_misses):
@@ -162,9 +227,12 @@ def test_a_lost_carry_is_seen(retinanet, bundles, smallest, tmp_path):
     ("options", "said"),
     [
         ({"dynamic_batch": True}, "a detector is not written with --dynamic-batch"),
+        ({"dynamic_size": True}, "--dynamic-size"),
+        ({"bake_preprocessing": True}, "--bake-preprocessing"),
         ({"target": "coreml"}, "coreml do not hold what follows the head of a RetinaNet"),
         ({"target": "tensorrt"}, "tensorrt do not hold"),
         ({"mean": (0.0, 0.0, 0.2)}, "pixels of the mean, 0 0 0.2, which cannot be told from padding"),
+        ({"crop_pct": 0.9}, "--crop-pct is for classifiers"),
         ({"softmax": True}, "a detector has no scores to make probabilities of"),
         ({"task": "classification"}, "RetinaNet is a detector"),
     ],
@@ -174,4 +242,15 @@ def test_what_is_not_there_is_said(bundles, retinanet, smallest, tmp_path, optio
     checkpoint = bundle.path.parent / bundle.manifest.checkpoint.file
     with pytest.raises(OptionError, match=said):
         evm_deploy.export(checkpoint, tmp_path / "out", evm_deploy.ExportOptions(**options))
+    assert not list(tmp_path.iterdir())
+
+
+def test_commands_that_do_not_know_detectors(bundles, retinanet, smallest, tmp_path):
+    path = bundles("retinanet", smallest(retinanet).size).path
+    with pytest.raises(BundleError, match="is a detector: it finds boxes, whose average precision"):
+        evm_deploy.evaluate(path, [np.zeros((40, 40, 3), np.uint8)])
+    with pytest.raises(OptionError, match="is a detector, with its last steps: integers"):
+        evm_deploy.quantize(path, [np.zeros((40, 40, 3), np.uint8)], tmp_path / "int8")
+    with pytest.raises(OptionError, match="is a detector: no package shows what it finds"):
+        evm_deploy.package(path, tmp_path / "package", PackageOptions(platform="linux"))
     assert not list(tmp_path.iterdir())

@@ -29,7 +29,7 @@ from evm_deploy.manifest import Preprocessing
 from evm_deploy.packaging import android
 from evm_deploy.packaging.contents import NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
-from evm_deploy.prediction import best_classes
+from evm_deploy.prediction import predict_images
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.requests import DeviceContender, write_request
@@ -177,7 +177,7 @@ def test_an_image_gets_the_classes_that_predict_gives(
     path = DIGITS / "images" / "held_out_003_is_3.png"
     np.save(tmp_path / "image.npy", load_image(path))
     found = ask("classify", bundle=str(digits.path), image=str(tmp_path / "image.npy"), top=3, operators=operators)
-    (expected,) = best_classes(digits, [path], top=3, library=operators)
+    (expected,) = predict_images(digits, [path], top=3, library=operators)
     assert [label for label, _, _ in found["found"]] == [label for label, _ in expected.top]
     np.testing.assert_allclose([p for _, _, p in found["found"]], [p for _, p in expected.top], rtol=1e-4)
 
