@@ -79,6 +79,8 @@ def export(
         labels = None
         if options.labels:
             labels = read_labels(Path(options.labels), find_task(manifest.task), manifest.outputs)
+        elif find_task(manifest.task).locate is not None and network.class_names:
+            labels = tuple(" ".join(name.split()) or "-" for name in network.class_names)  # a line each
         if options.precision == "fp16":
             check_float16(network)
         images = make_verification_images(manifest, options.images)

@@ -84,6 +84,25 @@ def test_predict_shows_boxes(retinanet, bundles, smallest, list_misses, show, tm
         show(bundles("retinanet", photo.size), photo, save=tmp_path / "drawn")
 
 
+@pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (40, 56), (1500, 2000)])
+def test_boxes_lie_within_images_of_any_size(retinanet, bundles, smallest, tmp_path, size):
+    pixels = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(tmp_path / "image.png")
+    (one,) = evm_deploy.predict(bundles("retinanet", smallest(retinanet).size).path, tmp_path / "image.png")
+    boxes = list_found(one).boxes
+    assert 0 < len(boxes) <= 100
+    assert (boxes >= 0).all()
+    assert (boxes <= torch.tensor([*size[::-1], *size[::-1]]) + 1e-3).all()
+
+
+def test_classes_have_the_names_of_the_checkpoint(golden, tmp_path):
+    path, names = tmp_path / "named.pth", tuple("abcdefg")
+    meta = {"dataset_meta": {"classes": names}}
+    torch.save({"state_dict": golden.state_dict("retinanet_micro"), "meta": meta}, path)
+    options = evm_deploy.ExportOptions(image_size=(64, 64), verify=False)
+    assert evm_deploy.export(path, tmp_path / "out", options).bundle.labels() == names
+
+
 def test_predict_shows_masks(mask_rcnn, bundles, smallest, list_misses, show, tmp_path):
     photo = smallest(mask_rcnn)
     one = show(bundles("maskrcnn", photo.size), photo, save=tmp_path / "drawn")
