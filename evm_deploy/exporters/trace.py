@@ -5,7 +5,7 @@ import logging
 import re
 import warnings
 from collections.abc import Iterator
-from contextlib import contextmanager, redirect_stderr, redirect_stdout
+from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
 import torch
@@ -106,8 +106,9 @@ def explain_operation(error: Exception, program: torch.export.ExportedProgram, t
         cause = cause.__cause__
     named = re.search(r"aten\.\w+", " ".join(reversed(texts)))  # the innermost cause names the operation first
     operation = named[0] if named else "an operation"
-    with quiet():
-        nodes = [*program.graph.nodes, *program.run_decompositions().graph.nodes]
+    nodes = list(program.graph.nodes)
+    with quiet(), suppress(Exception):  # this may be what failed: then the operation is named without its place
+        nodes += program.run_decompositions().graph.nodes
     node = next((node for node in nodes if str(node.target).startswith(operation)), None)
     where = ""
     if node is not None:

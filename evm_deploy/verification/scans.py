@@ -47,7 +47,7 @@ class ScanReport:
 
 
 @dataclass(frozen=True)
-class Call:
+class RecordedScan:
     """A scan that ran in PyTorch: its operator, the innermost module, y, and y without D u."""
 
     operator: str
@@ -78,7 +78,7 @@ def compare_scans(
     return ScanReport(count, compared, worst[0], tolerance, worst[1]) if count else None
 
 
-def _run_recording(model: nn.Module, image: Array) -> list[Call]:
+def _run_recording(model: nn.Module, image: Array) -> list[RecordedScan]:
     """The scans that the model runs."""
     record = _Recording()
     with torch.inference_mode(), follow_modules(model, record.running), record:
@@ -86,7 +86,7 @@ def _run_recording(model: nn.Module, image: Array) -> list[Call]:
     return record.found
 
 
-def _take_nearest(result: ScanResult, expected: list[Call]) -> tuple[float, str]:
+def _take_nearest(result: ScanResult, expected: list[RecordedScan]) -> tuple[float, str]:
     """The error and the module of the scan in `expected` that comes nearest, which is taken out."""
     errors = {i: error for i, call in enumerate(expected) if (error := _measure(result, call)) is not None}
     if not errors:
@@ -96,7 +96,7 @@ def _take_nearest(result: ScanResult, expected: list[Call]) -> tuple[float, str]
     return errors[nearest], module.removeprefix("model.") or "the network"
 
 
-def _measure(result: ScanResult, call: Call) -> float | None:
+def _measure(result: ScanResult, call: RecordedScan) -> float | None:
     """The largest difference as a share of the largest |y| without D u; None where they cannot be the same scan."""
     y, recurrence = (_arrange(result, call.operator, each) for each in (call.y, call.recurrence))
     if y is None or recurrence is None or y.shape != result.y.shape:
@@ -129,7 +129,7 @@ class _Recording(TorchDispatchMode):
     def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.running: list[str] = []
-        self.found: list[Call] = []
+        self.found: list[RecordedScan] = []
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         y = func(*args, **(kwargs or {}))
@@ -137,5 +137,5 @@ class _Recording(TorchDispatchMode):
             name, place = SCANS[func]
             given = [torch.zeros_like(a) if i == place and a is not None else a for i, a in enumerate(args)]
             recurrence, module = func(*given, **(kwargs or {})), self.running[-1] if self.running else ""
-            self.found.append(Call(name, module, y.float().numpy(), recurrence.float().numpy()))
+            self.found.append(RecordedScan(name, module, y.float().numpy(), recurrence.float().numpy()))
         return y
