@@ -17,7 +17,13 @@ if TYPE_CHECKING:
 
     Rows = Mapping[str, "AgentRuntime"]
 
-TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)", "uint8": "tensor(uint8)"}
+TYPES = {
+    "float32": "tensor(float)",
+    "float16": "tensor(float16)",
+    "uint8": "tensor(uint8)",
+    "int32": "tensor(int32)",
+    "int64": "tensor(int64)",
+}
 
 
 class AgentRunner:

@@ -17,6 +17,7 @@ from evm_deploy.models.heads.detections import Detections
 from evm_deploy.models.heads.mask_rcnn.network import BoxHead
 from evm_deploy.models.network import open_checkpoint
 from evm_deploy.packaging.package_options import PackageOptions
+from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.tasks.matching import match_boxes
 from evm_deploy.tolerances import GOLDEN_MASK
@@ -262,6 +263,15 @@ def test_what_is_not_there_is_said(bundles, retinanet, smallest, tmp_path, optio
     with pytest.raises(OptionError, match=said):
         evm_deploy.export(checkpoint, tmp_path / "out", evm_deploy.ExportOptions(**options))
     assert not list(tmp_path.iterdir())
+
+
+def test_profile_times_it(bundles, retinanet, smallest):
+    report = evm_deploy.profile(
+        bundles("retinanet", smallest(retinanet).size).path, ProfileOptions(iterations=2, warm_up=1)
+    )
+    (result,) = report.results
+    assert result.error is None
+    assert result.golden.passed
 
 
 def test_commands_that_do_not_know_detectors(bundles, retinanet, smallest, tmp_path):
