@@ -53,10 +53,15 @@ def _count_tokens(graph: onnx.GraphProto) -> int | None:
         operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
         if operator is None or operator.count_tokens is None:
             continue
-        given = {name: shapes.get(value) for name, value in zip(operator.inputs, node.input, strict=True)}
+        given = {
+            name: shapes[value] for name, value in zip(operator.inputs, node.input, strict=False) if value in shapes
+        }
         attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
-        known = {name: attributes[name] for name in operator.attributes}
-        tokens = 0 if None in given.values() else operator.count_tokens(given, **known)
+        try:
+            known = {name: attributes[name] for name in operator.attributes}
+            tokens = operator.count_tokens(given, **known)
+        except (LookupError, ValueError, ArithmeticError):  # no shape, or a node that the checks after this refuse
+            return None
         if tokens < 1:
             return None
         longest = max(longest, tokens)

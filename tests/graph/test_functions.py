@@ -242,6 +242,15 @@ def test_the_shorter_the_sequences_the_fewer_nodes_has_the_body() -> None:
     assert count_nodes(56, 56, 2) == count_nodes(90, 90, 2) == default
 
 
+@pytest.mark.parametrize(("inputs", "attributes"), [(2, {"step": 2}), (6, {}), (6, {"step": 0})])
+def test_a_node_that_no_check_passes_gets_the_body_for_any_length(inputs: int, attributes: dict[str, int]) -> None:
+    names = [f"x{i}" for i in range(inputs)]
+    values = [helper.make_tensor_value_info(name, TensorProto.FLOAT, [1, 6, 5, 4]) for name in names]
+    scan_2d = helper.make_node("EfficientScan2D", names, ["y"], domain="evm", **attributes)
+    graph = helper.make_graph([scan_2d], "g", values, [helper.make_tensor_value_info("y", TensorProto.FLOAT, None)])
+    assert functions._count_tokens(graph) is None
+
+
 def test_an_attribute_that_the_body_reads_may_differ_from_node_to_node() -> None:
     inputs = scan_inputs(1, 2, 30, 3, 2, seed=4)
     nodes = [node_of("SelectiveScan", list(inputs), f"y{flag}", delta_softplus=flag) for flag in (0, 1)]
