@@ -15,7 +15,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,13 +23,14 @@ from PIL import Image
 
 import evm_deploy
 from evm_deploy.bundle import Bundle
-from evm_deploy.manifest import Interpolation, Preprocessing, Resize
+from evm_deploy.manifest import Preprocessing
 from evm_deploy.packaging import cross
 from evm_deploy.packaging.package import package
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.verify import verify
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.profiling.report import ProfileReport
+from evm_deploy.resizing import FILTERS, RESIZED
 from evm_deploy.scan import native
 
 ROOT = Path(__file__).parents[2]
@@ -198,7 +199,7 @@ def test_preprocessing_is_pillows_to_the_bit(place: Path, tmp_path: Path, baked:
         if number % 2:
             pixels = (pixels > 127).astype(np.uint8) * 255  # overshoots most
         Image.fromarray(pixels).save(tmp_path / "image.ppm")
-        for resize, interpolation in itertools.product(get_args(Resize), get_args(Interpolation)):
+        for resize, interpolation in itertools.product(RESIZED, FILTERS):
             size, crop = next(sizes)
             fill = 114 if resize == "letterbox" else 0
             steps = Preprocessing(size, crop, interpolation, next(orders), baked=baked, resize=resize, fill=fill)
