@@ -15,16 +15,15 @@ ONE = 1 << BITS
 
 
 def find_size(height: int, width: int, long: int, short: int) -> tuple[int, int]:
-    """(h, w) of an image that is made as large as fits into a box with sides `long` and `short`, either way round.
-
-    No side becomes less than a pixel, which an image that is much longer than wide would ask for.
-    """
-    factor = min(long / max(height, width), short / min(height, width))
-    return max(1, math.floor(height * factor + 0.5)), max(1, math.floor(width * factor + 0.5))
+    """(h, w) of an image that is made as large as fits into a box with sides `long` and `short`, either way round."""
+    return find_size_within(height, width, *((long, short) if height > width else (short, long)))
 
 
 def find_size_within(height: int, width: int, rows: int, columns: int) -> tuple[int, int]:
-    """(h, w) of an image that is made as large as fits into (rows, columns), as it stands."""
+    """(h, w) of an image that is made as large as fits into (rows, columns), as it stands.
+
+    No side becomes less than a pixel, which an image that is much longer than wide would ask for.
+    """
     factor = min(rows / height, columns / width)
     return max(1, math.floor(height * factor + 0.5)), max(1, math.floor(width * factor + 0.5))
 

@@ -46,22 +46,22 @@ def predict_images(
     none), ImageError, OptionError (nothing to draw), OutputError.
     """
     answer, found = _choose_answer(bundle, top, save), []
-    with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
-        for image in images:
-            pixels = load_image(image)
-            outputs = runner.run(preprocess(pixels, bundle.manifest.preprocessing))
-            try:
-                found.append(answer(image, pixels, outputs))
-            except NotAnAnswer as error:
-                fix = "verify the bundle, or export it again."
-                raise BundleError(f"{bundle.path} {error} for {image}.", fix) from None
-    if save is None:
-        return found
     try:
-        return [_save(one, i, save) for i, one in enumerate(found)]
+        with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
+            for number, image in enumerate(images):
+                pixels = load_image(image)
+                outputs = runner.run(preprocess(pixels, bundle.manifest.preprocessing))
+                try:
+                    one = answer(image, pixels, outputs)
+                except NotAnAnswer as error:
+                    fix = "verify the bundle, or export it again."
+                    raise BundleError(f"{bundle.path} {error} for {image}.", fix) from None
+                found.append(one if save is None else _save(one, pixels, number, save))
     except BaseException:  # an interrupt too: all of them or none
-        shutil.rmtree(save, ignore_errors=True)
+        if save is not None:
+            shutil.rmtree(save, ignore_errors=True)
         raise
+    return found
 
 
 def _choose_answer(bundle: Bundle, top: int, save: Path | None) -> Answer:
@@ -85,16 +85,16 @@ def _choose_answer(bundle: Bundle, top: int, save: Path | None) -> Answer:
     return lambda image, pixels, outputs: Prediction(image, show(outputs, manifest.outputs, labels, top))
 
 
-def _save(one: Prediction, number: int, folder: Path) -> Prediction:
+def _save(one: Prediction, pixels: UInt8, number: int, folder: Path) -> Prediction:
     """Writes the drawing and, of classes of pixels, their map, with 8 or 16 bits a pixel."""
     assert one.findings is not None
     name = f"{number:03d}-{one.image.stem}"
-    pictures = {folder / f"{name}.png": one.findings.draw(load_image(one.image))}
+    pictures = {folder / f"{name}.png": one.findings.draw(pixels)}
     if (label_map := one.findings.label_map) is not None:
         depth = np.uint8 if label_map.max(initial=0) < 256 else np.uint16
         pictures[folder / f"{name}.classes.png"] = label_map.astype(depth)
-    for path, pixels in pictures.items():
+    for path, picture in pictures.items():
         content = io.BytesIO()
-        Image.fromarray(pixels).save(content, "PNG")
+        Image.fromarray(picture).save(content, "PNG")
         write_file(path, content.getvalue(), "--save")
     return Prediction(one.image, one.top, one.findings, tuple(pictures))

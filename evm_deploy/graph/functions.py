@@ -6,7 +6,7 @@ from typing import Any
 import onnx
 
 from evm_deploy.errors import InputError
-from evm_deploy.operators import DOMAIN, OPERATORS, Operator
+from evm_deploy.operators import DOMAIN, OPERATORS, Operator, find_operator
 from evm_deploy.operators.body import Body
 
 
@@ -50,7 +50,7 @@ def _count_tokens(graph: onnx.GraphProto) -> int | None:
         shapes[value.name] = tuple(dim.dim_value for dim in value.type.tensor_type.shape.dim)  # 0: any length
     longest = 0
     for node in graph.node:
-        operator = OPERATORS.get(node.op_type) if node.domain == DOMAIN else None
+        operator = find_operator(node)
         if operator is None or operator.count_tokens is None:
             continue
         given = {

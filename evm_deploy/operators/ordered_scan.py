@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.operators import grouped_scan
-from evm_deploy.operators.operator import INDICES, ROWS, SCAN, STATE, Operator, ProductWeight, Shapes
+from evm_deploy.operators.operator import INDICES, SCAN, Operator, ProductWeight, Shapes
 
 if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
@@ -65,16 +65,7 @@ def flops(shapes: Shapes) -> int:
 OPERATOR = Operator(
     "OrderedScan",
     SCAN,
-    inputs={
-        "x": ROWS,
-        "x_proj": ROWS,
-        "dt_proj": ROWS,
-        "dt_bias": STATE,
-        "A": STATE,
-        "D": STATE,
-        "order": INDICES,
-        "back": INDICES,
-    },
+    inputs={**grouped_scan.OPERATOR.inputs, "back": INDICES},
     write_body=write_body,
     count_tokens=count_tokens,
     calls=(grouped_scan.OPERATOR,),

@@ -25,7 +25,6 @@ LABELS = IOSpec("labels", (FOUND,), "int64", "N", "labels")  # indices of classe
 MASKS = IOSpec("masks", (FOUND, "height", "width"), "float32", "NHW", "masks", (0.0, 1.0))
 DETECTIONS = (BOXES, SCORES, LABELS)
 INSTANCES = (*DETECTIONS, MASKS)
-LEAST = 0.5  # the probability from which on a cell of a mask is covered
 SAME_MASK = 0.99  # intersection over union of masks, all of an image together
 MOST_MISSED = 0.02  # of all detections: rounding decides between boxes of equal scores, or overlaps at the limit
 MOST_MOVED = 0.1  # pixels, of a box whose pair is found, for each 1e-4 of the tolerance
@@ -73,6 +72,7 @@ def _compare(
 
 def _compare_masks(name: str, found: Array, expected: Array) -> Comparison:
     """By the cells that are covered."""
+    from evm_deploy.showing.masks import LEAST
     from evm_deploy.tasks.agreement import Agreement, Comparison
 
     one, other = found >= LEAST, expected >= LEAST

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-LEAST = 0.5  # the probability from which on a pixel is covered
+from evm_deploy.showing.masks import LEAST
 
 
 def paste_masks(masks: Tensor, boxes: Tensor, size: tuple[int, int]) -> Tensor:

@@ -7,12 +7,13 @@ from typing import Any
 from torch import Tensor
 
 from evm_deploy.models.family import UnsupportedNetwork
-from evm_deploy.models.heads import backbones, detections, pasting
+from evm_deploy.models.heads import backbones, detections
 from evm_deploy.models.heads.fpn import infer_pyramid, list_fixed
 from evm_deploy.models.heads.mask_rcnn.config import BOX_STD, MASK_SIDE, RATIOS, SCALE, MaskRCNNConfig
 from evm_deploy.models.heads.region_pooling import USUAL_SIDE
 from evm_deploy.models.heads.settings import ChosenNumber
 from evm_deploy.models.heads.shapes import NORMS, TensorShapes, divide
+from evm_deploy.showing.masks import LEAST
 
 STEM = re.compile(r"^((?:.*\.)?)roi_head\.bbox_head\.(?:\d\.)?fc_cls\.weight$")  # see `Family.stem`
 OTHERS = (
@@ -80,7 +81,7 @@ def list_fixed_settings(config: MaskRCNNConfig) -> dict[str, Any]:
         **list_fixed(config.pyramid),
         **{f"test_cfg.rpn.{name}": value for name, value in (("nms.type", "nms"), ("min_bbox_size", 0))},
         **detections.list_fixed("test_cfg.rcnn"),
-        "test_cfg.rcnn.mask_thr_binary": pasting.LEAST,
+        "test_cfg.rcnn.mask_thr_binary": LEAST,
         "rpn_head.type": "RPNHead",
         "roi_head.type": "StandardRoIHead",
         f"{anchors}.type": "AnchorGenerator",
