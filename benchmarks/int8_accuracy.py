@@ -1,6 +1,8 @@
 """Held-out accuracy of the example networks in INT8: onnxruntime's own `quantize_static`, and ours, beside float.
 
-python benchmarks/int8_accuracy.py [--networks digits calls] [--images 4000] [--calibration 256]
+python benchmarks/int8_accuracy.py [--networks digits calls calls=vmamba.safetensors] [--images 4000]
+                                   [--calibration 256]
+A file after the name of an example is of another network that its train.py made.
 Everything runs in onnxruntime with our operator library, image by image, from the same float bundle and the same
 calibration images; "everything" is every operation that `quantize_static` can quantise, "layers" convolutions and
 matrix products alone. "points lost" are of top-1 against float, with the 95 % interval of the difference between two
@@ -35,7 +37,7 @@ from evm_deploy.runtimes.onnxruntime import OnnxRunner
 HERE = Path(__file__).resolve().parent
 EXAMPLES = HERE.parent / "examples"
 LAYERS = ["Conv", "MatMul", "Gemm"]
-FIRST = "node_conv2d"  # the convolution that reads the image
+FIRST = "node_conv2d"  # the convolution that reads the image, as the exporter names it
 HISTOGRAM_IMAGES = 64  # its percentile and entropy keep every activation of every image in memory
 
 STATIC: dict[str, dict[str, Any]] = {
@@ -73,7 +75,7 @@ Scores = npt.NDArray[np.float32]  # (n, classes)
 def main() -> None:
     """Prints a Markdown table for each network, writes benchmarks/results/int8_accuracy.json."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--networks", nargs="*", choices=("digits", "calls"), default=["digits", "calls"])
+    parser.add_argument("--networks", nargs="*", default=["digits", "calls"], help="EXAMPLE or EXAMPLE=CHECKPOINT")
     parser.add_argument("--images", type=int, default=4000, help="held-out calls; of digits it is always all 454")
     parser.add_argument("--calibration", type=int, default=256, help="images")
     parser.add_argument("--out", type=Path, default=HERE / "results" / "int8_accuracy.json")
@@ -81,8 +83,10 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     rows = []
-    for name in options.networks:
-        found = measure(Example.read(name, options.images, options.calibration))
+    for network in options.networks:
+        example, _, checkpoint = network.partition("=")
+        path = Path(checkpoint or EXAMPLES / example / f"{example}.safetensors")
+        found = measure(Example.read(example, path, options.images, options.calibration))
         print(f"\n{table(found)}", flush=True)
         rows += found
     save(options.out, rows, calibration=options.calibration, histograms_of_quantize_static=HISTOGRAM_IMAGES)
@@ -93,25 +97,26 @@ class Example:
     """A network of the examples, the images that calibrate it, and those that judge it."""
 
     name: str
+    checkpoint: Path
     data: SimpleNamespace
     calibration: tuple[Images, Labels]
     held_out: tuple[Images, Labels]
 
     @staticmethod
-    def read(name: str, count: int, calibration: int) -> "Example":
+    def read(example: str, checkpoint: Path, count: int, calibration: int) -> "Example":
         """digits calibrates on its training part, evenly taken; calls has a split of its own for that."""
-        data = SimpleNamespace(**runpy.run_path(str(EXAMPLES / name / "data.py")))  # each example has one
-        if name == "calls":
-            return Example(name, data, data.draw("calibration", calibration), data.draw("held-out", count))
+        data = SimpleNamespace(**runpy.run_path(str(EXAMPLES / example / "data.py")))  # each example has one
+        name = checkpoint.stem if checkpoint.stem == example else f"{example}, {checkpoint.stem}"
+        if example == "calls":
+            return Example(name, checkpoint, data, data.draw("calibration", calibration), data.draw("held-out", count))
         images, labels = data.training()
         chosen = _evenly(len(labels), calibration)
-        return Example(name, data, (images[chosen], labels[chosen]), data.held_out())
+        return Example(name, checkpoint, data, (images[chosen], labels[chosen]), data.held_out())
 
     def export(self, folder: Path) -> Path:
         """The float bundle."""
-        path = EXAMPLES / self.name
-        options = ExportOptions(image_size=self.data.PREPROCESSING.image_size, labels=path / "labels.txt")
-        return evm_deploy.export(path / f"{self.name}.safetensors", folder, options).bundle.path
+        options = ExportOptions(image_size=self.data.PREPROCESSING.image_size)
+        return evm_deploy.export(self.checkpoint, folder, options).bundle.path
 
 
 def measure(example: Example) -> list[dict[str, object]]:

@@ -18,6 +18,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from peers import import_timm
 from rows import save, table
 from unroll import unroll
 
@@ -88,12 +89,8 @@ def ours(model: torch.nn.Module, image: np.ndarray) -> onnx.ModelProto:
 
 def peers(names: Sequence[str], image: np.ndarray) -> dict[str, Contender]:
     """timm's models of about the same size, exported by the same exporter; none where timm is not installed."""
-    for name in ("nms", "qnms"):  # timm imports torchvision, which a CPU installation need not have
-        torch.library.define(f"torchvision::{name}", "(Tensor boxes, Tensor scores, float iou_threshold) -> Tensor")
-    try:
-        import timm
-    except ImportError as error:
-        print(f"no peers: {error}")
+    timm = import_timm()
+    if timm is None:
         return {}
     found: dict[str, Contender] = {}
     for name in names:

@@ -49,9 +49,10 @@ def _states(delta: Tensor, A: Tensor, x: Tensor) -> Tensor:
     if pad := -L % T:  # delta = 0, x = 0 keeps the state: exact
         delta, x = (F.pad(t, (0, 0, 0, 0, 0, pad)) for t in (delta, x))
     delta, x = (t.unflatten(2, (-1, T)) for t in (delta, x))  # (B, K, chunks, T, ., D)
-    states = [x[:, :, :, 0]]
-    for t in range(1, T):
-        states.append(torch.exp(delta[:, :, :, t] * A) * states[-1] + x[:, :, :, t])
+    first, *rest = zip(delta.unbind(3), x.unbind(3), strict=True)  # the gradient of an index would be all of x
+    states = [first[1]]
+    for step, token in rest:
+        states.append(torch.exp(step * A) * states[-1] + token)
     h = torch.stack(states, 3)  # (B, K, chunks, T, N, D), each chunk from a zero state
     if L > T:
         elapsed = delta.cumsum(3)

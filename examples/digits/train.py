@@ -1,9 +1,9 @@
-"""Trains a small EfficientVMamba on handwritten digits, and writes what `evm-deploy export` and `predict` take."""
+"""Trains a small network on handwritten digits, and writes what `evm-deploy export` and `predict` take."""
 
 import argparse
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
@@ -12,18 +12,30 @@ from data import CLASSES, PREPROCESSING, Images, Labels, held_out, model_inputs,
 from evaluate import report
 from PIL import Image
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
 from evm_deploy.models import EfficientVMamba, ModelConfig, count_parameters
+from evm_deploy.models.vim.config import VimConfig
+from evm_deploy.models.vim.network import Vim
+from evm_deploy.models.vmamba.config import VMambaConfig
+from evm_deploy.models.vmamba.network import VMamba
 from evm_deploy.runtimes.pytorch import TorchRunner
 
-CONFIG = ModelConfig(dims=(16, 32, 64, 128), depths=(1, 1, 1, 1), num_classes=CLASSES)
-SEED, BATCH, LEARNING_RATE = 0, 32, 3e-3
+DIMS, DEPTHS = (16, 32, 64, 128), (1, 1, 1, 1)
+V2 = {"d_inner": DIMS, "gate": False, "conv_bias": False, "mlp": 4, "stem": "3x3 twice", "downsample": "3x3"}
+NETWORKS: dict[str, Callable[[], nn.Module]] = {
+    "digits": lambda: EfficientVMamba(ModelConfig(DIMS, DEPTHS, num_classes=CLASSES)),
+    "vmamba": lambda: VMamba(VMambaConfig(DIMS, DEPTHS, d_state=1, num_classes=CLASSES, **V2)),
+    "vim": lambda: Vim(VimConfig(64, 6, (7, 7), stride=8, d_state=4, num_classes=CLASSES)),
+}
+RATES = {"digits": 3e-3, "vmamba": 1e-3, "vim": 1e-3}
+SEED, BATCH = 0, 32
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Trains, writes, and prints the accuracy on the held-out digits after the last epoch."""
     parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--network", choices=NETWORKS, default="digits", help="digits is an EfficientVMamba")
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint, the labels and the images")
     parser.add_argument("--epochs", type=int, default=15)
     parser.add_argument("--limit", type=int, help="train on this many digits only")
@@ -31,21 +43,21 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
     start = time.perf_counter()
     images, labels = training()
-    model = train(images[: options.limit], labels[: options.limit], options.epochs)
-    save(model, options.out)
+    model = train(options.network, images[: options.limit], labels[: options.limit], options.epochs)
+    save(model, options.out, options.network)
     write_examples(options.out / "images")
     report(TorchRunner(model), PREPROCESSING, BATCH)
     print(f"{count_parameters(model)} parameters, {time.perf_counter() - start:.0f} s")
 
 
-def train(images: Images, labels: Labels, epochs: int) -> EfficientVMamba:
+def train(name: str, images: Images, labels: Labels, epochs: int) -> nn.Module:
     """The model after the last epoch, in eval mode; nothing is chosen by looking at the held-out digits."""
     torch.manual_seed(SEED)
-    model = EfficientVMamba(CONFIG)
+    model, rate = NETWORKS[name](), RATES[name]
     inputs, targets = torch.from_numpy(model_inputs(images)), torch.from_numpy(labels)
     steps = epochs * math.ceil(len(inputs) / BATCH)
-    optimizer = torch.optim.AdamW(model.parameters(), LEARNING_RATE, weight_decay=0.05)
-    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, LEARNING_RATE, total_steps=steps, pct_start=0.15)
+    optimizer = torch.optim.AdamW(model.parameters(), rate, weight_decay=0.05)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=steps, pct_start=0.15)
     for epoch in range(epochs):
         total = 0.0
         for batch in torch.randperm(len(inputs)).split(BATCH):
@@ -69,16 +81,16 @@ def augment(x: Tensor) -> Tensor:
     return F.grid_sample(x, grid, padding_mode="border", align_corners=False)
 
 
-def save(model: EfficientVMamba, out: Path) -> None:
-    """`digits.safetensors` and `labels.txt`."""
+def save(model: nn.Module, out: Path, name: str) -> None:
+    """The checkpoint, named after the network, and `labels.txt`."""
     out.mkdir(parents=True, exist_ok=True)
     about = {
         "format": "pt",
-        "description": "EfficientVMamba trained on scikit-learn's handwritten digits",
+        "description": f"{type(model).__name__} trained on scikit-learn's handwritten digits",
         "image_size": "x".join(map(str, PREPROCESSING.image_size)),
         "parameters": str(count_parameters(model)),
     }
-    save_file(model.state_dict(), out / "digits.safetensors", about)
+    save_file(model.state_dict(), out / f"{name}.safetensors", about)
     (out / "labels.txt").write_text("".join(f"{label}\n" for label in range(CLASSES)))
 
 

@@ -126,6 +126,8 @@ class Vim(nn.Module):
         self.norm_f = RMSNorm(config.dim)
         self.head = nn.Linear(config.dim, config.num_classes)
         self.apply(initialise)
+        for token in (self.cls_token, self.pos_embed):  # at zero the class token would gate itself off
+            nn.init.trunc_normal_(token, std=0.02)
         for module in self.modules():
             if isinstance(module, VimMixer):
                 module.initialise_steps()

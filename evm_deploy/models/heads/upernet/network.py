@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from evm_deploy.models.family import FeatureMap
 from evm_deploy.models.heads import backbones
 from evm_deploy.models.heads.convolutions import ConvUnit
 from evm_deploy.models.heads.pooling import pool_adaptively
@@ -27,10 +28,9 @@ class PooledContext(nn.Sequential):
 class UperNetHead(nn.Module):
     """From the maps of a backbone to logits, with the parameter names of `decode_head`."""
 
-    def __init__(self, config: UperNetConfig) -> None:
+    def __init__(self, config: UperNetConfig, maps: Sequence[FeatureMap]) -> None:
         super().__init__()
-        maps, width = backbones.list_maps(config.backbone_family, config.backbone), config.width
-        last = maps[-1].width
+        width, last = config.width, maps[-1].width
         self.psp_modules = nn.ModuleList(PooledContext(side, last, width) for side in POOLED)
         self.bottleneck = ConvUnit(last + len(POOLED) * width, width, 3, norm=True)
         self.lateral_convs = nn.ModuleList(ConvUnit(each.width, width, 1, norm=True) for each in maps[:-1])
@@ -61,7 +61,7 @@ class UperNet(nn.Module):
         super().__init__()
         self.config = config
         self.backbone = backbones.build_backbone(config.backbone_family, config.backbone)
-        self.decode_head = UperNetHead(config)
+        self.decode_head = UperNetHead(config, backbones.list_maps(config.backbone_family, config.backbone))
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, 3, H, W) -> logits (B, classes, h, w), a fourth of the size. Raises InputError as the backbone does."""
