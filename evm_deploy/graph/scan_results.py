@@ -1,12 +1,29 @@
 """The names of what scans give, in programs whose scans are written out: verification finds them by these."""
 
 import re
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import onnx
 
 from evm_deploy.operators import find_operator
+from evm_deploy.operators.ordered_scan import GROUPS
 
-_NAME = re.compile(r"(?:^|_)scan_result_\d+_([A-Za-z0-9]+?)(?:_cast_fp16)?$")  # tools add to both sides
+_RESULT = re.compile(r"(?:^|_)scan_result_\d+_([A-Za-z0-9]+?)(?:_cast_fp16)?$")  # tools add to both sides
+_GROUPS = re.compile(rf"(?:^|_){GROUPS}(?:_+\d+)*(?:_cast_fp16)?$")
+
+
+class NamedScan(NamedTuple):
+    """A scan that is written out: its operator, and the names of its result and of what is added up to it."""
+
+    operator: str
+    result: str
+    groups: str | None
+
+    @property
+    def names(self) -> list[str]:
+        """Of all that it gives."""
+        return [name for name in (self.result, self.groups) if name is not None]
 
 
 def name_result(number: int, operator: str) -> str:
@@ -14,10 +31,16 @@ def name_result(number: int, operator: str) -> str:
     return f"scan_result_{number}_{operator}"
 
 
-def find_scan(value: str) -> str | None:
-    """The operator of the scan that gives the value of this name; None where none does."""
-    match = _NAME.search(value)
-    return match[1] if match else None
+def find_scans(values: Iterable[str]) -> list[NamedScan]:
+    """The scans of a program that makes these values, in this order."""
+    found, groups = [], None
+    for value in values:
+        if _GROUPS.search(value):
+            groups = value
+        elif match := _RESULT.search(value):
+            found.append(NamedScan(match[1], value, groups))
+            groups = None
+    return found
 
 
 def name_results(proto: onnx.ModelProto) -> None:

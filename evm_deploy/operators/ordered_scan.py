@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 from evm_deploy.operators import grouped_scan
 from evm_deploy.operators.operator import INDICES, SCAN, Operator, ProductWeight, Shapes
 
+GROUPS = "scan_groups"  # the name of what is added up, where the scan is written out
+
 if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
 
@@ -20,7 +22,7 @@ def write_body(b: Body) -> None:
     """y (B, T', D) of x (B, T, D), x_proj (K, D, R+2N), dt_proj (K, R, D), dt_bias (K, D), A (K, N, D), D (K, D),
     order (K, L) and back (M, T')."""
     D = b.size("x", 2)
-    y = b.call(grouped_scan.OPERATOR, *grouped_scan.OPERATOR.inputs)  # (B, K, L, D)
+    y = b.call(grouped_scan.OPERATOR, *grouped_scan.OPERATOR.inputs, name=GROUPS)  # (B, K, L, D)
     results = b("Gather", b("Reshape", y, b.shape(0, -1, D)), b("Reshape", "back", b.ints(-1)), axis=1)
     results = b("Reshape", results, b("Concat", b.size("x", 0), b("Shape", "back"), D, axis=0))  # (B, M, T', D)
     b("CastLike", b("ReduceSum", results, b.ints(1), keepdims=0), "x", name="y")

@@ -38,7 +38,8 @@ class Runner(AbstractContextManager["Runner"], Protocol):
 class ScanResult:
     """What a scan of a model gave. skip: whether D u, which passes by the recurrence, is part of y.
 
-    order (K, L), back (M, T'): of a scan in an order that is constant.
+    Of an OrderedScan, order (K, L) and back (M, T') where they are constant; or groups (B, K, L', D), what was added
+    up, in which more may follow the L tokens.
     """
 
     operator: str
@@ -46,6 +47,7 @@ class ScanResult:
     skip: bool
     order: npt.NDArray[np.int64] | None = None
     back: npt.NDArray[np.int64] | None = None
+    groups: npt.NDArray[np.generic] | None = None
 
 
 class ScanRunner(AbstractContextManager["ScanRunner"], Protocol):

@@ -11,7 +11,7 @@ import torch
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
-from evm_deploy.graph.scan_results import find_scan
+from evm_deploy.graph.scan_results import find_scans
 from evm_deploy.runtimes import Runner, ScanResult, Ways
 from evm_deploy.runtimes.apple import FrameworkRunner
 from evm_deploy.runtimes.mil.blobs import Blobs
@@ -95,20 +95,23 @@ class EvaluatorRunner:
     def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
         """`ScanRunner.run_scans`, as far as the program still names what its scans give."""
         entry = choose_entry_point(self._entries, image)
-        found = self._run(entry, image, inner=True)
-        named = ((find_scan(name), y) for name, y in found.items())
-        return [ScanResult(operator, y.float().numpy(), skip=True) for operator, y in named if operator is not None]
+        scans = find_scans(value.name for operation in entry.function.operations for value in operation.outputs)
+        names = [name for scan in scans for name in scan.names]
+        found = {name: y.float().numpy() for name, y in self._run(entry, image, names).items()}
+        return [
+            ScanResult(scan.operator, found[scan.result], skip=True, groups=found[scan.groups] if scan.groups else None)
+            for scan in scans
+        ]
 
     def _run(
-        self, entry: EntryPoint, image: npt.NDArray[np.generic], *, inner: bool = False
+        self, entry: EntryPoint, image: npt.NDArray[np.generic], inner: Sequence[str] = ()
     ) -> dict[str, torch.Tensor]:
         name = entry.function.name
         if name not in self._evaluators:
             self._evaluators[name] = Evaluator(entry.function, self._blobs)
         x = torch.tensor(image)  # a copy: a program may hand its input on
         x = x.permute(0, 3, 1, 2).contiguous() if entry.input.kind == "image" else x
-        made = (value.name for operation in entry.function.operations for value in operation.outputs)
-        return self._evaluators[name].run({entry.input.name: x}, list(filter(find_scan, made)) if inner else ())
+        return self._evaluators[name].run({entry.input.name: x}, inner)
 
     def close(self) -> None:
         """Frees the constants."""

@@ -7,6 +7,7 @@ and A <= 0. Each operation runs in the type of its inputs: in float16 on a CPU, 
 """
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -16,12 +17,21 @@ from evm_deploy.scan.inputs import AnyInputs, ScanInputs
 from evm_deploy.scan.kernel_inputs import OrderedScanInputs
 
 
-def run(inputs: AnyInputs, *, dtype: torch.dtype = torch.float32) -> Tensor:
-    """As `reference.run`; the recurrence is computed in `dtype`, y has the dtype of u."""
-    if isinstance(inputs, OrderedScanInputs):
-        L = inputs.order.shape[1]
-        inputs = inputs.lengthen(-(-L // chunk_length(L)) * chunk_length(L))
-    return inputs.through(lambda each: selective_scan(each, dtype))
+def run(
+    inputs: AnyInputs,
+    *,
+    dtype: torch.dtype = torch.float32,
+    mark: Callable[[Tensor], Tensor] = lambda groups: groups,
+) -> Tensor:
+    """As `reference.run`; the recurrence is computed in `dtype`, y has the dtype of u.
+
+    mark: of results that are added up, before they are: (B, K, L', D), in which more may follow the L tokens.
+    """
+    if not isinstance(inputs, OrderedScanInputs):
+        return inputs.through(lambda each: selective_scan(each, dtype))
+    L = inputs.order.shape[1]
+    inputs = inputs.lengthen(-(-L // chunk_length(L)) * chunk_length(L))
+    return inputs.add_up(mark(inputs.groups.through(lambda each: selective_scan(each, dtype))))
 
 
 def selective_scan(inputs: ScanInputs, dtype: torch.dtype) -> Tensor:

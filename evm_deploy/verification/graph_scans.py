@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 import onnx
 
-from evm_deploy.graph.scan_results import find_scan
+from evm_deploy.graph.scan_results import NamedScan, find_scans
 from evm_deploy.operators import OPERATORS, find_operator
 from evm_deploy.runtimes import ScanResult
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
@@ -20,18 +20,22 @@ class GraphScans:
         self._outputs = len(proto.graph.output)
         self._orders = _read_orders(proto)
         self._scans = _repeat_without_skip(proto)
-        self._skip = not self._scans
-        if self._skip:
-            self._scans = _give_results(proto)
-            self._orders = [()] * len(self._scans)
+        self._written = [] if self._scans else _give_results(proto)
         self._runner = OnnxRunner(proto.SerializeToString(), library=library)
         self.name = self._runner.name
 
     def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
         """`ScanRunner.run_scans`."""
-        found = self._runner.run(image)[self._outputs :] if self._scans else []
-        scans = zip(self._scans, found, self._orders, strict=True)
-        return [ScanResult(name, y, self._skip, *order) for name, y, order in scans]
+        if not self._scans and not self._written:
+            return []
+        found = iter(self._runner.run(image)[self._outputs :])
+        if self._scans:
+            scans = zip(self._scans, found, self._orders, strict=True)
+            return [ScanResult(name, y, False, *order) for name, y, order in scans]
+        return [
+            ScanResult(scan.operator, next(found), True, groups=None if scan.groups is None else next(found))
+            for scan in self._written
+        ]
 
     def __enter__(self) -> "GraphScans":
         return self
@@ -73,9 +77,9 @@ def _repeat_without_skip(proto: onnx.ModelProto) -> list[str]:
     return [scan.op_type for scan in scans]
 
 
-def _give_results(proto: onnx.ModelProto) -> list[str]:
-    """Adds outputs for what the scans give that are written out. Returns the operators' names."""
-    made = {name: find_scan(name) for node in proto.graph.node for name in node.output}
-    results = {name: operator for name, operator in made.items() if operator is not None}
-    proto.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, results))
-    return list(results.values())
+def _give_results(proto: onnx.ModelProto) -> list[NamedScan]:
+    """Adds outputs for what the scans give that are written out. Returns these scans."""
+    scans = find_scans(name for node in proto.graph.node for name in node.output)
+    names = [name for scan in scans for name in scan.names]
+    proto.graph.output.extend(map(onnx.helper.make_empty_tensor_value_info, names))
+    return scans

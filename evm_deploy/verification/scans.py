@@ -98,29 +98,31 @@ def _take_nearest(result: ScanResult, expected: list[RecordedScan]) -> tuple[flo
 
 def _measure(result: ScanResult, call: RecordedScan) -> float | None:
     """The largest difference as a share of the largest |y| without D u; None where they cannot be the same scan."""
-    y, recurrence = (_arrange(result, call.operator, each) for each in (call.y, call.recurrence))
-    if y is None or recurrence is None or y.shape != result.y.shape:
+    (found, y), (_, recurrence) = (_arrange(result, call.operator, each) for each in (call.y, call.recurrence))
+    if y.shape != found.shape:
         return None
-    difference = result.y.astype(np.float32) - (y if result.skip else recurrence)
+    difference = found.astype(np.float32) - (y if result.skip else recurrence)
     error = np.abs(difference).max(initial=0) / np.abs(recurrence).max(initial=1e-30)
     return float(error) if np.isfinite(error) else float("inf")
 
 
 def _find_origin(result: ScanResult) -> str:
     """The operator by which PyTorch may run the scan."""
-    return result.operator if result.back is None else selective_scan.OPERATOR.name
+    known = result.back is not None or result.groups is not None
+    return selective_scan.OPERATOR.name if known else result.operator
 
 
-def _arrange(result: ScanResult, operator: str, y: Array) -> Array | None:
-    """What the scan gives where PyTorch's scan by this operator gives y; None where they cannot be the same."""
+def _arrange(result: ScanResult, operator: str, y: Array) -> tuple[Array, Array]:
+    """What the scan gave and what it should have given, where PyTorch's scan by this operator gives y: of other shapes
+    where they cannot be the same."""
     if operator == result.operator:
-        return y
-    if operator != _find_origin(result) or result.order is None or result.back is None:
-        return None
-    if y.shape[1:3] != result.order.shape:
-        return None
-    added: Array = y.reshape(len(y), -1, y.shape[3])[:, result.back].sum(1)
-    return added
+        return result.y, y
+    if operator == _find_origin(result):
+        if result.groups is not None:
+            return result.groups[:, :, : y.shape[2]], y
+        if result.order is not None and result.back is not None and y.shape[1:3] == result.order.shape:
+            return result.y, y.reshape(len(y), -1, y.shape[3])[:, result.back].sum(1)
+    return result.y, np.empty(0)
 
 
 class _Recording(TorchDispatchMode):

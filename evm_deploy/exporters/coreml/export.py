@@ -21,6 +21,7 @@ from evm_deploy.exporters.coreml.weights import compress
 from evm_deploy.exporters.deployed import INPUT, Source, make_reference
 from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.graph.scan_results import name_result
+from evm_deploy.operators.ordered_scan import GROUPS
 from evm_deploy.optional import coremltools
 from evm_deploy.tolerances import RECURRENCE_FP16
 
@@ -127,7 +128,10 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: torch.export.ExportedProgram = traced.run_decompositions(
-            {torch.ops.aten.rms_norm.default: _write_rms_norm, **{op: _mark_result(form) for op, form in FORMS.items()}}
+            {
+                torch.ops.aten.rms_norm.default: _write_rms_norm,
+                **{op: _mark_results(form) for op, form in FORMS.items()},
+            }
         )
     _name_results(program.graph)
     for node in list(program.graph.nodes):
@@ -139,20 +143,31 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
     return program
 
 
-def _mark_result(form: Form) -> Callable[..., Tensor]:
-    """The form of a scan with its result marked: an alias of an alias, for one alone is an index of everything too."""
-    return form.run if form.D is None else lambda *arguments: ALIAS(ALIAS(form.run(*arguments)))
+def _mark_results(form: Form) -> Callable[..., Tensor]:
+    """The form of a scan, its result marked by two aliases, for one alone is an index of everything too, and what is
+    added up to it by three."""
+    if form.D is None:
+        return form.run
+    return lambda *arguments: ALIAS(ALIAS(form.run(*arguments, mark=lambda groups: ALIAS(ALIAS(ALIAS(groups))))))
 
 
 def _name_results(graph: torch.fx.Graph) -> None:
-    """Names the results of the scans, so that verification finds them in the program."""
-    marks = [node for node in graph.nodes if node.target is ALIAS and node.args[0].target is ALIAS]
-    for number, mark in enumerate(marks):
-        result = mark
+    """Names what is marked, so that verification finds it in the program."""
+    number, groups = 0, None
+    for mark in graph.find_nodes(op="call_function", target=ALIAS):
+        if any(user.target is ALIAS for user in mark.users):  # the last of several
+            continue
+        result, aliases = mark, 0
         while result.target is ALIAS:
-            result = result.args[0]
-        if all(user.op != "output" for user in mark.users):  # whose name is in the signature
-            result._rename(name_result(number, SCANS[str(mark.meta["original_aten"])]))
+            result, aliases = result.args[0], aliases + 1
+        if aliases == 3:
+            groups = result
+        elif aliases == 2:
+            if all(user.op != "output" for user in mark.users):  # whose name is in the signature
+                result._rename(name_result(number, SCANS[str(mark.meta["original_aten"])]))
+                if groups is not None:
+                    groups._rename(GROUPS)
+            number, groups = number + 1, None
 
 
 def _write_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:

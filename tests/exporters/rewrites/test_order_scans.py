@@ -12,9 +12,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import evm_deploy
-from evm_deploy import selective_scan_fn
+from evm_deploy import ExportOptions, selective_scan_fn
+from evm_deploy.errors import CheckFailed
 from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.exporters.trace import quiet
+from evm_deploy.models.batch_norms import fold_pairs
 from evm_deploy.tolerances import RECURRENCE
 from evm_deploy.verification.graph_scans import GraphScans
 from evm_deploy.verification.scans import compare_scans
@@ -280,3 +282,27 @@ def test_the_gate_sees_the_recurrence_of_an_ordered_scan(tmp_path: Path) -> None
     report = compare()
     assert not report.passed
     assert report.relative > 0.01
+
+
+@pytest.mark.parametrize("form", [{"scan_form": "inlined"}, {"target": "coreml"}], ids=["inlined", "coreml"])
+def test_the_gate_sees_it_where_scans_are_written_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: dict[str, Any]
+) -> None:
+    from evm_deploy.models import module as opening
+
+    def forget(module: nn.Module, pairs: Any) -> Any:
+        folded: Any = fold_pairs(module, pairs)
+        with torch.no_grad():
+            folded.mixer.A_log.fill_(20.0)  # exp(delta A) is 0
+        return folded
+
+    if "target" in form:
+        pytest.importorskip("coremltools")
+    options = ExportOptions(image_size=(16, 16), **form)
+    report = evm_deploy.export(Faint().eval(), tmp_path / "right", options).report
+    assert report is not None
+    assert report.scans is not None
+    assert (report.scans.count, report.scans.compared, report.scans.passed) == (1, 1, True)
+    monkeypatch.setattr(opening, "fold_pairs", forget)
+    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of mixer on (onnx|mil).* is off by"):
+        evm_deploy.export(Faint().eval(), tmp_path / "wrong", options)
