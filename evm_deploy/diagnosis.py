@@ -25,6 +25,7 @@ OPTIONAL = (
     ("segno", "segno", "its QR code in the terminal"),
     ("cryptography", "cryptography", "signed packages"),
     ("distributed", "distributed", "evaluate --workers and --cluster"),
+    ("pycocotools", "pycocotools", "evaluate of detectors"),
 )
 # Programs that only some commands start: the program, what is not available without it, how to get it.
 PROGRAMS = (

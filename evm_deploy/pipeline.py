@@ -211,7 +211,8 @@ def evaluate(
     """How right the bundles are on the same images, side by side, and what one image takes on this machine.
 
     data: as for `quantize`; without labels only agreement with the float model is measured. That model is the
-    checkpoint of the options, else the first float32 bundle. A floor that is missed is in the report, no error.
+    checkpoint of the options, else the first float32 bundle. Detectors and segmenters take a folder of images, whose
+    annotations the options name. A floor that is missed is in the report, no error.
     Raises InputError: no such data, or models that cannot be compared; BundleError, CheckpointError, ClusterError,
     MissingToolError, OutputError.
     """

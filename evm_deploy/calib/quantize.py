@@ -19,7 +19,7 @@ from evm_deploy.exporters.record import list_tool_versions
 from evm_deploy.folders import check_outside
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.targets import TARGETS
-from evm_deploy.tasks import find_task
+from evm_deploy.tasks import Metric, find_task
 from evm_deploy.verification.artifact import verify_against_float
 from evm_deploy.verification.parity import ParityReport
 
@@ -86,7 +86,7 @@ def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Sampl
         data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
     )
     classes = task.classes(manifest.outputs)
-    if options.search and not isinstance(task.metric, str) and classes is not None:
+    if options.search and isinstance(task.metric, Metric) and classes is not None:
         task.metric.check_labels(samples.labels, samples.classes, classes, labels)
     return samples
 

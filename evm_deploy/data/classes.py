@@ -46,7 +46,7 @@ def describe_assumed_order(found: Found, labels: Sequence[str] | None, folders: 
     """Which order of the classes `match_classes` had to assume, for people; None: the data or the labels say it."""
     texts = sorted(name for name in found if isinstance(name, str))
     if labels is None and any(not _is_number(text) for text in texts):
-        return f"the model has no labels: its outputs were taken for the classes by name, {_list_some(texts)}"
+        return describe_taken_order(texts, "name")
     by_label = labels is not None and _are_labels(texts, labels)
     numbered = folders is not None and not by_label and all(map(_is_number, texts))
     if numbered and [found[text] for text in texts] != list(range(len(texts))):
@@ -55,6 +55,11 @@ def describe_assumed_order(found: Found, labels: Sequence[str] | None, folders: 
             f"programs read folders, would be {_list_some(texts)}"
         )
     return None
+
+
+def describe_taken_order(names: Sequence[str], by: str) -> str:
+    """That a model without labels was taken to have classes in this order, for people."""
+    return f"the model has no labels: its outputs were taken for the classes by {by}, {_list_some(names)}"
 
 
 def _are_labels(texts: Sequence[str], labels: Sequence[str]) -> bool:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Union
 
+from evm_deploy.data.annotations import Annotations
 from evm_deploy.data.archive import Archive
 from evm_deploy.data.listing import LIST_SUFFIXES, NO_IMAGES, list_class_folders, list_file, list_folder
 from evm_deploy.data.sources import Files, ImageEntry, ImageSource, Items, Noise, get_array
@@ -44,6 +45,14 @@ def open_data(data: Data, preprocessing: Preprocessing, seed: int) -> Listing:
     items: Any = data if lazy else _collect_items(data)
     labels = _collect_labels(items)
     return Listing(Items(items, not lazy), [ImageEntry(i, f"item {i}", label) for i, label in enumerate(labels)])
+
+
+def list_annotated(data: Data, annotations: Annotations) -> Listing:
+    """The images of a folder that are annotated. Raises InputError: it is no folder, or images or annotations lack."""
+    if not isinstance(data, (str, os.PathLike)) or not Path(data).is_dir():
+        raise InputError(f"annotations are of images in a folder, and {data} is none.", "name the folder of images.")
+    names = annotations.list_images(Path(data))
+    return Listing(Files("annotated", Path(data)), [ImageEntry(name, name, None) for name in names])
 
 
 def _open_path(path: Path) -> Listing:

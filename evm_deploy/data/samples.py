@@ -9,8 +9,9 @@ from typing import Any, NamedTuple
 
 import numpy.typing as npt
 
-from evm_deploy.data.classes import describe_assumed_order, match_classes, order_classes
-from evm_deploy.data.kinds import Data, open_data
+from evm_deploy.data.annotations import Annotations
+from evm_deploy.data.classes import describe_assumed_order, describe_taken_order, match_classes, order_classes
+from evm_deploy.data.kinds import Data, list_annotated, open_data
 from evm_deploy.data.listing import NO_IMAGES, count_tolerated
 from evm_deploy.data.sampling import sample_by_class
 from evm_deploy.data.sources import ImageEntry, ImageSource
@@ -18,6 +19,7 @@ from evm_deploy.errors import ImageError, InputError, OptionError
 from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.preprocessing import preprocess
+from evm_deploy.tasks.truth import Truth
 
 __all__ = ["Data", "LabelledInput", "ReadEntry", "Samples", "describe_left_out", "read_samples"]
 
@@ -31,6 +33,8 @@ class LabelledInput:
 
     name: str  # its path relative to the data's folder, or "item 17"
     label: int | None  # index of the class, if the data has classes
+    size: tuple[int, int]  # (h, w) of the image
+    truth: Truth | None  # what is in it, if the data is annotated
     input: npt.NDArray[Any]  # (1, 3, h, w) float32, or (1, h, w, 3) uint8 where preprocessing is baked
 
 
@@ -54,12 +58,14 @@ class Samples:
         seed: int = 0,
         ignored: Sequence[str] = (),
         assumed_order: str | None = None,
+        annotations: Annotations | None = None,
     ) -> None:
         self.classes = classes  # names by class index, if known
         self.assumed_order = assumed_order  # which order of the classes was taken where nothing says it, for people
         self.preprocessing = preprocessing
         self.limit = count_tolerated(len(entries))  # number of corrupt images that is accepted
         self._source, self._seed, self._ignored = source, seed, tuple(ignored)
+        self._annotations = annotations
         self._entries = dict(entries)  # by position in the whole data, which a shard keeps
         self._positions = tuple(self._entries)
         self._seen: dict[int, ReadEntry] = {}
@@ -90,13 +96,16 @@ class Samples:
         position = self._positions[index]
         entry = self._entries[position]
         try:
-            pixels = preprocess(self._source.read_pixels(entry.key), self.preprocessing)
+            image = self._source.read_pixels(entry.key)
+            pixels = preprocess(image, self.preprocessing)
         except ImageError as error:
             self._seen[position] = ReadEntry(self._source.digest(entry.key), error.cause)
             self._check_limit()
             return None
         self._seen[position] = ReadEntry(self._source.digest(entry.key), None)
-        return LabelledInput(entry.name, entry.label if isinstance(entry.label, int) else None, pixels)
+        size, label = image.shape[:2], entry.label if isinstance(entry.label, int) else None
+        truth = None if self._annotations is None else self._annotations.read(entry.name, size)
+        return LabelledInput(entry.name, label, size, truth, pixels)
 
     def get_seen(self) -> dict[int, ReadEntry]:
         """The entries read so far, by position in the whole data. Workers return this, and caches store it."""
@@ -132,6 +141,7 @@ class Samples:
             "skipped_count": len(skipped),
             "ignored": [utf8_name(name) for name in self._ignored[:NAMED]],
             "ignored_count": len(self._ignored),
+            **({} if self._annotations is None else {"annotations": self._annotations.sha256}),
         }
 
     def shard(self, index: int, of: int) -> Samples:
@@ -140,14 +150,15 @@ class Samples:
             raise OptionError(f"there is no shard {index} of {of}.", "count from 0.")
         entries = {position: self._entries[position] for position in self._positions[index::of]}
         source = self._source.select([entry.key for entry in entries.values()])
-        part = Samples(source, entries, self.preprocessing, self.classes, seed=self._seed, ignored=self._ignored)
-        part.limit = self.limit
-        return part
+        return self._copy(source, entries, self.preprocessing)
 
     def prepare_for(self, preprocessing: Preprocessing) -> Samples:
         """The same entries for another bundle, without listing the data again. No entry counts as read yet."""
-        seed, ignored = self._seed, self._ignored
-        other = Samples(self._source, self._entries, preprocessing, self.classes, seed=seed, ignored=ignored)
+        return self._copy(self._source, self._entries, preprocessing)
+
+    def _copy(self, source: ImageSource, entries: Mapping[int, ImageEntry], preprocessing: Preprocessing) -> Samples:
+        seed, ignored, said = self._seed, self._ignored, self._annotations
+        other = Samples(source, entries, preprocessing, self.classes, seed=seed, ignored=ignored, annotations=said)
         other.limit = self.limit
         return other
 
@@ -169,6 +180,7 @@ def read_samples(
     seed: int = 0,
     labels: Sequence[str] | None = None,
     need_labels: bool = False,
+    annotations: Annotations | None = None,
 ) -> Samples:
     """Lists the images of `data`: a path, the text "random:32", or arrays.
 
@@ -181,6 +193,7 @@ def read_samples(
         count: number of images, sampled with `seed`, each class by its share; None, or more than there are: all.
         labels: the model's labels, with which classes are matched.
         need_labels: whether data without classes is an InputError.
+        annotations: what is in the images of a folder; those that are not annotated are not read.
 
     Raises InputError: the data does not exist, has no images, or is of an unknown kind; a class is not in `labels`.
     """
@@ -188,7 +201,9 @@ def read_samples(
         raise OptionError(f"{count} samples are not enough.", "ask for at least one, or leave it out.")
     if seed < 0:
         raise OptionError(f"the seed {seed} is negative.", "give 0 or more.")
-    listing = open_data(data, preprocessing, seed)
+    if annotations is not None:
+        annotations = annotations.number_classes(labels)
+    listing = open_data(data, preprocessing, seed) if annotations is None else list_annotated(data, annotations)
     if not listing.entries:
         raise InputError("the data has no images.", NO_IMAGES)
     raw = [entry.label for entry in listing.entries]
@@ -207,8 +222,18 @@ def read_samples(
     resolved = [None if label is None else indices.get(label) for label in raw]
     chosen = sample_by_class(resolved, count, seed)
     entries = {at: listing.entries[at]._replace(label=resolved[at]) for at in chosen}
+    if annotations is not None:
+        classes = annotations.classes
+        assumed = describe_taken_order(classes, "number") if classes is not None else None
     return Samples(
-        listing.source, entries, preprocessing, classes, seed=seed, ignored=listing.ignored, assumed_order=assumed
+        listing.source,
+        entries,
+        preprocessing,
+        classes,
+        seed=seed,
+        ignored=listing.ignored,
+        assumed_order=assumed,
+        annotations=annotations,
     )
 
 

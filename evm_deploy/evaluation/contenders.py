@@ -13,9 +13,9 @@ from evm_deploy.errors import BundleError, InputError, OptionError
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.manifest import CHOSEN, Manifest, Preprocessing, spell_value
 from evm_deploy.runtimes import PYTORCH, Runner, find_runtime
-from evm_deploy.tasks import Metric, find_task, infer_task
+from evm_deploy.tasks import FindingsMetric, Metric, find_task, infer_task
 
-EVALUATE_CLASSIFIERS = "evaluate classifiers."
+EVALUATE_OTHERS = "evaluate classifiers, detectors or segmenters."
 
 
 @dataclass(frozen=True)
@@ -28,13 +28,20 @@ class Contender:
     precision: str
     size: int  # bytes of the model
     preprocessing: Preprocessing
-    metric: Metric
-    classes: int
+    task: str
+    classes: int  # 0: it does not say
     checkpoint: str  # sha256 of the checkpoint that it was made from
     library: bool = True
     way: int | None = None  # index of the ways to run it on this machine; None: the best
     source: tuple[str | None, str | None] | None = None  # PyTorch: the checkpoint's key and kind of scan
     exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
+
+    @property
+    def metric(self) -> Metric | FindingsMetric:
+        """That of the task."""
+        metric = find_task(self.task).metric
+        assert not isinstance(metric, str)
+        return metric
 
     @contextlib.contextmanager
     def open(self) -> Iterator[Runner]:
@@ -65,7 +72,9 @@ class Contender:
         network = open_checkpoint(self.path, key=key, scan=scan)
         if network.record.sha256 != self.sha256:
             self._raise_replaced()
-        return TorchRunner(make_reference(network.module, self.preprocessing))
+        reference = make_reference(network.module, self.preprocessing)
+        reference.last_steps = network.last_steps
+        return TorchRunner(reference)
 
     def _raise_replaced(self) -> None:
         raise BundleError(
@@ -103,6 +112,9 @@ def read_contenders(paths: Sequence[Path], options: EvaluateOptions) -> Contende
         contenders.insert(0, _read_checkpoint(Path(options.checkpoint), options.key, bundles, notes))
     first = contenders[0]
     for one in contenders:
+        if one.task != first.task:
+            what = f"{first.name} is {find_task(first.task).title}, {one.name} {find_task(one.task).title}."
+            raise InputError(what, "evaluate models of the same task together.")
         if one.classes != first.classes:
             what = f"{first.name} has {first.classes} classes, {one.name} {one.classes}."
             raise InputError(what, "evaluate models of the same classes together.")
@@ -119,8 +131,9 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
     manifest = bundle.manifest
     task = find_task(manifest.task)
     if isinstance(task.metric, str):
-        raise BundleError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_CLASSIFIERS)
-    classes = task.classes(manifest.outputs)
+        raise BundleError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_OTHERS)
+    labels = bundle.labels()
+    classes = task.classes(manifest.outputs) if isinstance(task.metric, Metric) else len(labels or ())
     if classes is None:
         raise BundleError(f"{path} does not say how many classes it has.", "export it again.")
     one = Contender(
@@ -130,7 +143,7 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
         precision=manifest.precision,
         size=bundle.size,
         preprocessing=manifest.preprocessing,
-        metric=task.metric,
+        task=task.name,
         classes=classes,
         checkpoint=manifest.checkpoint.sha256,
         library=options.library,
@@ -166,9 +179,13 @@ def _read_checkpoint(
         preprocessing = network.recorded.apply(preprocessing)
         notes += network.recorded.remarks.values()
     shapes = network.output_shapes(preprocessing.image_size)
-    task = infer_task(shapes)
+    task = infer_task(shapes) if network.last_steps is None else find_task(network.last_steps.task)
     if isinstance(task.metric, str):
-        raise InputError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_CLASSIFIERS)
+        raise InputError(f"{path} is {task.title}: it {task.metric}.", EVALUATE_OTHERS)
+    if isinstance(task.metric, Metric):
+        classes = task.classes(task.describe_outputs(shapes)) or 0
+    else:
+        classes = len(network.class_names or bundles[0][1].labels() or ())
     return Contender(
         name=PYTORCH,
         path=path.resolve(),
@@ -176,8 +193,8 @@ def _read_checkpoint(
         precision="fp32",
         size=path.stat().st_size,
         preprocessing=preprocessing,
-        metric=task.metric,
-        classes=task.classes(task.describe_outputs(shapes)) or 0,
+        task=task.name,
+        classes=classes,
         checkpoint=network.record.sha256,
         source=source,
         exact=True,

@@ -4,9 +4,11 @@ import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from evm_deploy.data.annotations import read_annotations
 from evm_deploy.data.samples import Data, read_samples
 from evm_deploy.evaluation import cluster, contenders, latency, report, report_folder, running
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
+from evm_deploy.tasks import Metric
 
 
 def evaluate(
@@ -22,11 +24,20 @@ def evaluate(
     if options.distributed and isinstance(data, (str, os.PathLike)) and not str(data).startswith("random:"):
         data = Path(data).absolute()  # workers may have another current folder
     kinds = dict.fromkeys(one.preprocessing for one in field.contenders)
+    metric = field.contenders[0].metric
+    annotations = read_annotations(metric, options.annotations, zero_is_ignored=options.reduce_zero_label)
     first = read_samples(
-        data, next(iter(kinds)), count=options.count, seed=options.seed, labels=field.labels, need_labels=held
+        data,
+        next(iter(kinds)),
+        count=options.count,
+        seed=options.seed,
+        labels=field.labels,
+        need_labels=held and annotations is None,
+        annotations=annotations,
     )
     samples = {kind: first if kind == first.preprocessing else first.prepare_for(kind) for kind in kinds}
-    field.contenders[0].metric.check_labels(first.labels, first.classes, field.classes, field.labels)
+    if isinstance(metric, Metric):
+        metric.check_labels(first.labels, first.classes, field.classes, field.labels)
     if options.distributed:
         answers = cluster.run_shards(field.contenders, samples, options, say)
     else:

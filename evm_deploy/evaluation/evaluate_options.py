@@ -22,16 +22,27 @@ class EvaluateOptions:
         default=None, metadata=option("PyTorch beside them, as the float model to agree with.", kind=Path)
     )
     key: str | None = field(default=None, metadata=option("The entry of that checkpoint that holds the weights."))
+    annotations: str | os.PathLike[str] | None = field(
+        default=None,
+        metadata=option("What is in the images: COCO's JSON, or a folder of label maps (PNG).", kind=Path),
+    )
+    reduce_zero_label: bool = field(
+        default=False, metadata=option("In label maps 0 stands for no class, and classes count from 1 (ADE20K).")
+    )
     floor: float | None = field(
         default=None,
         metadata=option(
-            "Least top-1 of every bundle, 0 to 1 (0.9 is 90 %).", kind=float, minimum=0, maximum=1, fix=SHARE
+            "Least top-1, AP or mIoU of every bundle, 0 to 1 (0.9 is 90 %).",
+            kind=float,
+            minimum=0,
+            maximum=1,
+            fix=SHARE,
         ),
     )
     max_drop: float | None = field(
         default=None,
         metadata=option(
-            "Most points (0.3: three images in 1000) lost against the float model.",
+            "Most points of it (0.3: three images in 1000) lost against the float model.",
             kind=float,
             minimum=0,
             maximum=100,
@@ -68,6 +79,8 @@ class EvaluateOptions:
             raise OptionError("workers are of this machine, a cluster has its own.", "give --workers or --cluster.")
         if self.cluster is not None and not ADDRESS.fullmatch(self.cluster):
             raise OptionError(f"{self.cluster!r} is not the address of a cluster.", "write tcp://host:8786.")
+        if self.reduce_zero_label and self.annotations is None:
+            raise OptionError("no label maps are given whose 0 could stand for no class.", "give --annotations too.")
         if self.shards is not None and not self.distributed:
             raise OptionError("shards need somebody to take them.", "give --workers or --cluster as well.")
         if self.every_way and not self.library:

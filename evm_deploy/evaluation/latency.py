@@ -9,7 +9,7 @@ from typing import Any
 from evm_deploy.data.samples import LabelledInput, Samples
 from evm_deploy.evaluation.conditions import read_conditions
 from evm_deploy.evaluation.contenders import Contender
-from evm_deploy.evaluation.running import find_best
+from evm_deploy.evaluation.running import answer
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.profiling.agent import timing
 
@@ -34,7 +34,7 @@ def measure_latency(
         for index, one in enumerate(contenders):
             runner, sample = stack.enter_context(one.open()), inputs[one.preprocessing]
             if runner.untimed is None:
-                find_best(one, runner, sample)  # a model without an answer is not timed
+                answer(one, runner, sample)  # a model without an answer is not timed
                 calls[str(index)] = functools.partial(runner.run, sample.input)
         times = timing.time_interleaved(calls, runs)
     return tuple(_summarise(times.get(str(index))) for index in range(len(contenders)))

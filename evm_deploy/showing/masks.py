@@ -10,6 +10,7 @@ import numpy.typing as npt
 LEAST = 0.5  # the probability from which on a pixel is covered
 _BITS = 5  # of a number, in one character
 _FIRST = 48  # the character of 0
+_LONGEST = 35  # bits of a number
 
 Floats = npt.NDArray[np.float32]
 Mask = npt.NDArray[np.bool_]
@@ -51,6 +52,27 @@ def _encode_number(number: int) -> str:
         characters.append(chr((low if last else low | 32) + _FIRST))
         if last:
             return "".join(characters)
+
+
+def decode_lengths(text: str) -> list[int]:
+    """The run lengths that `encode_mask` wrote as text. Raises ValueError: it is none."""
+    runs: list[int] = []
+    number, bits = 0, 0
+    for character in text:
+        code = ord(character) - _FIRST
+        if not 0 <= code < 64 or bits > _LONGEST:
+            raise ValueError("the text has no run lengths")
+        number |= (code & 31) << bits
+        bits += _BITS
+        if code & 32:
+            continue
+        if code & 16:  # the sign
+            number -= 1 << bits
+        runs.append(number + runs[-2] if len(runs) > 2 else number)
+        number, bits = 0, 0
+    if bits:
+        raise ValueError("the last run length is cut off")
+    return runs
 
 
 def _find_pixels(start: float, end: float, length: int) -> tuple[int, int]:

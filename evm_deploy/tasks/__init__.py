@@ -11,6 +11,7 @@ from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape, describe_image
 from evm_deploy.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 from evm_deploy.tasks.task import Metric, NotAnAnswer, PostProcess, SearchScore, Task
+from evm_deploy.tasks.truth import FindingsMetric
 
 __all__ = [
     "CLASSIFICATION",
@@ -19,6 +20,7 @@ __all__ = [
     "INSTANCE_SEGMENTATION",
     "SEMANTIC_SEGMENTATION",
     "TASKS",
+    "FindingsMetric",
     "IOSpec",
     "Metric",
     "NotAnAnswer",

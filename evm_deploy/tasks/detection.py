@@ -9,8 +9,16 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from evm_deploy.tasks.average_precision import (
+    keep_things,
+    measure_boxes,
+    measure_masks,
+    prepare,
+    trust_things,
+)
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
+from evm_deploy.tasks.truth import THINGS, FindingsMetric
 
 if TYPE_CHECKING:
     from evm_deploy.showing.findings import Findings, Placement
@@ -108,7 +116,7 @@ def name_class(labels: Sequence[str] | None, index: int) -> str:
     return labels[index] if labels is not None and index < len(labels) else f"class {index}"
 
 
-NOT_MEASURED = "finds boxes, whose average precision is not measured here"
+METRIC = FindingsMetric("AP", THINGS, False, prepare, keep_things, measure_boxes, trust_things)
 DETECTION = dataclasses.replace(
     FEATURES,
     name="detection",
@@ -120,7 +128,7 @@ DETECTION = dataclasses.replace(
     count_classes=lambda outputs: None,
     compare=_compare,
     locate=_locate,
-    metric=NOT_MEASURED,
+    metric=METRIC,
     search_score="has no search: average precision is not measured here",
 )
 INSTANCE_SEGMENTATION = dataclasses.replace(
@@ -129,4 +137,5 @@ INSTANCE_SEGMENTATION = dataclasses.replace(
     title="an instance segmenter",
     are_outputs=lambda outputs: _are_outputs(outputs, INSTANCES),
     describe_outputs=lambda shapes, names=(), softmax=False: _describe_outputs(shapes, names, INSTANCES),
+    metric=dataclasses.replace(METRIC, name="mask AP", masks=True, measure=measure_masks),
 )

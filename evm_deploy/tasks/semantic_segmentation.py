@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING
 
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
+from evm_deploy.tasks.pixel_accuracy import PixelAccuracy, keep_pixels, trust_pixels
+from evm_deploy.tasks.truth import LABEL_MAP, FindingsMetric
 
 if TYPE_CHECKING:
     from evm_deploy.showing.findings import Findings, Placement
@@ -66,6 +68,6 @@ SEMANTIC_SEGMENTATION = dataclasses.replace(
     count_classes=lambda outputs: None,
     compare=_compare,
     locate=_locate,
-    metric="names the class of each pixel, whose mIoU is not measured here",
+    metric=FindingsMetric("mIoU", LABEL_MAP, False, lambda: None, keep_pixels, PixelAccuracy, trust_pixels),
     search_score="has no search: mIoU is not measured here",
 )

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
     from evm_deploy.showing.findings import Findings, Placement
     from evm_deploy.tasks.agreement import Comparison
+    from evm_deploy.tasks.truth import FindingsMetric
 
     Array = npt.NDArray[Any]
     Ints = npt.NDArray[np.int64]
@@ -28,7 +29,7 @@ class NotAnAnswer(ValueError):
 
 @dataclass(frozen=True)
 class Metric:
-    """How right a model is, on images of which the answer is known."""
+    """How right the classes are that a model names, on images of which the answer is known."""
 
     name: str  # as reports call it
     # The labels of the samples (None where one has none), the names of the data's classes, the model's number of
@@ -117,7 +118,7 @@ class Task:
     compare: Compare
     show: Show | str
     locate: Locate | None  # what is shown in the pixels of an image, in the place of `show`
-    metric: Metric | str
+    metric: Metric | FindingsMetric | str
     search_score: SearchScore | str
 
     def check_outputs(self, outputs: Sequence[IOSpec]) -> None:
