@@ -91,16 +91,25 @@ class Bundle:
 
     @property
     def size(self) -> int:
-        """Bytes of the model."""
-        model = self.manifest.model_file
+        """Bytes of the model, and of what follows it in a graph of its own."""
+        model, steps = self.manifest.model_file, self.manifest.last_steps
         names = [name for name in self.manifest.files if name == model or name.startswith(model + "/")]
+        names += [steps.file] if steps is not None else []
         return sum((self.path / name).stat().st_size for name in names)
 
     def read_model(self) -> bytes:
         """The bytes of a model that is one file. Raises BundleError: others than when the bundle was read."""
-        path = find_file(self.path, self.manifest.model_file, _make_damage_error)
+        return self._read_checked(self.manifest.model_file)
+
+    def read_last_steps(self) -> bytes:
+        """The bytes of the graph that follows the model. Raises BundleError: others than when the bundle was read."""
+        assert self.manifest.last_steps is not None
+        return self._read_checked(self.manifest.last_steps.file)
+
+    def _read_checked(self, name: str) -> bytes:
+        path = find_file(self.path, name, _make_damage_error)
         data = read_file(path, MODEL_BYTES, _make_damage_error)
-        if hashlib.sha256(data).hexdigest() != self.manifest.files[self.manifest.model_file]:
+        if hashlib.sha256(data).hexdigest() != self.manifest.files[name]:
             raise BundleError(f"{path} was replaced while it was read.", "run the command again.")
         return data
 
@@ -127,6 +136,7 @@ class Bundle:
         manifest = self.manifest
         needed = ["sample/input.npy", *_name_outputs(len(manifest.outputs))]
         needed += [manifest.labels] if manifest.labels is not None else []
+        needed += [manifest.last_steps.file] if manifest.last_steps is not None else []
         model = (manifest.model_file, manifest.model_file + "/")
         if not any(name == model[0] or name.startswith(model[1]) for name in manifest.files):
             needed.append(manifest.model_file)

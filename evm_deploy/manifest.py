@@ -11,6 +11,7 @@ from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative
 from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
 from evm_deploy.tasks import TASKS, IOSpec, describe_image
+from evm_deploy.tasks.features import FEATURES
 
 SCHEMA_VERSION = 1
 SMALLEST_IMAGE, LARGEST_IMAGE = 32, 4096
@@ -125,6 +126,23 @@ class PreprocessingRecord:
 
 
 @dataclass(frozen=True)
+class SeparateGraph:
+    """What follows the model of a target that lacks the operators for it: an ONNX graph of standard operators.
+
+    Its inputs are that of the model and then `given`, the model's outputs; its outputs are those of the manifest.
+    """
+
+    __pydantic_config__: ClassVar[Any] = _STRICT
+
+    file: str  # relative
+    given: tuple[IOSpec, ...]
+
+    def __post_init__(self) -> None:
+        check_relative(self.file)
+        FEATURES.check_outputs(self.given)
+
+
+@dataclass(frozen=True)
 class Manifest:
     """Everything an app needs to run the model in the same folder, and to know where it came from."""
 
@@ -146,6 +164,7 @@ class Manifest:
     more_sizes: tuple[tuple[int, int], ...] = ()  # further (h, w) of the image, each a function `size_<h>x<w>`
     labels: str | None = None  # relative name of a text file, a label a line
     parity: dict[str, Any] | None = None  # the parity report that gated the export; None: not verified
+    last_steps: SeparateGraph | None = None  # None: the model gives the outputs itself
     calibration: dict[str, Any] | None = None
     build: dict[str, Any] | None = None  # what the exporter of the target has to say of its work
     files: dict[str, str] = field(default_factory=dict)  # relative name: sha256, all but the manifest
@@ -172,6 +191,11 @@ class Manifest:
         if self.task not in TASKS:
             raise ValueError(f"task {self.task!r} is not one of {', '.join(TASKS)}")
         TASKS[self.task].check_outputs(self.outputs)
+
+    @property
+    def model_outputs(self) -> tuple[IOSpec, ...]:
+        """What the model file gives: the outputs, or what they are made of by `last_steps`."""
+        return self.outputs if self.last_steps is None else self.last_steps.given
 
     def describe_choices(self) -> tuple[str, ...]:
         """What was taken from the checkpoint or the options where another could have been, for people."""

@@ -67,7 +67,7 @@ def export(
     with write_bundle(out, options.overwrite) as draft:
         import numpy as np
 
-        from evm_deploy.exporters import exporter_of
+        from evm_deploy.exporters import exporter_of, separate_steps
         from evm_deploy.exporters.deployed import Source
         from evm_deploy.exporters.record import check_float16, make_manifest
         from evm_deploy.verification.artifact import verify_against_model
@@ -90,6 +90,9 @@ def export(
         given = Source(network, manifest, options, images, labels)
         build = exporter.write(given, draft.path / manifest.model_file, say)
         manifest = dataclasses.replace(manifest, build=build or None)
+        if manifest.last_steps is not None:
+            steps = separate_steps.export(given).SerializeToString()
+            (draft.path / manifest.last_steps.file).write_bytes(steps)
         if labels:
             manifest = dataclasses.replace(manifest, labels=draft.write_labels(labels))
         sample = compute_golden_pair(network, manifest, images)

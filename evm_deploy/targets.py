@@ -30,7 +30,7 @@ class Target:
     packages: tuple[PythonPackage, ...] = ()
     writes_folder: bool = False  # the model file is a folder
     classifiers: bool = False  # labels become a part of the model, which then gives probabilities
-    holds_last_steps: bool = False  # what follows the head of a detector or segmenter is in the model
+    finds_any_number: bool = False  # has operators whose results are as many as the image decides
     searches: bool = False  # its quantiser can measure which parts to turn to integers
 
     @property
@@ -59,7 +59,7 @@ TARGETS = {
         scan_forms=("operator", "inlined"),
         offers=("opset", "dynamic_batch", "dynamic_size"),
         platforms=("android", "jetson", "linux", "web"),
-        holds_last_steps=True,
+        finds_any_number=True,
         searches=True,
     ),
     "coreml": Target(

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy.typing as npt
 import torch
@@ -10,15 +10,17 @@ from torch import Tensor, nn
 
 from evm_deploy.errors import OptionError
 from evm_deploy.exporters.export_options import ExportOptions
-from evm_deploy.manifest import Manifest, Preprocessing
+from evm_deploy.manifest import Manifest, Preprocessing, SeparateGraph
 from evm_deploy.models.last_steps import LastSteps
 from evm_deploy.models.network import Network, list_outputs
 from evm_deploy.options import spell_option
 from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import TASKS, IOSpec, PostProcess, Shape, Task, describe_image, find_task, infer_task
+from evm_deploy.tasks.features import FEATURES
 
-INPUT = "image"
-LACKING = ("dynamic_batch", "dynamic_size", "bake_preprocessing", "precision")  # options of models with last steps
+INPUT, LAST_STEPS = "image", "last_steps.onnx"
+Parts = Literal["results", "given", "both"]
+LACKING = ("dynamic_batch", "dynamic_size", "bake_preprocessing", "more_sizes")  # options of models with last steps
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -37,8 +39,8 @@ class Deployed(nn.Module):
     """A model between a float32 NCHW image, or a uint8 NHWC one, and its outputs; `dtype` is what it computes in.
 
     Outputs of floats are float32. `post_process` makes those of the manifest of them. `normalise` is for pixels in
-    0..255 whose mean and deviation are not folded into the model. `last_steps` follow a model that is a head; with
-    `keep_given` what they were made of comes after the outputs.
+    0..255 whose mean and deviation are not folded into the model. `last_steps` follow a model that is a head, in
+    float32; `parts` of them are what it gives: the results, what they are made of, or one after the other.
     """
 
     def __init__(
@@ -50,27 +52,55 @@ class Deployed(nn.Module):
         dtype: torch.dtype = torch.float32,
         normalise: Preprocessing | None = None,
         last_steps: LastSteps | None = None,
-        keep_given: bool = False,
+        parts: Parts = "results",
     ) -> None:
         super().__init__()
         self.model, self.post_process, self.uint8, self.dtype = model, post_process, uint8, dtype
-        self.normalise, self.last_steps, self.keep_given = normalise, last_steps, keep_given
+        self.normalise, self.last_steps, self.parts = normalise, last_steps, parts
 
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
-        x = image.to(self.dtype if self.normalise is None else torch.float32)
-        x = x.permute(0, 3, 1, 2) if self.uint8 else x
-        if self.normalise is not None:
-            mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.normalise.mean, self.normalise.std))
-            x = ((x / 255 - mean) / std).to(self.dtype)
         if self.last_steps is not None:
-            finished = self.last_steps.run(self.model, x)
-            return (*finished.results, *finished.given) if self.keep_given else finished.results
-        y = self.model(x)
+            return self._run_with_last_steps(self.last_steps, image)
+        y = self.model(self._prepare(image, self.dtype))
         outputs = tuple(map(_make_float32, list_outputs(y)))
         if self.post_process is not None:
             outputs = self.post_process(outputs)
         return outputs[0] if isinstance(y, Tensor) else outputs
+
+    def finish(self, image: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+        """The results of an image, as `forward` takes it, and of what the head gave for it, float32."""
+        assert self.last_steps is not None
+        return self.last_steps.finish(self.model, given, self._prepare(image, torch.float32))
+
+    def _run_with_last_steps(self, steps: LastSteps, image: Tensor) -> tuple[Tensor, ...]:
+        x = self._prepare(image, torch.float32)
+        given = tuple(map(_make_float32, steps.give(self.model, x.to(self.dtype))))
+        if self.parts == "given":
+            return given
+        results = steps.finish(self.model, given, x)
+        return results if self.parts == "results" else (*results, *given)
+
+    def _prepare(self, image: Tensor, dtype: torch.dtype) -> Tensor:
+        """The image as the model takes it, (B, 3, H, W)."""
+        x = image.to(dtype if self.normalise is None else torch.float32)
+        x = x.permute(0, 3, 1, 2) if self.uint8 else x
+        if self.normalise is None:
+            return x
+        mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.normalise.mean, self.normalise.std))
+        return ((x / 255 - mean) / std).to(dtype)
+
+
+class SeparateSteps(nn.Module):
+    """What follows a model, alone: the results of a float32 image (1, 3, H, W) and what the model gives for it."""
+
+    def __init__(self, model: nn.Module, last_steps: LastSteps) -> None:
+        super().__init__()
+        self.model, self.last_steps = model, last_steps
+
+    def forward(self, image: Tensor, *given: Tensor) -> tuple[Tensor, ...]:
+        """In pixels of the image."""
+        return self.last_steps.finish(self.model, given, image)
 
 
 def _make_float32(output: Tensor) -> Tensor:
@@ -83,14 +113,11 @@ def make_reference(model: nn.Module, preprocessing: Preprocessing, post_process:
     return Deployed(model, post_process=post_process, uint8=preprocessing.baked, normalise=normalise).eval()
 
 
-def build_reference(network: Network, manifest: Manifest, *, keep_given: bool = False) -> Deployed:
-    """The same of a network, with the outputs of the manifest; with `keep_given` what the last steps took after them.
-
-    Nothing where there are no last steps.
-    """
+def build_reference(network: Network, manifest: Manifest, *, parts: Parts = "results") -> Deployed:
+    """The same of a network, with the outputs of the manifest, or other `parts` of what it gives, if it has a head."""
     steps = find_last_steps(network, manifest)
     reference = make_reference(network.module, manifest.preprocessing, find_post_process(manifest))
-    reference.last_steps, reference.keep_given = steps, keep_given
+    reference.last_steps, reference.parts = steps, parts
     return reference
 
 
@@ -131,6 +158,17 @@ def describe_io(network: Network, options: ExportOptions) -> tuple[Task, tuple[I
     return task, (image,), outputs
 
 
+def describe_last_steps(network: Network, options: ExportOptions) -> SeparateGraph | None:
+    """The graph that follows the model, for targets that lack the operators. Raises what `describe_io` does."""
+    steps = choose_last_steps(network, options)
+    if steps is None or not steps.find_any_number or TARGETS[options.target].finds_any_number:
+        return None
+    h, w = (side + -side % steps.multiple for side in options.image_size)
+    return SeparateGraph(
+        LAST_STEPS, FEATURES.describe_outputs(network.output_shapes((h, w)), network.output_names or ())
+    )
+
+
 def choose_last_steps(network: Network, options: ExportOptions) -> LastSteps | None:
     """Those of the network's head, unless what it gives is wanted. Raises OptionError: they cannot be given so."""
     if network.last_steps is None:
@@ -144,9 +182,6 @@ def choose_last_steps(network: Network, options: ExportOptions) -> LastSteps | N
         raise OptionError(
             f"{network.title} is {task.title}.", "leave the task out, or add --raw for what its head gives."
         )
-    if not TARGETS[options.target].holds_last_steps:
-        what = f"models for {options.target} do not hold what follows the head of a {network.title}."
-        raise OptionError(what, "add --raw for what the head gives, or choose another --target.")
     for name in LACKING:
         if getattr(options, name) != ExportOptions.__dataclass_fields__[name].default:
             what = f"{task.title} is not written with {spell_option(ExportOptions, name)}."

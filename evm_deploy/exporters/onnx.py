@@ -35,19 +35,19 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
 def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx.ModelProto:
     """The ONNX model of `network`, checked by `onnx.checker`. Raises InputError: it does what ONNX cannot express."""
     baked, dtype = manifest.preprocessing.baked, DTYPES[options.precision]
-    deployed = deploy(network, manifest, uint8=baked, dtype=dtype)
+    deployed = deploy(network, manifest, uint8=baked, dtype=dtype, parts="both")
     traced = trace(deployed, _example(network, manifest, options), _dynamic_axes(options), network.title)
     proto = translate(
         traced,
         network.title,
         input_names=[INPUT],
-        output_names=[*(spec.name for spec in manifest.outputs), *list_given(network, manifest)],
+        output_names=[*(spec.name for spec in manifest.model_outputs), *list_given(network, manifest)],
         dynamic_shapes=(_dynamic_axes(options),),
         opset_version=options.opset,
     )
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
     finished = finish(proto, inlined=options.scan_form == "inlined")
-    del finished.graph.output[len(manifest.outputs) :]  # the names of these values stay
+    del finished.graph.output[len(manifest.model_outputs) :]  # the names of these values stay
     return finished
 
 
@@ -82,7 +82,7 @@ def translate(traced: torch.export.ExportedProgram, title: str, **options: Any) 
 
 def list_given(network: Network, manifest: Manifest) -> list[str]:
     """The names of the values that the last steps in the graph are made of; none where it has no last steps."""
-    if find_last_steps(network, manifest) is None:
+    if find_last_steps(network, manifest) is None or manifest.last_steps is not None:
         return []
     return [f"given.{name}" for name in network.output_names or ()]
 

@@ -14,7 +14,7 @@ TOOLS = ("evm-deploy", "torch", "onnx", "onnxscript", "onnxruntime")
 
 def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     """What can be said of the bundle before it is written."""
-    from evm_deploy.exporters.deployed import choose_last_steps, describe_io
+    from evm_deploy.exporters.deployed import choose_last_steps, describe_io, describe_last_steps
 
     task, inputs, outputs = describe_io(network, options)
     if choose_last_steps(network, options) is not None:
@@ -36,6 +36,7 @@ def make_manifest(network: Network, options: ExportOptions) -> Manifest:
         tools=list_tool_versions(),
         opset=options.opset if "opset" in TARGETS[options.target].offers else None,
         more_sizes=options.more_sizes,
+        last_steps=describe_last_steps(network, options),
     )
 
 

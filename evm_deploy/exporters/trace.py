@@ -4,7 +4,7 @@ import io
 import logging
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout, suppress
 from typing import Any
 
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evm_deploy.errors import EvmDeployError, InputError, first_line
-from evm_deploy.exporters.deployed import Deployed, find_last_steps, find_post_process
+from evm_deploy.exporters.deployed import Deployed, Parts, find_last_steps, find_post_process
 from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.manifest import Manifest
@@ -38,33 +38,58 @@ def trace(deployed: Deployed, image: Tensor, axes: Axes, title: str) -> torch.ex
 
     Raises InputError: it does what a graph cannot hold; the error names the module and the line.
     """
+    return _trace(lambda: _export(deployed, image, axes), deployed.model, title)
+
+
+def trace_module(module: nn.Module, inputs: tuple[Tensor, ...], title: str) -> torch.export.ExportedProgram:
+    """The program of a module on inputs of these shapes. Raises what `trace` does."""
+    return _trace(lambda: torch.export.export(module, inputs, strict=False), module, title)
+
+
+def _trace(
+    export: Callable[[], torch.export.ExportedProgram], module: nn.Module, title: str
+) -> torch.export.ExportedProgram:
     try:
         config: Any = torch.fx.experimental._config
         with quiet(), torch.no_grad(), config.patch(backed_size_oblivious=True):  # a batch of 1 is as any other
-            program = rewrite(_export(deployed, image, axes))
+            program = rewrite(export())
     except EvmDeployError:
         raise
     except Exception as error:
-        raise explain(error, deployed.model, title) from error
+        raise explain(error, module, title) from error
     return program
 
 
 def deploy(
-    network: Network, manifest: Manifest, *, uint8: bool = False, dtype: torch.dtype = torch.float32
+    network: Network,
+    manifest: Manifest,
+    *,
+    uint8: bool = False,
+    dtype: torch.dtype = torch.float32,
+    parts: Parts = "results",
 ) -> Deployed:
     """The module that is traced: everything exact is folded, and it computes in `dtype`."""
     folded, normalise = network.fold(network.module), manifest.preprocessing if manifest.preprocessing.baked else None
     if normalise is not None and network.fold_preprocessing is not None:
         folded, normalise = network.fold_preprocessing(folded, normalise.mean, normalise.std), None
     return Deployed(
-        folded.to(dtype),
+        _convert(folded, dtype, network),
         post_process=find_post_process(manifest),
         uint8=uint8,
         dtype=dtype,
         normalise=normalise,
         last_steps=find_last_steps(network, manifest),
-        keep_given=True,
+        parts=parts if manifest.last_steps is None else "given",
     ).eval()
+
+
+def _convert(model: nn.Module, dtype: torch.dtype, network: Network) -> nn.Module:
+    """The model in the dtype, but for what the last steps run."""
+    exact = network.last_steps.parts if network.last_steps is not None else ()
+    for name, part in model.named_children():
+        if name not in exact:
+            part.to(dtype)
+    return model if exact else model.to(dtype)
 
 
 def _export(deployed: Deployed, image: Tensor, axes: Axes) -> torch.export.ExportedProgram:

@@ -18,18 +18,12 @@ class ImageSize(NamedTuple):
     scale: Tensor
 
 
-class Finished(NamedTuple):
-    """What is found in an image, and what the head gave, which it was made of."""
-
-    results: tuple[Tensor, ...]
-    given: tuple[Tensor, ...]
-
-
 @dataclass(frozen=True)
 class LastSteps:
     """A field of a head's row.
 
     task: the name of its row in the table of tasks.
+    parts: the modules of the network that `find` runs.
     multiple: the network takes images whose sides are multiples of it; others are padded with zeros.
     find: of the network, what it gives for one image (batch 1), the image's size, and the (h, w) of the input, in whose
         pixels the results are.
@@ -40,17 +34,26 @@ class LastSteps:
     multiple: int
     find: Callable[[Any, tuple[Tensor, ...], ImageSize, tuple[int, int]], tuple[Tensor, ...]]
     list_shapes: Callable[[tuple[int | str, int | str]], list[Shape]]
+    parts: tuple[str, ...] = ()
 
-    def run(self, network: Any, image: Tensor) -> Finished:
-        """Of the image (1, 3, h, w), normalised, whose rows below and columns to the right that are zero are padding.
+    @property
+    def find_any_number(self) -> bool:
+        """Whether the image decides how many results there are."""
+        return any(isinstance(length, str) for shape in self.list_shapes((1, 1)) for length in shape)
 
-        Results are in pixels of the image.
-        """
+    def give(self, network: Any, image: Tensor) -> tuple[Tensor, ...]:
+        """What the network gives for the image (1, 3, h, w), normalised, in the dtype of the network."""
         h, w = image.shape[2:]
         given = network(F.pad(image, (0, -w % self.multiple, 0, -h % self.multiple)))
-        listed = given if isinstance(given, tuple) else (given,)
-        found = self.find(network, listed, ImageSize(find_content(image), torch.ones(2)), (h, w))
-        return Finished(found, listed)
+        return given if isinstance(given, tuple) else (given,)
+
+    def finish(self, network: Any, given: tuple[Tensor, ...], image: Tensor) -> tuple[Tensor, ...]:
+        """The results of what was given for the image (1, 3, h, w), normalised, all float32; in pixels of the image.
+
+        Its rows below and columns to the right that are zero are padding.
+        """
+        h, w = image.shape[2:]
+        return self.find(network, given, ImageSize(find_content(image), torch.ones(2)), (h, w))
 
 
 def find_content(image: Tensor) -> Tensor:

@@ -99,10 +99,15 @@ class Runtime(Protocol):
 
 
 def find_runtime(bundle: Bundle) -> Runtime:
-    """The module that runs the bundle's target. Raises BundleError for an unknown one."""
-    return import_runtime(bundle.manifest.target)
+    """What runs the bundle: its target's module, and what follows the model. Raises BundleError: an unknown target."""
+    runtime = import_runtime(bundle.manifest.target)
+    if bundle.manifest.last_steps is None:
+        return runtime
+    from evm_deploy.runtimes.joined import JoinedRuntime
+
+    return JoinedRuntime(runtime)
 
 
 def import_runtime(target: str) -> Runtime:
-    """The module that runs bundles of a target. Raises BundleError for an unknown one."""
+    """The module that runs models of a target. Raises BundleError for an unknown one."""
     return cast(Runtime, importlib.import_module(f"{__name__}.{target_of(target).runtime}"))

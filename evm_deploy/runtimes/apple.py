@@ -119,4 +119,5 @@ def _read_output(value: Any, entry: EntryPoint) -> npt.NDArray[np.float32]:
     """An output as it is; of a classifier's dictionary the probabilities in the order of the labels, (1, classes)."""
     if isinstance(value, dict):
         value = [[value[label] for label in entry.labels]]
-    return np.asarray(value, np.float32)
+    found = np.asarray(value)
+    return found if np.issubdtype(found.dtype, np.integer) else found.astype(np.float32)

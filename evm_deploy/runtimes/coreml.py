@@ -87,10 +87,8 @@ class EvaluatorRunner:
         """
         entry = choose_entry_point(self._entries, image)
         found = self._run(entry, image)
-        return [
-            (found[feature.name][None] if feature.kind == "dictionary" else found[feature.name]).float().numpy()
-            for feature in entry.outputs
-        ]
+        values = [found[f.name][None] if f.kind == "dictionary" else found[f.name] for f in entry.outputs]
+        return [(value.float() if value.is_floating_point() else value).numpy() for value in values]
 
     def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
         """`ScanRunner.run_scans`, as far as the program still names what its scans give."""

@@ -1,7 +1,8 @@
 """onnxruntime on the CPU, as a stock installation runs the model, or with our operator library loaded."""
 
+import functools
 import types
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,11 +25,13 @@ TYPES = {"float32": "tensor(float)", "float16": "tensor(float16)"} | {
 
 def find_ways(bundle: Bundle) -> Ways:
     """A stock installation, and one with our operator library where it is built and the graph has our operators."""
-    if bundle.manifest.scan_form == "inlined":
-        return Ways((lambda: open_bundle(bundle, library=False),))
-    if not native.available():
-        return Ways((lambda: open_bundle(bundle, library=False),), (NO_LIBRARY,))
-    return Ways((lambda: open_bundle(bundle, library=False), lambda: open_bundle(bundle, library=True)))
+    notes = () if bundle.manifest.scan_form == "inlined" or native.available() else (NO_LIBRARY,)
+    return Ways(tuple(functools.partial(open_bundle, bundle, library=form) for form in list_forms(bundle)), notes)
+
+
+def list_forms(bundle: Bundle) -> list[bool]:
+    """Whether our operator library is loaded, of each way to run the graph here."""
+    return [False] if bundle.manifest.scan_form == "inlined" or not native.available() else [False, True]
 
 
 def find_obstacle_to_run() -> str | None:
@@ -51,10 +54,8 @@ def open_bundle(bundle: Bundle, *, library: bool) -> "OnnxRunner":
     if manifest.calibration is not None:
         _check_integer_weights(model, bundle.model_path)
     runner = OnnxRunner(model, library=library and native.available())
-    declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.outputs)]
-    if runner.tensors != declared:
-        found = ", ".join(f"{name} {kind}" for name, kind in runner.tensors)
-        raise BundleError(f"the model in {bundle.path} is not what its manifest says: it has {found}.", EXPORT_AGAIN)
+    declared = [(spec.name, TYPES[spec.dtype]) for spec in (*manifest.inputs, *manifest.model_outputs)]
+    runner.check_tensors(declared, f"the model in {bundle.path}")
     return runner
 
 
@@ -73,13 +74,21 @@ class OnnxRunner:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         self.tensors = [(tensor.name, tensor.type) for tensor in (*inputs, *outputs)]
 
-    def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
-        """The outputs, in the order of the graph, for `image` in the shape and dtype that the graph declares.
+    def check_tensors(self, declared: Sequence[tuple[str, str]], title: str) -> None:
+        """Raises BundleError unless the inputs and outputs have these names and types."""
+        if self.tensors != declared:
+            found = ", ".join(f"{name} {kind}" for name, kind in self.tensors)
+            raise BundleError(f"{title} is not what its manifest says: it has {found}.", EXPORT_AGAIN)
 
-        Raises BundleError when the model cannot be run on it.
+    def run(self, image: npt.NDArray[np.generic], *more: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
+        """The outputs, in the order of the graph, for its inputs in the shapes and dtypes that the graph declares.
+
+        Raises BundleError when the model cannot be run on them.
         """
+        names = [name for name, _ in self.tensors]
         try:
-            outputs: list[npt.NDArray[np.float32]] = self._session.run(None, {self.tensors[0][0]: image})
+            given = dict(zip(names, (image, *more), strict=False))
+            outputs: list[npt.NDArray[np.float32]] = self._session.run(None, given)
         except Exception as error:
             what = f"onnxruntime cannot run the model on {image.dtype} {image.shape}"
             raise BundleError(f"{what}: {first_line(error)}.", EXPORT_AGAIN) from error

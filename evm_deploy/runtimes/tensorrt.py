@@ -108,14 +108,14 @@ class EngineRunner:
 
     def check(self, bundle: Bundle) -> None:
         """Raises BundleError unless the engine has the tensors that the manifest declares, of the same types."""
-        declared = {spec.name: spec.dtype for spec in (*bundle.manifest.inputs, *bundle.manifest.outputs)}
+        declared = {spec.name: spec.dtype for spec in (*bundle.manifest.inputs, *bundle.manifest.model_outputs)}
         types = {name: str(self._types[name]).removeprefix("torch.") for name in (*self._inputs, *self._outputs)}
         if declared != types or self._inputs != [spec.name for spec in bundle.manifest.inputs]:
             found = ", ".join(f"{name} {kind}" for name, kind in types.items())
             raise BundleError(
                 f"the engine of {bundle.path} is not what its manifest says: it has {found}.", "export it again."
             )
-        self._outputs = [spec.name for spec in bundle.manifest.outputs]
+        self._outputs = [spec.name for spec in bundle.manifest.model_outputs]
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
         """The outputs for one batch. Raises BundleError for a shape that the engine was not built for."""

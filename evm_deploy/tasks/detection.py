@@ -33,8 +33,10 @@ LABELS = IOSpec("labels", (FOUND,), "int64", "N", "labels")  # indices of classe
 MASKS = IOSpec("masks", (FOUND, "height", "width"), "float32", "NHW", "masks", (0.0, 1.0))
 DETECTIONS = (BOXES, SCORES, LABELS)
 INSTANCES = (*DETECTIONS, MASKS)
-SAME_MASK = 0.99  # intersection over union of masks, all of an image together
-MOST_MISSED = 0.02  # of all detections: rounding decides between boxes of equal scores, or overlaps at the limit
+SAME_MASK = 0.99  # intersection over union of masks, all of an image together; less by the tolerance
+# Of all detections, for each 1e-4 of the tolerance, and at most the second: rounding decides between boxes of equal
+# scores, or overlaps at the limit.
+MOST_MISSED, MOST_MISSED_AT_ALL = 0.02, 0.5
 MOST_MOVED = 0.1  # pixels, of a box whose pair is found, for each 1e-4 of the tolerance
 
 
@@ -65,20 +67,20 @@ def _compare(
     total = len(found[0]) + len(expected[0])
     share = matches.missed / total if total else 0.0
     missed = Agreement(float(matches.missed), share, 1 - share, float("inf") if not share else 0.0, 1 - share)
-    rows = [Comparison(outputs[2].name, missed, share <= MOST_MISSED)]
+    rounded = tolerance / 1e-4
+    rows = [Comparison(outputs[2].name, missed, share <= min(MOST_MISSED * rounded, MOST_MISSED_AT_ALL))]
     if not len(matches.found):
         return rows
     pairs = [(one[matches.found], other[matches.expected]) for one, other in zip(found, expected, strict=True)]
     boxes, scores = (compare(*pairs[i], scores=False) for i in (0, 1))
-    limit = MOST_MOVED * tolerance / 1e-4
-    rows.insert(0, Comparison(outputs[0].name, boxes, boxes.max_abs <= limit))
+    rows.insert(0, Comparison(outputs[0].name, boxes, boxes.max_abs <= MOST_MOVED * rounded))
     rows.insert(1, Comparison(outputs[1].name, scores, scores.relative <= tolerance))
     if len(pairs) > 3:
-        rows.append(_compare_masks(outputs[3].name, *pairs[3]))
+        rows.append(_compare_masks(outputs[3].name, *pairs[3], least=1 - (1 - SAME_MASK) * rounded))
     return rows
 
 
-def _compare_masks(name: str, found: Array, expected: Array) -> Comparison:
+def _compare_masks(name: str, found: Array, expected: Array, least: float) -> Comparison:
     """By the cells that are covered."""
     from evm_deploy.showing.masks import LEAST
     from evm_deploy.tasks.agreement import Agreement, Comparison
@@ -88,7 +90,7 @@ def _compare_masks(name: str, found: Array, expected: Array) -> Comparison:
     wrong = int((one ^ other).sum())
     share = wrong / either if either else 0.0
     most = abs(found.astype("float64") - expected).max(initial=0.0)
-    return Comparison(name, Agreement(float(most), share, 1 - share, float("inf"), None), 1 - share >= SAME_MASK)
+    return Comparison(name, Agreement(float(most), share, 1 - share, float("inf"), None), 1 - share >= least)
 
 
 def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:

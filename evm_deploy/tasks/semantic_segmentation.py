@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from evm_deploy.tasks.agreement import Comparison
     from evm_deploy.tasks.task import Array
 
-CLASSES = IOSpec("labels", ("batch", "height", "width"), "int64", "NHW", "classes of pixels")
+CLASSES = IOSpec("labels", ("batch", "height", "width"), "int32", "NHW", "classes of pixels")
 # Pixels that may be of another class, for each 1e-4 of the tolerance: where two logits are equal but for rounding.
 MOST_DIFFERING = 0.005
 

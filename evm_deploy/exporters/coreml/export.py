@@ -12,17 +12,19 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.recurrence import FORMS, Form, measure
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Source, make_reference
+from evm_deploy.exporters.deployed import INPUT, Source, build_reference
 from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.graph.scan_results import name_result
 from evm_deploy.operators.ordered_scan import GROUPS
 from evm_deploy.optional import coremltools
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import RECURRENCE_FP16
 
 ALIAS = torch.ops.aten.alias.default
@@ -39,11 +41,11 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     precision that was asked for.
     """
     coremltools()
-    _check_labels(source.labels or ())
+    _check_labels(list_classes(source))
     losses: dict[str, float] = {}
     if source.options.precision == "fp16":
         progress("measuring what float16 costs the recurrence")
-        exact = make_reference(source.network.module, source.manifest.preprocessing)
+        exact = build_reference(source.network, source.manifest)
         losses = measure(exact, map(torch.from_numpy, source.images.values()))
     kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
 
@@ -76,6 +78,12 @@ def _notes(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
     return [f"{said}; more than {RECURRENCE_FP16:.0e}, so float32 is kept in {names}" if kept else said]
 
 
+def list_classes(source: Source) -> Sequence[str]:
+    """The labels that become a part of the model, whose task lets an output go by them."""
+    task = find_task(source.manifest.task)
+    return (source.labels or ()) if any(map(task.given_by_label, source.manifest.outputs)) else ()
+
+
 def _check_labels(labels: Sequence[str]) -> None:
     """A Core ML classifier gives its probabilities by label, each once."""
     first: dict[str, int] = {}
@@ -92,7 +100,8 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
     """The coremltools model at (h, w), the weights as they are; the scans of the modules `kept` stay float32."""
     ct, options = coremltools(), source.options
     fp16 = options.precision == "fp16"
-    steps, names = source.manifest.preprocessing, [spec.name for spec in source.manifest.outputs]
+    steps, outputs = source.manifest.preprocessing, source.manifest.model_outputs
+    labels = list_classes(source)
     program = _program(source, size, kept)
     with quiet(), _refuse_unknown_operations(source.network.title):
         model = ct.convert(
@@ -101,8 +110,8 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             minimum_deployment_target=getattr(ct.target, options.deployment_target),
             compute_precision=ct.transform.FP16ComputePrecision(_may_be_float16) if fp16 else ct.precision.FLOAT32,
             inputs=[_input(size, steps.channels if steps.baked else None)],
-            outputs=[ct.TensorType(name, dtype=float) for name in names],
-            classifier_config=ct.ClassifierConfig(list(source.labels)) if source.labels else None,
+            outputs=[ct.TensorType(spec.name, dtype=np.dtype(spec.dtype).type) for spec in outputs],
+            classifier_config=ct.ClassifierConfig(list(labels)) if labels else None,
             skip_model_load=True,
         )
     exact = [node for node in program.graph.nodes if node.name.startswith(KEPT)]

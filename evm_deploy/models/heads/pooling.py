@@ -15,4 +15,4 @@ def make_pooling(length: int, bins: int, like: Tensor) -> Tensor:
     bin = torch.arange(bins, device=like.device)[:, None]
     first, end = bin * length // bins, ((bin + 1) * length + bins - 1) // bins
     place = torch.arange(length, device=like.device)
-    return ((place >= first) & (place < end)).to(like.dtype) / (end - first).to(like.dtype)
+    return (place >= first).logical_and(place < end).to(like.dtype) / (end - first).to(like.dtype)

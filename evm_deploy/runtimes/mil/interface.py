@@ -39,7 +39,7 @@ def find_entry_points(model: MilModel, manifest: Manifest) -> tuple[EntryPoint, 
         raise BundleError(f"target {manifest.target!r} is not run by Core ML.", "use a newer evm-deploy.")
     found = tuple(_make_entry_point(function, manifest) for function in model.functions)
     features = (found[0].input, *found[0].outputs)
-    for feature, spec in zip(features, (*manifest.inputs, *manifest.outputs), strict=True):
+    for feature, spec in zip(features, (*manifest.inputs, *manifest.model_outputs), strict=True):
         sides = (1, *feature.shape[1:], 3) if feature.kind == "image" else feature.shape
         if feature.shape and not feature.flexible and not spec.fits(sides, spec.dtype):
             raise _make_difference_error(f"{feature}, not {spec.dtype} {spec.shape}")
@@ -66,11 +66,11 @@ def _make_entry_point(function: Function, manifest: Manifest) -> EntryPoint:
     if (features[spec.name].kind, features[spec.name].dtype) != wanted:
         raise _make_difference_error(str(features[spec.name]))
     scores = [features[name] for name in function.outputs if name != function.label]
-    if len(scores) != len(manifest.outputs):
+    if len(scores) != len(manifest.model_outputs):
         raise _make_difference_error(", ".join(map(str, scores)))
     task = find_task(manifest.task)
     return EntryPoint(
-        function, features[spec.name], tuple(_find_output(scores, spec, task) for spec in manifest.outputs)
+        function, features[spec.name], tuple(_find_output(scores, spec, task) for spec in manifest.model_outputs)
     )
 
 

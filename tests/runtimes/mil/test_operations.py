@@ -288,6 +288,20 @@ SUMS: dict[str, Case] = {
         lambda mb, v: mb.max_pool(x=v.x, kernel_sizes=[2, 2], strides=[2, 2], pad_type="valid", ceil_mode=True),
         lambda v: F.max_pool2d(v.x, 2, ceil_mode=True),
     ),
+    "upsample_bilinear": (
+        lambda mb, v: mb.upsample_bilinear(x=v.x, scale_factor_height=3, scale_factor_width=2, align_corners=False),
+        lambda v: F.interpolate(v.x, scale_factor=(3, 2), mode="bilinear", align_corners=False),
+    ),
+    "upsample_bilinear/corners": (
+        lambda mb, v: mb.upsample_bilinear(x=v.x, scale_factor_width=np.float32(1.5)),
+        lambda v: F.interpolate(v.x, (4, 7), mode="bilinear", align_corners=True),
+    ),
+    "resize_bilinear": (
+        lambda mb, v: mb.resize_bilinear(
+            x=v.x, target_size_height=3, target_size_width=7, sampling_mode="UNALIGN_CORNERS"
+        ),
+        lambda v: F.interpolate(v.x, (3, 7), mode="bilinear", align_corners=False),
+    ),
     "batch_norm": (
         lambda mb, v: mb.batch_norm(x=v.x, mean=v.n, variance=v.n2, gamma=v.n2, beta=v.n, epsilon=v.c(0.125)),
         lambda v: (v.x - v.chan(v.n)) / (v.chan(v.n2) + 0.125).sqrt() * v.chan(v.n2) + v.chan(v.n),

@@ -12,8 +12,8 @@ def resize_logits(logits: Tensor, *sizes: tuple[int, int]) -> Tensor:
 
 
 def find_labels(logits: Tensor, *sizes: tuple[int, int]) -> Tensor:
-    """The class of each pixel of the last size, (B, H, W) int64; of equal logits the first class is taken."""
-    return resize_logits(logits, *sizes).argmax(1)
+    """The class of each pixel of the last size, (B, H, W) int32; of equal logits the first class is taken."""
+    return resize_logits(logits, *sizes).argmax(1).int()
 
 
 def average_probabilities(passes: list[Tensor]) -> Tensor:

@@ -1,6 +1,6 @@
 """The operations that can be evaluated: a table from their names to typed functions of their parameters."""
 
-from evm_deploy.runtimes.mil.ops import constants, elementwise, linear, lookups, reductions, shaping
+from evm_deploy.runtimes.mil.ops import constants, elementwise, linear, lookups, reductions, resizing, shaping
 from evm_deploy.runtimes.mil.ops.row import OperationRow
 
 WIDENED = (elementwise.WIDENED, linear.WIDENED, reductions.WIDENED)
@@ -9,6 +9,7 @@ AS_STORED = (
     elementwise.AS_STORED,
     lookups.AS_STORED,
     reductions.AS_STORED,
+    resizing.AS_STORED,
     shaping.AS_STORED,
 )
 

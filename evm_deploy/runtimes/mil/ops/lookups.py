@@ -141,20 +141,6 @@ def _scatter(data: Tensor, places: Tensor, updates: Tensor, axis: int, mode: str
     return wide.to(data.dtype)
 
 
-def upsample_nearest_neighbor(
-    x: Tensor, scale_factor_height: Scalar | None = None, scale_factor_width: Scalar | None = None
-) -> Tensor:
-    """The last two axes longer by these factors, each place the nearest of x."""
-    for axis, factor in ((-2, scale_factor_height), (-1, scale_factor_width)):
-        scale, side = 1.0 if factor is None else float(factor), x.shape[axis]
-        if not 0 < scale < math.inf:
-            raise make_package_error(f"its scale {scale} is not supported")
-        check_size([*x.shape, math.floor(side * scale)], "upsample_nearest_neighbor")
-        places = (torch.arange(math.floor(side * scale)) / scale).long().clamp(max=side - 1)
-        x = x.index_select(axis, places.to(x.device))
-    return x
-
-
 def _normalise_places(indices: Tensor, side: int) -> Tensor:
     """Makes indices valid for PyTorch; negative ones count from the end."""
     places = indices.long()
@@ -172,5 +158,4 @@ AS_STORED: dict[str, Function] = {
     "scatter_nd": scatter_nd,
     "shape": shape_of,
     "tile": tile,
-    "upsample_nearest_neighbor": upsample_nearest_neighbor,
 }
