@@ -298,7 +298,7 @@ def test_the_gate_sees_it_where_scans_are_written_out(
 
     if "target" in form:
         pytest.importorskip("coremltools")
-    options = ExportOptions(image_size=(16, 16), **form)
+    options = ExportOptions(image_size=(32, 32), **form)
     report = evm_deploy.export(Faint().eval(), tmp_path / "right", options).report
     assert report is not None
     assert report.scans is not None
