@@ -12,6 +12,7 @@ from torch import nn
 
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
 from evm_deploy.exporters.export_options import OPSETS
+from evm_deploy.exporters.free_axes import export_free
 from evm_deploy.exporters.onnx import finish, translate
 from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.exporters.trace import explain, quiet
@@ -35,7 +36,8 @@ def save_onnx(
     module: in eval mode, float or half, with any inputs; it is copied. Or what `torch.export.export` made of it.
     args, kwargs: example inputs; dynamic_shapes, input_names, output_names: as `torch.onnx.export` takes them.
     Nothing is compared with PyTorch: that is what `evm_deploy.export` does.
-    Raises InputError: what no graph can hold, with module and line; OptionError: no such opset; OutputError.
+    Raises InputError: what no graph can hold, with module and line, or an axis of dynamic_shapes that the module fixes;
+    OptionError: no such opset; OutputError.
     """
     if opset not in OPSETS:
         raise OptionError(f"there is no opset {opset}.", f"choose one of {OPSETS[0]} to {OPSETS[-1]}.")
@@ -61,7 +63,7 @@ def _trace(
     try:
         with quiet(), torch.no_grad():
             call_watched(copied, *args, **kwargs)  # what a first call keeps is there when it is traced
-            return rewrite(torch.export.export(copied, args, kwargs, dynamic_shapes=shapes, strict=False))
+            return rewrite(export_free(copied, args, kwargs, shapes, title))
     except EvmDeployError:
         raise
     except Exception as error:

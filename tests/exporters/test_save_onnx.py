@@ -108,6 +108,42 @@ def test_what_cannot_be_saved_is_said_and_nothing_written(module: nn.Module, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+class Windows(nn.Module):
+    """Code that computes with sizes as numbers."""
+
+    def forward(self, x: Tensor, others: dict[str, Tensor]) -> Tensor:
+        images = int(x.shape[0] * x.shape[1] / 4)
+        return x.reshape(images, 4, -1).mean(1) + others["bias"].sum(0)
+
+
+class Pairs(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.view(-1, 2, 3)
+
+
+DIM_OR_NAME = {"Dim": torch.export.Dim("n"), "AUTO": torch.export.Dim.AUTO, "name": "n"}
+
+
+@pytest.mark.parametrize("dim", DIM_OR_NAME.values(), ids=DIM_OR_NAME)
+def test_an_axis_that_the_code_fixes_is_named(tmp_path: Path, dim: object) -> None:
+    given, path = (torch.ones(3, 4, 5), {"bias": torch.ones(2, 5)}), tmp_path / "model.onnx"
+    with pytest.raises(InputError, match=r"^Windows fixes axis 0 of x at 3, which dynamic_shapes asks"):
+        save_onnx(Windows().eval(), given, path, dynamic_shapes=({0: dim}, {"bias": None}))
+    proto = save_onnx(Windows().eval(), given, path, dynamic_shapes={"x": None, "others": {"bias": {0: dim}}})
+    (rows, _) = proto.graph.input[1].type.tensor_type.shape.dim
+    assert rows.dim_param
+    assert rows.dim_param == "n" or dim is torch.export.Dim.AUTO
+
+
+def test_an_axis_of_some_lengths_and_an_example_of_one() -> None:
+    free = {0: torch.export.Dim("n")}
+    with pytest.raises(InputError, match=r"^Pairs takes only some lengths of an axis .* n = "):
+        save_onnx(Pairs().eval(), torch.ones(4, 3), dynamic_shapes=(free,))
+    given = (torch.ones(3, 4, 5), {"bias": torch.ones(1, 5)})
+    with pytest.raises(InputError, match=r"fixes axis 0 of others\.bias at 1.*longer than 1"):
+        save_onnx(Windows().eval(), given, dynamic_shapes=(None, {"bias": free}))
+
+
 class Image(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         u = F.relu(x)
