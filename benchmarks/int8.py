@@ -79,7 +79,7 @@ def measure(variant: str, folder: Path, pieces: Images, rounds: int, threads: in
     rows = []
     for name, path in models.items():
         found = [runners[name].run(image)[0] for image in images[CALIBRATION:]]
-        report = report_model_integers(path, images[0], library=library)
+        report = report_model_integers(path.read_bytes(), images[0], library=library)
         size = path.stat().st_size
         rows.append(
             {

@@ -37,7 +37,7 @@ def measure_operators(
         raise BundleError(f"{what}.", "name an ONNX bundle.")
     with tempfile.TemporaryDirectory() as name:
         folder, image = Path(name), bundle.sample().input
-        files = profile_graph(bundle.model_path, image, folder, library=library, runs=runs + WARM_UP, threads=threads)
+        files = profile_graph(bundle.read_model(), image, folder, library=library, runs=runs + WARM_UP, threads=threads)
         optimised = onnx.load(files[0]).graph
         record, recording = read_record(files[1], optimised), measure_recording_cost(folder)
     quiet = _choose_quiet_runs(record.wholes)

@@ -108,7 +108,7 @@ class OnnxRunner:
 
 
 def profile_graph(
-    model: Path,
+    model: bytes,
     image: npt.NDArray[np.generic],
     folder: Path,
     *,
@@ -140,7 +140,7 @@ def profile_graph(
                 between()
             session.run(None, {session.get_inputs()[0].name: image})
     except Exception as error:
-        raise BundleError(f"onnxruntime cannot run {model}: {first_line(error)}.", EXPORT_AGAIN) from error
+        raise BundleError(f"onnxruntime cannot run the model: {first_line(error)}.", EXPORT_AGAIN) from error
     return folder / "optimised.onnx", Path(session.end_profiling())
 
 

@@ -94,11 +94,11 @@ class IntegerReport:
 
 def report_integers(bundle: Bundle, *, library: bool) -> IntegerReport:
     """Runs the bundle's sample once on onnxruntime, with or without our operators, and reports what ran on integers."""
-    return report_model_integers(bundle.model_path, bundle.sample().input, library=library)
+    return report_model_integers(bundle.read_model(), bundle.sample().input, library=library)
 
 
-def report_model_integers(model: Path, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
-    """Reports the same for a model file on one input."""
+def report_model_integers(model: bytes, image: npt.NDArray[np.generic], *, library: bool) -> IntegerReport:
+    """Reports the same for a model on one input."""
     with tempfile.TemporaryDirectory() as folder:
         optimised, trace = profile_graph(model, image, Path(folder), library=library)
         proto = onnx.load(optimised)

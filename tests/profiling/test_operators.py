@@ -134,6 +134,13 @@ def test_a_model_that_cannot_be_loaded_is_refused(tmp_path: Path, make_bundle: C
         operators.measure_operators(make_bundle(tmp_path / "b"), library=False)
 
 
+def test_a_model_that_was_replaced_is_not_run(tmp_path: Path, make_bundle: Callable[..., Bundle]) -> None:
+    bundle = make_bundle(tmp_path / "b")
+    bundle.model_path.write_bytes(b"another")
+    with pytest.raises(BundleError, match="was replaced"):
+        operators.measure_operators(bundle, library=False)
+
+
 def report(*results: Result) -> ProfileReport:
     device = DeviceFacts("local", "here")
     return ProfileReport(device, Conditions(), Method(1, None, 1, True), results, "2026-01-01T00:00:00Z", "0")

@@ -1,7 +1,5 @@
 """What runs on integers, read from small graphs that the runtime optimised."""
 
-from pathlib import Path
-
 import numpy as np
 import onnx
 import pytest
@@ -15,7 +13,7 @@ from evm_deploy.verification.integer_report import report_model_integers
 RNG = np.random.default_rng(0)
 
 
-def graph(path: Path, *, integers: bool) -> Path:
+def graph(*, integers: bool) -> bytes:
     """x (1, 4, 6, 6) through a 3x3 convolution to 16 channels, then a product of the 16 pooled values to 5.
 
     (The runtime fills float channels up to 16 with zeros, and multiplies these too.)
@@ -55,23 +53,22 @@ def graph(path: Path, *, integers: bool) -> Path:
         ir_version=9,
     )
     onnx.checker.check_model(model)
-    path.write_bytes(model.SerializeToString())
-    return path
+    return model.SerializeToString()
 
 
 IMAGE = RNG.standard_normal((1, 4, 6, 6)).astype(np.float32)
 CONV, PRODUCT = 16 * 4 * 4 * (4 * 3 * 3), 16 * 5  # multiply-adds: 4 x 4 pixels of 16 channels, and 5 sums of 16
 
 
-def test_a_float_graph_has_nothing_on_integers(tmp_path: Path) -> None:
-    report = report_model_integers(graph(tmp_path / "m.onnx", integers=False), IMAGE, library=False)
+def test_a_float_graph_has_nothing_on_integers() -> None:
+    report = report_model_integers(graph(integers=False), IMAGE, library=False)
     assert (report.multiply_adds, report.weights, report.conversions) == (0, 0, 0)
     assert sum(product.multiply_adds for product in report.products) == CONV + PRODUCT
     assert sum(product.weights for product in report.products) == 16 * 4 * 9 + 16 * 5
 
 
-def test_shares_are_of_multiply_adds_and_of_weights(tmp_path: Path) -> None:
-    report = report_model_integers(graph(tmp_path / "m.onnx", integers=True), IMAGE, library=False)
+def test_shares_are_of_multiply_adds_and_of_weights() -> None:
+    report = report_model_integers(graph(integers=True), IMAGE, library=False)
     assert report.multiply_adds == pytest.approx(CONV / (CONV + PRODUCT))
     assert report.weights == pytest.approx(576 / (576 + 80))
     assert report.conversions == 2
@@ -81,7 +78,7 @@ def test_shares_are_of_multiply_adds_and_of_weights(tmp_path: Path) -> None:
 
 
 @pytest.mark.skipif(not native.available(), reason="no native library")
-def test_a_scan_multiplies_its_tokens_by_the_weights_of_every_group(tmp_path: Path) -> None:
+def test_a_scan_multiplies_its_tokens_by_the_weights_of_every_group() -> None:
     K, D, N, R, T = 4, 6, 2, 3, 12
     shapes = {"x_proj": (K, D, R + 2 * N), "dt_proj": (K, R, D), "dt_bias": (K, D), "A": (K, N, D), "D": (K, D)}
     constants = {name: -np.ones(shape, np.float32) for name, shape in shapes.items()}
@@ -92,14 +89,13 @@ def test_a_scan_multiplies_its_tokens_by_the_weights_of_every_group(tmp_path: Pa
     weights = [numpy_helper.from_array(value, name) for name, value in constants.items()]
     imports = [helper.make_opsetid("", 18), helper.make_opsetid("evm", 1)]
     scan = helper.make_graph([node], "g", values[:1], values[1:], weights)
-    (tmp_path / "m.onnx").write_bytes(helper.make_model(scan, opset_imports=imports, ir_version=9).SerializeToString())
-    report = report_model_integers(tmp_path / "m.onnx", np.ones((1, T, D), np.float32), library=True)
+    model = helper.make_model(scan, opset_imports=imports, ir_version=9).SerializeToString()
+    report = report_model_integers(model, np.ones((1, T, D), np.float32), library=True)
     assert [product.multiply_adds for product in report.products] == [K * T * D * (R + 2 * N), K * T * R * D]
 
 
-def test_a_model_that_does_not_run_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "m.onnx").write_bytes(b"not a model")
+def test_a_model_that_does_not_run_is_an_error() -> None:
     with pytest.raises(BundleError, match="onnxruntime cannot load the model"):
-        report_model_integers(tmp_path / "m.onnx", IMAGE, library=False)
+        report_model_integers(b"not a model", IMAGE, library=False)
     with pytest.raises(BundleError, match="onnxruntime cannot run"):
-        report_model_integers(graph(tmp_path / "n.onnx", integers=False), IMAGE[:, :3], library=False)
+        report_model_integers(graph(integers=False), IMAGE[:, :3], library=False)

@@ -114,6 +114,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             classifier_config=ct.ClassifierConfig(list(labels)) if labels else None,
             skip_model_load=True,
         )
+    _check_outputs(model, names, source.network.title)
     exact = [node for node in program.graph.nodes if node.name.startswith(KEPT)]
     exps = sum(node.target is torch.ops.aten.exp.default for node in exact)
     _check_precision(model, options.precision, exps)
@@ -216,6 +217,19 @@ def _operations(model: Any) -> Counter[tuple[str, str]]:
         for operation in block.operations
         if operation.type != "const"
     )
+
+
+def _check_outputs(model: Any, names: Collection[str], title: str) -> None:
+    """Raises InputError for an output that is the same for all images: a program does not compute it."""
+    (function,) = model.get_spec().mlProgram.functions.values()
+    (block,) = function.block_specializations.values()
+    computed = {output.name for each in block.operations if each.type != "const" for output in each.outputs}
+    for name, output in zip(names, block.outputs, strict=False):
+        if output not in computed:
+            raise InputError(
+                f"{title} gives the same {name} for every image, and a Core ML program computes its outputs.",
+                "check that the forward uses its image and that the weights were loaded.",
+            )
 
 
 def _check_precision(model: Any, precision: str, exps: int) -> None:

@@ -101,7 +101,7 @@ def test_fewer_than_half_of_the_conversions_that_the_runtime_s_own_tool_leaves(
     float_, model = Bundle.open(networks()), tmp_path / "plain.onnx"
     kinds = {"activation_type": plain.QuantType.QUInt8, "weight_type": plain.QuantType.QInt8}
     plain.quantize_static(float_.model_path, model, Reader(), per_channel=True, **kinds)
-    theirs = report_model_integers(model, float_.sample().input, library=False)
+    theirs = report_model_integers(model.read_bytes(), float_.sample().input, library=False)
     assert report_integers(quantized(), library=False).conversions < theirs.conversions / 2
 
 

@@ -65,6 +65,23 @@ class OneScan(nn.Module):
         return scores
 
 
+class Constant(nn.Module):
+    """Scores that do not depend on the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scores = nn.Parameter(torch.ones(1, 4))
+
+    def forward(self, image: Tensor) -> Tensor:
+        return self.scores * 2
+
+
+def test_a_constant_output_is_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"^Constant gives the same logits for every image"):
+        export(Constant().eval(), tmp_path / "out", SMALL)
+    assert list(tmp_path.iterdir()) == []
+
+
 def changed(options: ExportOptions, **changes: Any) -> ExportOptions:
     return dataclasses.replace(options, **changes)
 
