@@ -73,6 +73,7 @@ def export(
         from evm_deploy.verification.artifact import verify_against_model
         from evm_deploy.verification.golden_pair import compute_golden_pair
         from evm_deploy.verification.images import make_verification_images
+        from evm_deploy.verification.rounding import choose_tolerance
 
         network = _open_network(model, options, say)
         manifest = make_manifest(network, options)
@@ -89,6 +90,9 @@ def export(
         exporter = exporter_of(options.target)
         given = Source(network, manifest, options, images, labels)
         build = exporter.write(given, draft.path / manifest.model_file, say)
+        if options.precision == "fp16":
+            say("measuring what float16 costs")
+            build |= choose_tolerance(network, manifest, images, build)
         manifest = dataclasses.replace(manifest, build=build or None)
         if manifest.last_steps is not None:
             steps = separate_steps.export(given).SerializeToString()

@@ -19,7 +19,7 @@ from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
 from evm_deploy.scan import native
-from evm_deploy.tolerances import PARITY, ROUNDED
+from evm_deploy.tolerances import FP16_MOST, PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _ENGINES = "engines"
@@ -72,6 +72,7 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "INTERFACE": native.INTERFACE,
         "TOLERANCES": ", ".join(f'{{"{name}", {value!r}}}' for name, value in (PARITY | ROUNDED).items()),
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
+        "FP16_MOST": repr(FP16_MOST),
     }
     fill("linux", folder, values)
     _copy_shared(folder / "python")

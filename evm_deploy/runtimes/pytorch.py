@@ -1,5 +1,7 @@
 """PyTorch, with which every other runtime is compared."""
 
+import types
+
 import numpy as np
 import numpy.typing as npt
 import torch
@@ -23,3 +25,11 @@ class TorchRunner:
 
     def close(self) -> None:
         """Nothing to free."""
+
+    def __enter__(self) -> "TorchRunner":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()

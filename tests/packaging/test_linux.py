@@ -167,6 +167,15 @@ def test_the_python_loader_refuses_manifests_of_others(loader: ModuleType, packe
             loader.Model(path.parent)
 
 
+def test_the_python_loader_takes_the_tolerance_of_a_deep_network(loader: ModuleType, packed: Path) -> None:
+    model = loader.Model(packed / "models/colours")
+    assert model._find_tolerance() == PARITY["fp32"]
+    model.manifest["precision"] = "fp16"
+    for said, wanted in ((0.008, 0.008), (0.5, PARITY["fp16"]), ("0.008", PARITY["fp16"])):
+        model.manifest["build"] = {"tolerance": said}
+        assert model._find_tolerance() == wanted
+
+
 @pytest.mark.parametrize(
     ("scores", "meaning"),
     [

@@ -134,6 +134,14 @@ def test_a_changed_byte_is_refused(place: Path, tmp_path: Path, name: str) -> No
     assert f"{name} in {bundle} was changed: its sha256 differs" in found.stderr
 
 
+@pytest.mark.parametrize(("said", "allowed"), [(0.008, "0.008"), (0.5, "0.0025"), (None, "0.0025")])
+def test_the_tolerance_of_a_deep_network_in_float16(place: Path, tmp_path: Path, said: Any, allowed: str) -> None:
+    manifest = copied(place, tmp_path) / "manifest.json"
+    facts = json.loads(manifest.read_text()) | {"precision": "fp16", "build": said and {"tolerance": said}}
+    manifest.write_text(json.dumps(facts))
+    assert f"at most {allowed}:" in evm_run(place, "--golden", manifest.parent).stdout
+
+
 def test_a_wrong_golden_pair_fails(place: Path, tmp_path: Path) -> None:
     bundle = copied(place, tmp_path)
     output = bundle / "sample/output.npy"

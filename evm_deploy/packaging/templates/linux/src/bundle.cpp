@@ -11,6 +11,7 @@ namespace {
 constexpr size_t kManifest = size_t{1} << 20, kLabels = size_t{1} << 22;
 constexpr int kLargest = 4096;
 const std::map<std::string, double> kTolerances = {@TOLERANCES@};
+constexpr double kFloat16Most = @FP16_MOST@;
 const std::map<std::string, Resize> kResizes = {
     {"cover", Resize::cover}, {"squash", Resize::squash}, {"letterbox", Resize::letterbox}};
 const std::map<std::string, Interpolation> kInterpolations = {{"nearest", Interpolation::nearest},
@@ -93,6 +94,8 @@ Bundle::Bundle(const std::string& path) : folder(path) {
   }
   target = said.at("target").string();
   precision = said.at("precision").string();
+  if (const json::Value* build = said.find("build"))
+    if (const json::Value* tolerance = build->find("tolerance")) chosen_tolerance = tolerance->real();
   model_file = said.at("model_file").string();
   classification = said.at("task").string() == "classification";
   operators = said.at("scan_form").string() != "inlined";
@@ -121,7 +124,8 @@ Bytes Bundle::read(const std::string& name, size_t limit) const {
 double Bundle::tolerance() const {
   const auto found = kTolerances.find(precision);
   if (found == kTolerances.end()) throw Error("the precision " + precision + " is not known here");
-  return found->second;
+  const bool larger = precision == "fp16" && chosen_tolerance > found->second && chosen_tolerance <= kFloat16Most;
+  return larger ? chosen_tolerance : found->second;
 }
 
 std::string Bundle::sample(size_t output) const {

@@ -37,6 +37,7 @@ struct Bundle {
   Steps steps;
   std::vector<std::string> labels;  // empty where there are none
   std::map<std::string, std::string> files;  // name: sha256
+  double chosen_tolerance = 0;  // of deep networks in float16; 0: that of the precision
 
   // Throws Error: not a bundle, another version, or a changed file.
   explicit Bundle(const std::string& path);
@@ -44,7 +45,7 @@ struct Bundle {
   // The bytes of a file in the manifest. Throws Error: it is not in the manifest, or its hash differs.
   Bytes read(const std::string& name, size_t limit) const;
 
-  // Greatest relative error of the outputs of a model of this precision.
+  // Greatest relative error of the outputs of the model.
   double tolerance() const;
 
   std::string sample(size_t output) const;  // the name of a golden output's file
