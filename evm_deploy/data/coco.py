@@ -69,6 +69,7 @@ class CocoAnnotations:
     things: Mapping[str, tuple[_Annotation, ...]]
     names: Mapping[int, str]
     indices: Mapping[int, int] = field(default_factory=dict)
+    ordered: bool = False  # whether the order of COCO's numbers says which class is which
     gives: ClassVar[str] = THINGS
 
     @property
@@ -91,15 +92,14 @@ class CocoAnnotations:
         used = {each.category_id for things in self.things.values() for each in things}
         order = sorted(self.names)
         if labels is None:
-            return dataclasses.replace(self, indices={number: i for i, number in enumerate(order)})
+            return dataclasses.replace(self, indices={n: i for i, n in enumerate(order)}, ordered=True)
         found = match_classes([self.names[number] for number in order if number in used], labels, None)
         return dataclasses.replace(self, indices={number: found[self.names[number]] for number in used})
 
     @property
     def classes(self) -> tuple[str, ...] | None:
         """All of them, in the order of COCO's numbers, where it counts."""
-        order = sorted(self.names)
-        return tuple(self.names[number] for number in order) if list(self.indices) == order else None
+        return tuple(self.names[number] for number in sorted(self.names)) if self.ordered else None
 
     def read(self, name: str, size: tuple[int, int]) -> TrueThings:
         """The things in an image. Raises InputError: it is of another size than the file says."""

@@ -112,7 +112,7 @@ def read_contenders(paths: Sequence[Path], options: EvaluateOptions) -> Contende
         contenders.insert(0, _read_checkpoint(Path(options.checkpoint), options.key, bundles, notes))
     first = contenders[0]
     for one in contenders:
-        if one.task != first.task:
+        if one.metric != first.metric:
             what = f"{first.name} is {find_task(first.task).title}, {one.name} {find_task(one.task).title}."
             raise InputError(what, "evaluate models of the same task together.")
         if one.classes != first.classes:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evm_deploy.tasks.truth import Measured
+from evm_deploy.tasks.truth import FindingsFigures
 
 DRAWS = 200  # as many images as there are, with repetition
 ENDS = (2.5, 97.5)  # per cent of the draws
@@ -29,7 +29,9 @@ class Move:
     high: float
 
 
-def measure_figures(measured: Measured, other: Measured | None, images: int) -> tuple[tuple[Figure, ...], Move | None]:
+def measure_figures(
+    measured: FindingsFigures, other: FindingsFigures | None, images: int
+) -> tuple[tuple[Figure, ...], Move | None]:
     """All figures, the main one first, and how it differs from the reference's."""
     (main, value), *rest = measured.figures.items()
     others = tuple(Figure(name, share) for name, share in rest)

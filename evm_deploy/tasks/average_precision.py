@@ -97,7 +97,7 @@ def measure_masks(kept: Sequence[KeptThings]) -> AveragePrecision:
 
 
 class AveragePrecision:
-    """`Measured`, of what is compared, by what goes before the names of its figures: the first are the main ones."""
+    """`FindingsFigures` of what is compared, by what goes before their names: those of the first are the main ones."""
 
     def __init__(self, kept: Sequence[KeptThings], compared: Mapping[str, str]) -> None:
         self._compared, self._runs = list(compared), [_run(kept, what) for what in compared.values()]

@@ -37,7 +37,7 @@ def trust_pixels(findings: Findings) -> TrueClasses:
 
 
 class PixelAccuracy:
-    """`Measured`: over the pixels of all images together."""
+    """`FindingsFigures`: over the pixels of all images together."""
 
     def __init__(self, kept: Sequence[Kept]) -> None:
         import numpy as np

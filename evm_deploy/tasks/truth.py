@@ -52,7 +52,7 @@ class TrueClasses:
 Truth = TrueThings | TrueClasses
 
 
-class Measured(Protocol):
+class FindingsFigures(Protocol):
     """What findings in n images are worth, all together."""
 
     @property
@@ -88,5 +88,5 @@ class FindingsMetric:
     masks: bool  # the truth has to have masks
     prepare: Callable[[], None]
     keep: Callable[[Findings, Truth], Any]
-    measure: Callable[[Sequence[Any]], Measured]
+    measure: Callable[[Sequence[Any]], FindingsFigures]
     trust: Callable[[Findings], Truth]

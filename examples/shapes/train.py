@@ -116,21 +116,20 @@ def measure_focal(logits: Tensor, wanted: Tensor) -> Tensor:
 
 
 def measure_segmenter(model: UperNet, logits: Tensor, scenes: Sequence[Scene]) -> Tensor:
-    """Cross entropy of the pixels, the ground counting less."""
+    """Cross entropy of the pixels."""
     wanted = torch.from_numpy(np.stack([scene.label_map for scene in scenes]).astype(np.int64))
-    resized = F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=False)
-    weight = torch.tensor([0.3, *(1.0 for _ in SHAPES)])
-    return F.cross_entropy(resized, wanted, weight)
+    return F.cross_entropy(F.interpolate(logits, size=(SIDE, SIDE), mode="bilinear", align_corners=False), wanted)
 
 
 @dataclass(frozen=True)
 class Kind:
-    """What is trained: its network, loss, the classes, and the text of its configuration."""
+    """What is trained: its network, loss, classes, the text of its configuration, and for how many steps."""
 
     make: Callable[[], nn.Module]
     measure: Callable[..., Tensor]
     classes: tuple[str, ...]
     config: str
+    steps: int
 
 
 KINDS = {
@@ -139,8 +138,9 @@ KINDS = {
         measure_detector,
         SHAPES,
         "model = dict(bbox_head=dict(anchor_generator=dict(octave_base_scale=2.5)))\n",
+        900,
     ),
-    "segmenter": Kind(make_segmenter, measure_segmenter, (GROUND, *SHAPES), ""),
+    "segmenter": Kind(make_segmenter, measure_segmenter, (GROUND, *SHAPES), "", 2400),
 }
 
 
@@ -149,13 +149,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("--out", type=Path, required=True, help="folder for the checkpoint")
-    parser.add_argument("--steps", type=int, default=900, help=f"of {BATCH} scenes, each seen once")
+    parser.add_argument("--steps", type=int, help=f"of {BATCH} scenes, each seen once")
     options = parser.parse_args(arguments)
 
     start = time.perf_counter()
     torch.manual_seed(SEED)
     kind = KINDS[options.kind]
-    model = train(kind, options.steps)
+    model = train(kind, options.steps or kind.steps)
     options.out.mkdir(parents=True, exist_ok=True)
     meta = {"dataset_meta": {"classes": kind.classes}, "cfg": kind.config}
     torch.save({"meta": meta, "state_dict": model.state_dict()}, options.out / f"{options.kind}.pth")

@@ -145,6 +145,19 @@ def test_average_precision_is_that_of_coco(detector: Path, scenes: Path) -> None
     assert report.classes == LABELS
     assert np.mean(row.per_class) == pytest.approx(main.value)
     assert report.data["annotations"]
+    assert report.notes == ()
+
+
+def test_without_labels_the_order_of_numbers_counts(make: Any, scenes: Path) -> None:
+    said = json.loads((scenes / "things.json").read_text())
+    said["categories"] = [{"id": 20, "name": "disc"}, {"id": 30, "name": "ring"}]
+    (scenes / "things.json").write_text(json.dumps(said))
+    report = evaluate(make_detector(make, "plain", labels=None), scenes)
+    assert (
+        report.assumed_order
+        == "the model has no labels: its outputs were taken for the classes by number, 0: disc, 1: ring"
+    )
+    assert report.classes == ("disc", "ring")
 
 
 def test_masks_are_measured_as_coco_does(make: Any, scenes: Path) -> None:
