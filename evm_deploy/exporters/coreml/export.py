@@ -114,7 +114,7 @@ def convert(source: Source, size: tuple[int, int], kept: Collection[str] = ()) -
             classifier_config=ct.ClassifierConfig(list(labels)) if labels else None,
             skip_model_load=True,
         )
-    _check_outputs(model, names, source.network.title)
+    _check_outputs(model, [spec.name for spec in outputs], source.network.title)
     exact = [node for node in program.graph.nodes if node.name.startswith(KEPT)]
     exps = sum(node.target is torch.ops.aten.exp.default for node in exact)
     _check_precision(model, options.precision, exps)
