@@ -4,6 +4,7 @@ BIN := .venv/bin
 OUT ?= demo-out
 DIGITS := examples/digits
 CALLS := examples/calls
+SHAPES := examples/shapes
 
 .PHONY: demo system test test-slow test-aarch64 test-oldest test-processors test-sanitizers bench check clean
 
@@ -24,6 +25,15 @@ demo: .venv/installed
 		--out $(OUT)/calls --overwrite
 	$(BIN)/evm-deploy quantize $(OUT)/calls --data $(OUT)/calls-calibration --out $(OUT)/calls-int8 --overwrite
 	$(BIN)/evm-deploy evaluate $(OUT)/calls $(OUT)/calls-int8 --data $(OUT)/calls-held-out --max-drop 1
+	$(BIN)/python $(SHAPES)/data.py $(OUT)/shapes --count 40
+	$(BIN)/evm-deploy export $(SHAPES)/detector.pth --image-size 160 --images $(OUT)/shapes/images \
+		--out $(OUT)/detector --overwrite
+	$(BIN)/evm-deploy evaluate $(OUT)/detector --data $(OUT)/shapes/images \
+		--annotations $(OUT)/shapes/annotations.json --floor 0.7
+	$(BIN)/evm-deploy export $(SHAPES)/segmenter.pth --image-size 160 --images $(OUT)/shapes/images \
+		--out $(OUT)/segmenter --overwrite
+	$(BIN)/evm-deploy evaluate $(OUT)/segmenter --data $(OUT)/shapes/images \
+		--annotations $(OUT)/shapes/masks --floor 0.8
 	$(BIN)/evm-deploy export $(DIGITS)/digits.safetensors --target coreml --precision fp16 --image-size 64 \
 		--bake-preprocessing --labels $(DIGITS)/labels.txt --out $(OUT)/digits-coreml --overwrite
 	$(BIN)/evm-deploy predict $(OUT)/digits-coreml $(DIGITS)/images/*.png --top 1
