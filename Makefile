@@ -26,11 +26,13 @@ demo: .venv/installed
 	$(BIN)/evm-deploy quantize $(OUT)/calls --data $(OUT)/calls-calibration --out $(OUT)/calls-int8 --overwrite
 	$(BIN)/evm-deploy evaluate $(OUT)/calls $(OUT)/calls-int8 --data $(OUT)/calls-held-out --max-drop 1
 	$(BIN)/python $(SHAPES)/data.py $(OUT)/shapes --count 40
-	$(BIN)/evm-deploy export $(SHAPES)/detector.pth --image-size 160 --images $(OUT)/shapes/images \
+	$(BIN)/evm-deploy export $(SHAPES)/detector.pth --image-size 160 \
+		--images $(OUT)/shapes/images/held-out_00000.png \
 		--out $(OUT)/detector --overwrite
 	$(BIN)/evm-deploy evaluate $(OUT)/detector --data $(OUT)/shapes/images \
 		--annotations $(OUT)/shapes/annotations.json --floor 0.7
-	$(BIN)/evm-deploy export $(SHAPES)/segmenter.pth --image-size 160 --images $(OUT)/shapes/images \
+	$(BIN)/evm-deploy export $(SHAPES)/segmenter.pth --image-size 160 \
+		--images $(OUT)/shapes/images/held-out_00000.png \
 		--out $(OUT)/segmenter --overwrite
 	$(BIN)/evm-deploy evaluate $(OUT)/segmenter --data $(OUT)/shapes/images \
 		--annotations $(OUT)/shapes/masks --floor 0.8
