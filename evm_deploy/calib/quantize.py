@@ -79,9 +79,6 @@ def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Sampl
         what = f"the search measures on onnxruntime; {source.path} is for {manifest.target}."
         raise OptionError(what, "leave it out.")
     task = find_task(manifest.task)
-    if task.locate is not None:
-        what = f"{source.path} is {task.title}, with its last steps: integers are not measured by what it finds."
-        raise OptionError(what, "export it with --raw, and quantise that.")
     samples = read_samples(
         data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
     )

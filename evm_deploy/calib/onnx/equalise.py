@@ -182,7 +182,7 @@ def _find_affine_inputs(node: ir.Node) -> tuple[int, ...]:
 
 def _can_divide(node: ir.Node, by_node: Mapping[ir.Node, Layer]) -> bool:
     """Whether the node is a layer whose output channels can be divided."""
-    return node in by_node and node.op_type in ("Conv", "MatMul")
+    return node in by_node and node.op_type in ("Conv", "MatMul") and not by_node[node].shares_weight
 
 
 def _lets_scale_pass(node: ir.Node) -> bool:
@@ -204,6 +204,8 @@ def _find_takers(value: ir.Value, by_node: Mapping[ir.Node, Layer]) -> list[Laye
 
 
 def _is_plain(layer: Layer) -> bool:
-    """Whether the layer has no groups, or one filter for each channel."""
+    """Whether the layer has no groups, or one filter for each channel, and a weight of its own."""
+    if layer.shares_weight:
+        return False
     group = layer.node.attributes.get_int("group", 1)
     return group == 1 or (layer.depthwise and layer.weights.shape[:2] == (group, 1))

@@ -53,6 +53,7 @@ class _GraphWriter:
 
     def __init__(self, graph: ir.Graph, scheme: Scheme) -> None:
         self.graph, self.scheme = graph, scheme
+        self.integers: dict[tuple[str, bytes], ir.Value] = {}  # of constants, by their names and numbers
 
     def add_constant(self, name: str, numbers: npt.NDArray[np.generic] | np.generic) -> ir.Value:
         there = self.graph.initializers.get(name)
@@ -134,8 +135,11 @@ class _GraphWriter:
     ) -> ir.Value:
         """Stores a constant as integers, and returns the value dequantised for `node`."""
         name = str(value.name) if len(list(value.uses())) == 1 else f"{value.name}.of.{node.name}"
+        key = str(value.name), integers.tobytes()  # nodes that share a weight share its integers
+        if key not in self.integers:
+            self.integers[key] = self.add_constant(f"{name}.quantized", integers)
         given = [
-            self.add_constant(f"{name}.quantized", integers),
+            self.integers[key],
             self.add_constant(f"{name}.scale", scales),
             self.add_constant(f"{name}.zero_point", np.zeros(scales.shape, integers.dtype)),
         ]

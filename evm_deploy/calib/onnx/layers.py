@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -72,6 +72,11 @@ class Layer:
         return self.node.op_type == "Conv" and self.node.attributes.get_int("group", 1) > 1
 
     @property
+    def shares_weight(self) -> bool:
+        """Whether other nodes multiply by the same weight, as the levels of a pyramid do in a head."""
+        return len(list(self.weight.uses())) > 1
+
+    @property
     def bias_use(self) -> tuple[ir.Node, int] | None:
         """The node and input that take the bias (O,): this node, or the Add after a MatMul."""
         node, uses = self.node, list(self.node.outputs[0].uses())
@@ -115,12 +120,13 @@ def find_layers(model: ir.Model) -> list[Layer]:
         weight = node.inputs[1] if kind and len(node.inputs) > 1 else None
         if kind is None or weight is None or not _is_float_constant(weight) or not _is_standard(node):
             continue
-        block, name = blocks[node], str(weight.name)
+        block, name, own = blocks[node], str(weight.name), str(node.name).removeprefix("node_")
         if name.startswith(NETWORK):
             name = name.removeprefix(NETWORK).removesuffix(".weight").removesuffix(".x_proj")
         else:  # the exporter transposed it
-            name = f"{block}.{str(node.name).removeprefix('node_')}".removeprefix(".")
-        found.append(Layer(name, block, node, kind))
+            name = f"{block}.{own}".removeprefix(".")
+        layer = Layer(name, block, node, kind)
+        found.append(replace(layer, name=f"{name}.{own}") if layer.shares_weight else layer)
     return found
 
 
