@@ -48,10 +48,13 @@ def write_model(outputs: dict[str, np.ndarray], shifts: str | None = None) -> by
 
 def find_classes() -> bytes:
     """The channel that is the largest, of each pixel."""
-    node = helper.make_node("ArgMax", ["image"], ["labels"], axis=1, keepdims=0)
+    nodes = [
+        helper.make_node("ArgMax", ["image"], ["classes"], axis=1, keepdims=0),
+        helper.make_node("Cast", ["classes"], ["labels"], to=TensorProto.INT32),
+    ]
     image = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 32, 32])
-    labels = helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 32, 32])
-    model = helper.make_model(helper.make_graph([node], "segmenter", [image], [labels]), ir_version=8)
+    labels = helper.make_tensor_value_info("labels", TensorProto.INT32, [1, 32, 32])
+    model = helper.make_model(helper.make_graph(nodes, "segmenter", [image], [labels]), ir_version=8)
     model.opset_import[0].version = 18
     return model.SerializeToString()
 
@@ -250,7 +253,7 @@ def maps(tmp_path: Path) -> Path:
 
 
 def segment(make: Any, labels: tuple[str, ...] | None = ("red", "green", "blue")) -> Any:
-    return make("segmenter", "semantic_segmentation", find_classes(), (np.zeros((1, 32, 32), np.int64),), labels)
+    return make("segmenter", "semantic_segmentation", find_classes(), (np.zeros((1, 32, 32), np.int32),), labels)
 
 
 def measure_slowly(maps: Path) -> tuple[float, float, float]:

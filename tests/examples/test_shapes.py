@@ -11,11 +11,13 @@ import pytest
 import torch
 
 import evm_deploy
-from evm_deploy import EvaluateOptions, ExportOptions
+from evm_deploy import EvaluateOptions, ExportOptions, QuantizeOptions
 from evm_deploy.bundle import Bundle
+from evm_deploy.verification.integer_report import report_integers
 
 SHAPES = Path(__file__).resolve().parents[2] / "examples" / "shapes"
 COUNT = 60  # held-out scenes
+MOST_LOST = 0.005  # by 8 bits: measured 0.0005 and less on 200 scenes
 
 
 @pytest.fixture(scope="module")
@@ -36,24 +38,33 @@ def scenes(shapes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Path
     return folder
 
 
-def evaluate(kind: str, scenes: Path, annotations: str, out: Path) -> dict[str, float | None]:
-    path = SHAPES / f"{kind}.pth"
+def evaluate(kind: str, scenes: Path, annotations: str, out: Path) -> list[dict[str, float | None]]:
+    """The figures of the float bundle, and of the one in 8 bits."""
+    path, bundles = SHAPES / f"{kind}.pth", [out / "float", out / "int8"]
     assert path.stat().st_size < 3_000_000
-    evm_deploy.export(path, out, ExportOptions(image_size=(160, 160), verify=False))
+    evm_deploy.export(path, bundles[0], ExportOptions(image_size=(160, 160), verify=False))
+    report = evm_deploy.quantize(bundles[0], scenes / "images", bundles[1], QuantizeOptions(samples=16)).report
+    assert report is not None
+    assert report.passed
+    assert report_integers(Bundle.open(bundles[1]), library=True).multiply_adds > 0.99
     options = EvaluateOptions(annotations=scenes / annotations, latency_runs=0)
-    (row,) = evm_deploy.evaluate(out, scenes / "images", options).rows
-    return {figure.name: figure.value for figure in row.figures}
+    rows = evm_deploy.evaluate(bundles, scenes / "images", options).rows
+    return [{figure.name: figure.value for figure in row.figures} for row in rows]
 
 
 def test_detector_finds_the_shapes(shapes: ModuleType, scenes: Path, tmp_path: Path):
     pytest.importorskip("pycocotools")
-    assert evaluate("detector", scenes, "annotations.json", tmp_path / "out")["AP50"] >= 0.9
-    assert Bundle.open(tmp_path / "out").labels() == shapes.SHAPES
+    exact, rounded = evaluate("detector", scenes, "annotations.json", tmp_path)
+    assert exact["AP50"] >= 0.9
+    assert rounded["AP50"] >= exact["AP50"] - MOST_LOST
+    assert Bundle.open(tmp_path / "float").labels() == shapes.SHAPES
 
 
 def test_segmenter_names_their_pixels(shapes: ModuleType, scenes: Path, tmp_path: Path):
-    assert evaluate("segmenter", scenes, "masks", tmp_path / "out")["mIoU"] >= 0.8
-    assert Bundle.open(tmp_path / "out").labels() == (shapes.GROUND, *shapes.SHAPES)
+    exact, rounded = evaluate("segmenter", scenes, "masks", tmp_path)
+    assert exact["mIoU"] >= 0.8
+    assert rounded["mIoU"] >= exact["mIoU"] - MOST_LOST
+    assert Bundle.open(tmp_path / "float").labels() == (shapes.GROUND, *shapes.SHAPES)
 
 
 def test_a_scene_depends_on_its_split_and_number_alone(shapes: ModuleType):

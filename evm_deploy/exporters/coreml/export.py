@@ -154,11 +154,17 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
 
 
 def _mark_results(form: Form) -> Callable[..., Tensor]:
-    """The form of a scan, its result marked by two aliases, for one alone is an index of everything too, and what is
-    added up to it by three."""
+    """The form of a scan, its result marked by two aliases, and what is added up to it by four: one is an index of
+    everything too, so that there may be one more of each."""
     if form.D is None:
         return form.run
-    return lambda *arguments: ALIAS(ALIAS(form.run(*arguments, mark=lambda groups: ALIAS(ALIAS(ALIAS(groups))))))
+
+    def mark(value: Tensor, aliases: int = 2) -> Tensor:
+        for _ in range(aliases):
+            value = ALIAS(value)
+        return value
+
+    return lambda *arguments: mark(form.run(*arguments, mark=lambda groups: mark(groups, 4)))
 
 
 def _name_results(graph: torch.fx.Graph) -> None:
@@ -170,9 +176,9 @@ def _name_results(graph: torch.fx.Graph) -> None:
         result, aliases = mark, 0
         while result.target is ALIAS:
             result, aliases = result.args[0], aliases + 1
-        if aliases == 3:
+        if aliases >= 4:
             groups = result
-        elif aliases == 2:
+        elif aliases >= 2:
             if all(user.op != "output" for user in mark.users):  # whose name is in the signature
                 result._rename(name_result(number, SCANS[str(mark.meta["original_aten"])]))
                 if groups is not None:

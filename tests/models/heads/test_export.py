@@ -10,7 +10,7 @@ from PIL import Image
 
 import evm_deploy
 from evm_deploy.bundle import Draft
-from evm_deploy.errors import BundleError, OptionError, OutputError
+from evm_deploy.errors import OptionError, OutputError
 from evm_deploy.exporters.deployed import build_reference
 from evm_deploy.models.heads.boxes import make_anchors
 from evm_deploy.models.heads.detections import Detections
@@ -275,10 +275,6 @@ def test_profile_times_it(bundles, retinanet, smallest):
 
 def test_commands_that_do_not_know_detectors(bundles, retinanet, smallest, tmp_path):
     path = bundles("retinanet", smallest(retinanet).size).path
-    with pytest.raises(BundleError, match="is a detector: it finds boxes, whose average precision"):
-        evm_deploy.evaluate(path, [np.zeros((40, 40, 3), np.uint8)])
-    with pytest.raises(OptionError, match="is a detector, with its last steps: integers"):
-        evm_deploy.quantize(path, [np.zeros((40, 40, 3), np.uint8)], tmp_path / "int8")
     with pytest.raises(OptionError, match="is a detector: no package shows what it finds"):
         evm_deploy.package(path, tmp_path / "package", PackageOptions(platform="linux"))
     assert not list(tmp_path.iterdir())
