@@ -7,8 +7,8 @@ from torch import Tensor
 def pool_adaptively(x: Tensor, side: int) -> Tensor:
     """(B, C, h, w) -> (B, C, side, side), each the mean of its bin; bins overlap where they do not divide the map."""
     rows, columns = (make_pooling(length, side, x) for length in x.shape[2:])
-    # both from the left: a constant on the right of a product would be taken for the weights of a layer
-    return (columns @ (rows @ x).transpose(2, 3)).transpose(2, 3)
+    # of rank 4: a constant matrix on the right of a product would be taken for the weights of a layer
+    return rows @ x @ columns.transpose(0, 1)[None, None]
 
 
 def make_pooling(length: int, bins: int, like: Tensor) -> Tensor:
