@@ -18,6 +18,8 @@ Value = TypeVar("Value")
 # What a document may have at most: far more than ours do, and far less than would fill the memory.
 MOST_CONTAINERS, MOST_VALUES, MOST_NAMES = 300_000, 2_000_000, 20_000
 
+OPTIONAL = {"optional": True}  # metadata of a dataclass's field that is left out where it is None
+
 
 def dumps(value: Any) -> str:
     """`value` as JSON text with sorted keys, indent 2 and a final newline.
@@ -111,7 +113,12 @@ def _make_validator(kind: Any) -> Any:
 
 def _plain(value: Any) -> Any:
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {field.name: _plain(getattr(value, field.name)) for field in dataclasses.fields(value)}
+        fields = {field: getattr(value, field.name) for field in dataclasses.fields(value)}
+        return {
+            field.name: _plain(held)
+            for field, held in fields.items()
+            if held is not None or not field.metadata.get("optional")
+        }
     if isinstance(value, dict):
         return {utf8_name(str(key)): _plain(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -9,7 +9,7 @@ from typing import Any, ClassVar, Literal, get_args
 
 from evm_deploy.errors import BundleError
 from evm_deploy.files import check_relative
-from evm_deploy.jsontext import check_version, dumps, read_dataclass, read_object
+from evm_deploy.jsontext import OPTIONAL, check_version, dumps, read_dataclass, read_object
 from evm_deploy.tasks import TASKS, IOSpec, describe_image
 from evm_deploy.tasks.features import FEATURES
 
@@ -41,8 +41,9 @@ class Preprocessing:
       width) / 2)) on a canvas (H, W) whose channels all have the level `fill`.
 
     - "fit", with the interpolation "opencv_bilinear" alone, of detectors and segmenters: the same ratio, as large as
-      fits into `image_size`; `keep_ratio.py` is the exact meaning. Zeros below and to the right of the normalised image
-      make it `image_size`. Nothing is cropped.
+      fits into `image_size`, where the model takes one size. Zeros below and to the right of the normalised image then
+      make it `image_size`. Else it is as large as fits into a box with sides `scale` (long, short), either way round.
+      `keep_ratio.py` is the exact meaning. Nothing is cropped.
 
     Of any other result (h, w) the crop `image_size` begins at (round((h - crop height) / 2), round((w - crop width) /
     2)). Every `round` takes a half to the even number. Each channel x of 0..255, in the order `channels`, then becomes
@@ -62,6 +63,8 @@ class Preprocessing:
     baked: bool = False
     resize: Resize = "cover"
     fill: int = 0  # what "letterbox" pads with, 0..255
+    # Of "fit" in a model of any size: the long and the short side of the box. It is not written where there is none.
+    scale: tuple[int, int] | None = field(default=None, metadata=OPTIONAL)
 
     def __post_init__(self) -> None:
         if not all(1 <= side <= LARGEST_IMAGE for side in self.image_size):
@@ -82,6 +85,14 @@ class Preprocessing:
             raise ValueError(f"resize {self.resize} with interpolation {self.interpolation}: fit is opencv_bilinear's")
         if self.resize == "fit" and self.crop_pct != 1:
             raise ValueError(f"crop_pct {self.crop_pct}, where nothing is cropped")
+        if self.scale is not None:
+            self._check_scale(*self.scale)
+
+    def _check_scale(self, long: int, short: int) -> None:
+        if self.resize != "fit":
+            raise ValueError(f"scale {long} {short}, and resize is {self.resize}")
+        if not SMALLEST_IMAGE <= short <= long <= LARGEST_IMAGE:
+            raise ValueError(f"scale {long} {short} is no long and short side of {SMALLEST_IMAGE} to {LARGEST_IMAGE}")
 
     @property
     def resize_size(self) -> tuple[int, int]:

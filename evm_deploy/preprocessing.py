@@ -7,7 +7,7 @@ import numpy.typing as npt
 
 from evm_deploy.decoding import DecodingError, UInt8
 from evm_deploy.errors import ImageError
-from evm_deploy.keep_ratio import find_size_within, resize_bilinear
+from evm_deploy.keep_ratio import find_size, find_size_within, resize_bilinear
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.resizing import resize_and_crop
 from evm_deploy.showing.findings import Placement
@@ -40,6 +40,8 @@ def place_image(height: int, width: int, said: Preprocessing) -> Placement:
     """Where an image of this size lies in the model's input, where `resize` is "fit"."""
     if said.baked:
         return Placement((height, width), (height, width))
+    if said.scale is not None:
+        return Placement((height, width), find_size(height, width, *said.scale))
     return Placement((height, width), find_size_within(height, width, *said.image_size))
 
 
@@ -48,7 +50,7 @@ def _fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
         return np.ascontiguousarray(_order_channels(image, said)[None])
     h, w = place_image(image.shape[0], image.shape[1], said).content
     fitted = _normalise(_order_channels(resize_bilinear(image, (h, w)), said), said)
-    rows, columns = said.image_size
+    rows, columns = said.image_size if said.scale is None else (h, w)
     return np.pad(fitted, ((0, 0), (0, 0), (0, rows - h), (0, columns - w)))
 
 

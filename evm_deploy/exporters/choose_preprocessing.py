@@ -21,20 +21,28 @@ FIT: dict[str, Any] = {"resize": "fit", "interpolation": "opencv_bilinear", "cro
 
 
 def fit_preprocessing(
-    options: ExportOptions, recorded: RecordedPreprocessing
+    options: ExportOptions, recorded: RecordedPreprocessing, scale: tuple[int, int]
 ) -> tuple[Preprocessing, PreprocessingRecord]:
     """The same for a detector or segmenter, whose images keep their ratio and are padded.
 
-    Raises OptionError: another way to resize; a mean that images have.
+    scale: the box that they are fitted into in a model of any size, where nothing says another.
+    Raises OptionError: another way to resize; a scale, and a fixed size; a mean that images have.
     """
     for name in ("resize", "interpolation", "crop_pct", "fill"):
         if getattr(options, name) is not None:
             what = f"{spell_option(ExportOptions, name)} is for classifiers: images are fitted into the size."
             raise OptionError(what, "leave it out.")
+    if options.scale is not None and not options.dynamic_size:
+        what = f"--scale {spell_scale(options.scale)} is for models of any size: images are fitted into --image-size."
+        raise OptionError(what, "add --dynamic-size, or leave --scale out.")
     colours = ("mean", "std", "channels")
     given = {name: value for name in colours if (value := getattr(options, name)) is not None}
     values = {name: value for name, value in recorded.values.items() if name in colours} | given
     sources = {name: recorded.sources[name] for name in values if name not in given} | dict.fromkeys(given, OPTIONS)
+    if options.dynamic_size:
+        values["scale"] = options.scale or recorded.scale or scale
+        if options.scale or recorded.scale:
+            sources["scale"] = OPTIONS if options.scale else recorded.scale_source
     steps = Preprocessing(options.image_size, baked=options.bake_preprocessing, **FIT, **values)
     check_padding(steps)
     remarks = [remark for name, remark in recorded.remarks.items() if name in colours and name not in given]
@@ -48,6 +56,9 @@ def choose_preprocessing(
 
     `options.preprocessing` is there in the place of what is recorded. Raises OptionError: a fill, and nothing to pad.
     """
+    if options.scale is not None:
+        what = f"--scale {spell_scale(options.scale)} is for detectors and segmenters, with their last steps."
+        raise OptionError(what, "leave it out: --image-size says what images are resized to.")
     values, sources, remarks = dict(recorded.values), dict(recorded.sources), recorded.remarks
     if options.preprocessing is not None:
         values = {name: getattr(options.preprocessing, name) for name in CHOSEN}
@@ -64,6 +75,11 @@ def choose_preprocessing(
     steps = Preprocessing(options.image_size, baked=options.bake_preprocessing, **values)
     said = [remark for name, remark in remarks.items() if name not in given]
     return steps, PreprocessingRecord(sources, (*said, *_compare_sizes(options, recorded)))
+
+
+def spell_scale(scale: tuple[int, int]) -> str:
+    """As the option is written."""
+    return "x".join(map(str, scale))
 
 
 def check_padding(steps: Preprocessing) -> None:

@@ -20,7 +20,7 @@ from evm_deploy.tasks.features import FEATURES
 
 INPUT, LAST_STEPS = "image", "last_steps.onnx"
 Parts = Literal["results", "given", "both"]
-LACKING = ("dynamic_batch", "dynamic_size", "bake_preprocessing", "more_sizes")  # options of models with last steps
+LACKING = ("dynamic_batch", "bake_preprocessing", "more_sizes")  # options of models with last steps
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -163,6 +163,9 @@ def describe_last_steps(network: Network, options: ExportOptions) -> SeparateGra
     steps = choose_last_steps(network, options)
     if steps is None or not steps.find_any_number or TARGETS[options.target].finds_any_number:
         return None
+    if options.dynamic_size:
+        what = f"what follows {TASKS[steps.task].title} is a graph of one size beside models for {options.target}."
+        raise OptionError(what, "leave --dynamic-size out, or add --raw for what the head gives.")
     h, w = (side + -side % steps.multiple for side in options.image_size)
     return SeparateGraph(
         LAST_STEPS, FEATURES.describe_outputs(network.output_shapes((h, w)), network.output_names or ())

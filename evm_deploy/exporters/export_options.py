@@ -29,6 +29,16 @@ def parse_image_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2] or match[1])
 
 
+def _parse_scale(text: str | None) -> tuple[int, int] | None:
+    """(long, short) from `1333x800`. Raises OptionError: anything else."""
+    if text is None:
+        return None
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text.strip(), flags=re.ASCII)
+    if match is None:
+        raise OptionError(f"--scale {text!r} is no long and short side.", "write 1333x800.")
+    return int(match[1]), int(match[2])
+
+
 def _parse_image_sizes(text: str) -> tuple[tuple[int, int], ...]:
     return tuple(map(parse_image_size, text.split(",")))
 
@@ -106,6 +116,15 @@ class ExportOptions:
     channels: str | None = field(default=None, metadata=option("RGB or BGR: their order in the model; else RGB."))
     fill: int | None = field(
         default=None, metadata=option("What a letterbox is padded with, else 0.", kind=int, minimum=0, maximum=255)
+    )
+    scale: tuple[int, int] | None = field(
+        default=None,
+        metadata=option(
+            "Of a detector or segmenter with --dynamic-size: the box that images are fitted into, long side x short "
+            "side; as the checkpoint says, else 1333x800, or 2048x512 of segmenters.",
+            kind=str,
+            parse=_parse_scale,
+        ),
     )
     softmax: bool = field(default=False, metadata=option("Give probabilities, not logits."))
     labels: str | os.PathLike[str] | None = field(
@@ -228,6 +247,8 @@ class ExportOptions:
         ):
             if value is not None:
                 check_choice(what, value, kind)
+        if self.scale is not None:
+            _check_scale(self.scale)
 
     @property
     def coreml_generation(self) -> int:
@@ -251,6 +272,13 @@ class ExportOptions:
                     f"the target {self.target} has no option {name}.",
                     f"leave it out; {having} has it." if " " not in having else f"leave it out; {having} have it.",
                 )
+
+
+def _check_scale(scale: object) -> None:
+    pair = isinstance(scale, tuple) and len(scale) == 2 and all(isinstance(side, int) for side in scale)
+    if not pair or not SMALLEST_IMAGE <= scale[1] <= scale[0] <= LARGEST_IMAGE:  # type: ignore[index]
+        what = f"scale {scale!r} is no long and short side of {SMALLEST_IMAGE} to {LARGEST_IMAGE} pixels."
+        raise OptionError(what, "write --scale 1333x800, in Python (1333, 800).")
 
 
 def _check_size(size: object) -> None:

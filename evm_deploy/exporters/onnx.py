@@ -24,6 +24,7 @@ IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 # Pixels of a side that may be any: from less on, PyTorch guards against maps of one row, and has to trace twice; traced
 # with less, the rows of such maps would be fixed.
 TRACED_FROM = 64
+HEAD_TRACED_FROM = 1152  # the same of a head: no map of its pyramid may have one row
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -90,7 +91,8 @@ def list_given(network: Network, manifest: Manifest) -> list[str]:
 def _example(network: Network, manifest: Manifest, options: ExportOptions) -> torch.Tensor:
     """An image to trace with; a batch that is to stay dynamic is not 1 there, which would be taken as fixed."""
     h, w = options.image_size
-    size = (max(h, TRACED_FROM), max(w, TRACED_FROM)) if options.dynamic_size else (h, w)
+    least = TRACED_FROM if network.last_steps is None else HEAD_TRACED_FROM
+    size = (max(h, least), max(w, least)) if options.dynamic_size else (h, w)
     image = network.make_image(2 if options.dynamic_batch else 1, size)
     preprocessing = manifest.preprocessing
     if not preprocessing.baked:

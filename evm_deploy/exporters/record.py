@@ -17,8 +17,8 @@ def make_manifest(network: Network, options: ExportOptions) -> Manifest:
     from evm_deploy.exporters.deployed import choose_last_steps, describe_io, describe_last_steps
 
     task, inputs, outputs = describe_io(network, options)
-    if choose_last_steps(network, options) is not None:
-        preprocessing, record = fit_preprocessing(options, network.recorded)
+    if (steps := choose_last_steps(network, options)) is not None:
+        preprocessing, record = fit_preprocessing(options, network.recorded, steps.scale)
     else:
         preprocessing, record = choose_preprocessing(options, network.recorded)
     return Manifest(

@@ -23,14 +23,17 @@ class LastSteps:
     """A field of a head's row.
 
     task: the name of its row in the table of tasks.
-    parts: the modules of the network that `find` runs.
+    scale: the long and short side of the box that images are fitted into in a model of any size, where nothing says
+        another.
     multiple: the network takes images whose sides are multiples of it; others are padded with zeros.
     find: of the network, what it gives for one image (batch 1), the image's size, and the (h, w) of the input, in whose
         pixels the results are.
     list_shapes: of the results for an input of (h, w), which may be names of lengths.
+    parts: the modules of the network that `find` runs.
     """
 
     task: str
+    scale: tuple[int, int]
     multiple: int
     find: Callable[[Any, tuple[Tensor, ...], ImageSize, tuple[int, int]], tuple[Tensor, ...]]
     list_shapes: Callable[[tuple[int | str, int | str]], list[Shape]]
@@ -43,8 +46,7 @@ class LastSteps:
 
     def give(self, network: Any, image: Tensor) -> tuple[Tensor, ...]:
         """What the network gives for the image (1, 3, h, w), normalised, in the dtype of the network."""
-        h, w = image.shape[2:]
-        given = network(F.pad(image, (0, -w % self.multiple, 0, -h % self.multiple)))
+        given = network(pad_image(image, self.multiple))
         return given if isinstance(given, tuple) else (given,)
 
     def finish(self, network: Any, given: tuple[Tensor, ...], image: Tensor) -> tuple[Tensor, ...]:
@@ -54,6 +56,14 @@ class LastSteps:
         """
         h, w = image.shape[2:]
         return self.find(network, given, ImageSize(find_content(image), torch.ones(2)), (h, w))
+
+
+def pad_image(image: Tensor, multiple: int) -> Tensor:
+    """The image (1, 3, h, w) with zeros below and to the right, so that its sides are multiples."""
+    h, w = image.shape[2:]
+    # in this form they are known to be multiples where they are chosen at run time
+    rows, columns = ((side + multiple - 1) // multiple * multiple for side in (h, w))
+    return F.pad(image, (0, columns - w, 0, rows - h))
 
 
 def find_content(image: Tensor) -> Tensor:

@@ -6,7 +6,6 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
-from torch.fx.experimental.symbolic_shapes import statically_known_true
 
 from evm_deploy.models.heads.settings import ChosenNumber
 
@@ -71,19 +70,10 @@ def find_candidates(
     before = 0
     for level in logits:
         flat = level.permute(0, 2, 3, 1).reshape(-1).sigmoid()
-        best, where = _find_best(flat, most)
+        best, where = flat.topk(torch.sym_min(flat.shape[0], most))
         scores.append(best)
         places.append(where + before)
         before += flat.shape[0]
     flat_shifts = [level.permute(0, 2, 3, 1).reshape(-1, 4) for level in shifts]
-    levels = torch.arange(len(scores)).repeat_interleave(most)
+    levels = torch.cat([torch.full_like(where, i) for i, where in enumerate(places)])
     return Candidates(torch.cat(scores), torch.cat(places), levels, torch.cat(list(anchors)), torch.cat(flat_shifts))
-
-
-def _find_best(scores: Tensor, most: int) -> tuple[Tensor, Tensor]:
-    """The best scores (most,) of (n,), and their places; where n is less, IMPOSSIBLE at place 0."""
-    if statically_known_true(scores.shape[0] >= most):
-        best, places = scores.topk(most)
-        return best, places
-    best, places = torch.cat([scores, scores.new_full((most,), IMPOSSIBLE)]).topk(most)
-    return best, torch.where(best > IMPOSSIBLE, places, places.new_zeros(()))

@@ -86,6 +86,8 @@ def _read_resizing(steps: Mapping[str, Mapping[str, Any]], statement: Statement)
     edge = isinstance(scale, int) and "ResizeEdge" in steps and resize.get("edge", "short") == "short"
     if isinstance(scale, (list, tuple)) and len(scale) == 2 and scale[1] == -1:  # of mmcls: the short edge
         scale, edge = scale[0], True
+    if resize.get("keep_ratio"):
+        statement.add_scale(scale)
     sides = tuple(scale) if isinstance(scale, (list, tuple)) else (scale, scale)
     square = all(isinstance(side, int) and side > 0 for side in sides) and len(set(sides)) == 1
     if "Pad" in steps or resize.get("keep_ratio") or not square or (not edge and "ResizeEdge" in steps):

@@ -33,6 +33,8 @@ class RecordedPreprocessing:
     sources: Mapping[str, str] = field(default_factory=dict)  # by the names of these fields
     image_size: tuple[int, int] | None = None  # (h, w)
     size_source: str = ""
+    scale: tuple[int, int] | None = None  # the (long, short) sides of the box that images are fitted into
+    scale_source: str = ""
     remarks: Mapping[str, str] = field(default_factory=dict)  # by the field, or "", that they are of
 
     def apply(self, steps: Preprocessing) -> Preprocessing:
@@ -58,7 +60,9 @@ def read_recorded(content: Any) -> RecordedPreprocessing:
         sources |= dict.fromkeys(fresh, one.source)
     sized = next((one for one in statements if one.image_size is not None), None)
     size, size_source = (sized.image_size, sized.source) if sized else (None, "")
-    return RecordedPreprocessing(values, sources, size, size_source, remarks)
+    fitted = next((one for one in statements if one.scale is not None), None)
+    scale, scale_source = (fitted.scale, fitted.source) if fitted else (None, "")
+    return RecordedPreprocessing(values, sources, size, size_source, scale, scale_source, remarks)
 
 
 def _list_statements(content: Any) -> Iterator[Statement]:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from evm_deploy.manifest import LARGEST_IMAGE, Preprocessing
+from evm_deploy.manifest import LARGEST_IMAGE, SMALLEST_IMAGE, Preprocessing
 from evm_deploy.models.pickles import StandIn
 
 LEVELS = 255  # of 8 bits: how mean and deviation are told that are not in units of 0..1
@@ -21,6 +21,7 @@ class Statement:
     source: str  # where in the file it stands
     values: dict[str, Any] = field(default_factory=dict)
     image_size: tuple[int, int] | None = None  # (h, w)
+    scale: tuple[int, int] | None = None  # the long and short side of the box that images are fitted into
     remarks: dict[str, str] = field(default_factory=dict)  # what cannot be done as it is stated, by the field it is of
 
     def add(self, name: str, value: Any) -> None:
@@ -53,6 +54,12 @@ class Statement:
         sides = (size, size) if _is_number(size) else tuple(size)[-2:] if isinstance(size, (list, tuple)) else ()
         if len(sides) == 2 and all(_is_number(side) and 1 <= side <= LARGEST_IMAGE for side in sides):
             self.image_size = int(sides[0]), int(sides[1])
+
+    def add_scale(self, sides: Any) -> None:
+        """Adds the box that images are fitted into, either way round; anything else is not stated."""
+        whole = isinstance(sides, (list, tuple)) and len(sides) == 2 and all(type(side) is int for side in sides)
+        if whole and min(sides) >= SMALLEST_IMAGE and max(sides) <= LARGEST_IMAGE:
+            self.scale = max(sides), min(sides)
 
     def remark(self, name: str, stated: str) -> None:
         """Adds what is stated of the field and cannot be done; an option for it takes the remark away."""

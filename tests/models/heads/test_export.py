@@ -247,7 +247,7 @@ def test_a_lost_carry_is_seen(retinanet, bundles, smallest, tmp_path):
     ("options", "said"),
     [
         ({"dynamic_batch": True}, "a detector is not written with --dynamic-batch"),
-        ({"dynamic_size": True}, "--dynamic-size"),
+        ({"dynamic_size": True, "target": "tensorrt"}, "--dynamic-size"),
         ({"bake_preprocessing": True}, "--bake-preprocessing"),
         ({"target": "coreml", "more_sizes": ((96, 96),), "deployment_target": "iOS18"}, "of several image sizes"),
         ({"mean": (0.0, 0.0, 0.2)}, "pixels of the mean, 0 0 0.2, which cannot be told from padding"),

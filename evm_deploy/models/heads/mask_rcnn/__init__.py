@@ -35,7 +35,7 @@ FAMILY = make_head(
     STEM,
     infer_config,
     _name_outputs,
-    LastSteps(INSTANCE_SEGMENTATION.name, 32, _find, _list_shapes, parts=("roi_head",)),
+    LastSteps(INSTANCE_SEGMENTATION.name, (1333, 800), 32, _find, _list_shapes, parts=("roi_head",)),
     blocks="neck|rpn_head",
     list_fixed=list_fixed_settings,
     chosen=CHOSEN,

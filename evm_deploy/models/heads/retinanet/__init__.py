@@ -28,7 +28,7 @@ FAMILY = make_head(
     STEM,
     infer_config,
     _name_outputs,
-    LastSteps(DETECTION.name, 32, _find, lambda sides: [spec.shape for spec in DETECTIONS]),
+    LastSteps(DETECTION.name, (1333, 800), 32, _find, lambda sides: [spec.shape for spec in DETECTIONS]),
     blocks="neck|bbox_head",
     list_fixed=list_fixed_settings,
     chosen=CHOSEN,

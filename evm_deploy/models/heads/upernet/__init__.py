@@ -25,7 +25,7 @@ FAMILY = make_head(
     STEM,
     infer_config,
     _name_outputs,
-    LastSteps(SEMANTIC_SEGMENTATION.name, 1, _find, lambda sides: [(1, *sides)]),
+    LastSteps(SEMANTIC_SEGMENTATION.name, (2048, 512), 1, _find, lambda sides: [(1, *sides)]),
     blocks="decode_head",
     list_fixed=list_fixed_settings,
     fold_head=fold_head,
