@@ -13,13 +13,14 @@ from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib import find_quantizer
 from evm_deploy.calib.plots import prepare_folder
 from evm_deploy.calib.quantize_options import QuantizeOptions
+from evm_deploy.data.annotations import read_annotations
 from evm_deploy.data.samples import Data, Samples, describe_left_out, read_samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.exporters.record import list_tool_versions
 from evm_deploy.folders import check_outside
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.targets import TARGETS
-from evm_deploy.tasks import Metric, find_task
+from evm_deploy.tasks import FindingsMetric, Metric, find_task
 from evm_deploy.verification.artifact import verify_against_float
 from evm_deploy.verification.parity import ParityReport
 
@@ -78,13 +79,24 @@ def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Sampl
     if options.search and not TARGETS[manifest.target].searches:
         what = f"the search measures on onnxruntime; {source.path} is for {manifest.target}."
         raise OptionError(what, "leave it out.")
-    task = find_task(manifest.task)
+    task, annotations = find_task(manifest.task), None
+    metric = task.metric
+    if options.search and isinstance(metric, FindingsMetric):
+        metric.prepare()
+    if options.annotations is not None and not isinstance(metric, str):
+        annotations = read_annotations(metric, options.annotations, zero_is_ignored=options.reduce_zero_label)
     samples = read_samples(
-        data, manifest.preprocessing, count=options.samples, seed=options.seed, labels=labels, need_labels=False
+        data,
+        manifest.preprocessing,
+        count=options.samples,
+        seed=options.seed,
+        labels=labels,
+        need_labels=False,
+        annotations=annotations,
     )
     classes = task.classes(manifest.outputs)
-    if options.search and isinstance(task.metric, Metric) and classes is not None:
-        task.metric.check_labels(samples.labels, samples.classes, classes, labels)
+    if options.search and isinstance(metric, Metric) and classes is not None:
+        metric.check_labels(samples.labels, samples.classes, classes, labels)
     return samples
 
 

@@ -38,10 +38,20 @@ class QuantizeOptions:
     search: bool = field(
         default=False, metadata=option("Measure what each part loses and wins, and take the best mix.")
     )
+    annotations: str | os.PathLike[str] | None = field(
+        default=None,
+        metadata=option("For the search: what is in the images, as `evaluate` takes it.", kind=Path),
+    )
+    reduce_zero_label: bool = field(
+        default=False, metadata=option("In label maps 0 stands for no class, and classes count from 1 (ADE20K).")
+    )
     max_drop: float = field(
         default=0.3,
         metadata=option(
-            "For the search: points of top-1 that may be lost.", minimum=0, maximum=100, fix="0.3 is a usual value."
+            "For the search: points of top-1, AP or mIoU that may be lost.",
+            minimum=0,
+            maximum=100,
+            fix="0.3 is a usual value.",
         ),
     )
     by: str = field(default="block", metadata=option("For the search: block or layer."))
@@ -60,6 +70,10 @@ class QuantizeOptions:
         check_ranges(self)
         if not 50 < self.percentile <= 100:
             raise OptionError(f"percentile {self.percentile} is not within 50 to 100.", "99.99 is a usual value.")
+        if self.annotations is not None and not self.search:
+            raise OptionError("annotations are what a search measures by.", "give --search too, or leave them out.")
+        if self.reduce_zero_label and self.annotations is None:
+            raise OptionError("no label maps are given whose 0 could stand for no class.", "give --annotations too.")
 
 
 def check_excluded(excluded: Mapping[str, str], known: Collection[str]) -> None:

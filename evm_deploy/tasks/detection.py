@@ -140,13 +140,15 @@ DETECTION = dataclasses.replace(
     compare=_compare,
     locate=_locate,
     metric=METRIC,
-    search_score="has no search: average precision is not measured here",
+    search_score=METRIC,
 )
+MASK_METRIC = dataclasses.replace(METRIC, name="mask AP", masks=True, measure=measure_masks)
 INSTANCE_SEGMENTATION = dataclasses.replace(
     DETECTION,
     name="instance_segmentation",
     title="an instance segmenter",
     are_outputs=lambda outputs: _are_outputs(outputs, INSTANCES),
     describe_outputs=lambda shapes, names=(), softmax=False: _describe_outputs(shapes, names, INSTANCES),
-    metric=dataclasses.replace(METRIC, name="mask AP", masks=True, measure=measure_masks),
+    metric=MASK_METRIC,
+    search_score=MASK_METRIC,
 )

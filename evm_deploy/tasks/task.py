@@ -119,7 +119,7 @@ class Task:
     show: Show | str
     locate: Locate | None  # what is shown in the pixels of an image, in the place of `show`
     metric: Metric | FindingsMetric | str
-    search_score: SearchScore | str
+    search_score: SearchScore | FindingsMetric | str
 
     def check_outputs(self, outputs: Sequence[IOSpec]) -> None:
         """Raises ValueError unless a model of this task can have these outputs."""

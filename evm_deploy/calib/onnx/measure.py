@@ -29,6 +29,7 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
 from evm_deploy.graph.integer_weights import find_oversized_pairs
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import PARITY
 
 Progress = Callable[[str], None]
@@ -69,7 +70,7 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
         notes.append(f"the ranges are those of only {len(samples)} images: a few hundred are usual")
     if options.equalise:
         strengths = _equalise(model, found, {layer.name for layer in chosen}, samples, options, progress)
-    _check_same(model, proto, bundle)
+    check_same(model, proto, bundle)
 
     axes = dict.fromkeys(list_converted_values(candidates, scheme), -1)
     axes |= {str(layer.input.name): layer.kind.channel_axis for layer in found if layer in candidates}
@@ -190,16 +191,16 @@ def _equalise(
     return {str(group.value.name): equalise(group, statistics[str(group.measured.name)], chosen) for group in every}
 
 
-def _check_same(model: ir.Model, original: onnx.ModelProto, bundle: Bundle) -> None:
+def check_same(model: ir.Model, original: onnx.ModelProto, bundle: Bundle) -> None:
     """Raises CheckFailed unless the graph gives what the original does: a fault here would pass for rounding."""
-    image = bundle.sample().input
+    image, outputs = bundle.sample().input, bundle.manifest.outputs
     names = [value.name for value in original.graph.output]
     expected, found = Tap(original, names)(image), Tap(finish_model(model), names)(image)
-    for name in names:
-        error = np.abs(found[name] - expected[name]).max() / max(1.0, np.abs(expected[name]).max())
-        if not error <= PARITY["fp32"]:
+    pairs = [found[name] for name in names], [expected[name] for name in names]
+    for row in find_task(bundle.manifest.task).compare(*pairs, outputs, PARITY["fp32"]):
+        if not row.passed:
             raise CheckFailed(
-                f"preparing the graph changes {name} by {error:.1e} of its scale.",
+                f"preparing the graph changes {row.output} by {row.agreement.relative:.1e} of its scale.",
                 "quantize with --no-equalise, and report this with the output of `evm-deploy doctor`.",
             )
 

@@ -18,7 +18,7 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, OptionError
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.tasks import SearchScore, find_task
+from evm_deploy.tasks import Task, find_task
 from evm_deploy.verification.integer_report import report_integers
 
 Progress = Callable[[str], None]
@@ -29,13 +29,12 @@ def quantize(
 ) -> dict[str, Any]:
     """Writes the quantised graph at `path`. Returns the facts of the quantisation under "calibration"."""
     task = find_task(bundle.manifest.task)
-    score = task.search_score
-    if options.search and isinstance(score, str):
-        raise OptionError(f"{task.title} {score}.", "leave --search out.")
+    if options.search and isinstance(task.search_score, str):
+        raise OptionError(f"{task.title} {task.search_score}.", "leave --search out.")
     measured = measure(bundle, samples, options, ONNXRUNTIME, progress)
     chosen, found = measured.chosen, dict[str, Any]()
-    if options.search and not isinstance(score, str):
-        chosen, found = _search_layers(measured, samples, options, score, progress)
+    if options.search:
+        chosen, found = _search_layers(measured, samples, options, task, progress)
     progress("writing integers")
     proto, facts = build_integer_graph(measured, chosen, ONNXRUNTIME)
     path.write_bytes(proto.SerializeToString())
@@ -78,7 +77,7 @@ def quantize_graph(
 
 
 def _search_layers(
-    measured: Measured, samples: Samples, options: QuantizeOptions, score: SearchScore, progress: Progress
+    measured: Measured, samples: Samples, options: QuantizeOptions, task: Task, progress: Progress
 ) -> tuple[list[str], dict[str, Any]]:
     """Searches for the best mix. Returns its layers, and the record of the search."""
     parts = group_layers((layer for layer in measured.layers if layer.name in measured.chosen), options.by)
@@ -87,7 +86,7 @@ def _search_layers(
         lambda names: build_integer_graph(measured, names, ONNXRUNTIME)[0].SerializeToString(),
         samples,
         options.max_drop,
-        score=score,
+        task=task,
         cache=None if options.cache is None else Path(options.cache) / "search.json",
         progress=progress,
     )

@@ -7,21 +7,17 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
 from evm_deploy.calib.onnx.layers import Layer
+from evm_deploy.calib.onnx.losses import watch_float
 from evm_deploy.calib.onnx.speed import compare_speed
-from evm_deploy.data.orders import find_better_order
 from evm_deploy.data.samples import Samples
-from evm_deploy.errors import CheckFailed, InputError
+from evm_deploy.errors import CheckFailed
 from evm_deploy.files import read_file, write_file
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
-from evm_deploy.tasks import SearchScore
+from evm_deploy.tasks import Task
 
 CACHE_BYTES = 1 << 24  # largest cache that is read
-Kept = npt.NDArray[Any]  # (images, ...), what the task's score compares
 Write = Callable[[Sequence[str]], bytes]  # the names of layers -> the graph with these on integers
 
 
@@ -31,7 +27,8 @@ class Mix:
 
     parts: tuple[str, ...]
     drop: float  # points of the score lost against the float model; without labels, points of disagreement with it
-    divergence: float  # from the float model, without regard to labels; of classes the mean relative entropy, in nats
+    divergence: float  # from the float model, without regard to labels; of classes the mean relative entropy, in nats;
+    # of what is found the share that its own findings count less for
     ratio: float  # its latency over that of the float model
 
 
@@ -79,17 +76,17 @@ def search(
     samples: Samples,
     max_drop: float,
     *,
-    score: SearchScore,
+    task: Task,
     cache: Path | None,
     progress: Callable[[str], None],
 ) -> Search:
-    """Finds the fastest mix of parts on integers that loses at most `max_drop` points of the `score`.
+    """Finds the fastest mix of parts on integers that loses at most `max_drop` points of the task's score.
 
     Every part is measured alone. Then, beginning with all parts on integers, parts become float again until the loss
     is small enough: first the part that loses most for the time that it saves. Measurements are kept in `cache`, a
     file, so that a killed search can continue. Raises InputError: no images; CheckFailed: no mix loses so little.
     """
-    gauge = _Gauge(parts, write, samples, score, cache)
+    gauge = _Gauge(parts, write, samples, task, cache)
     alone = []
     for i, part in enumerate(parts):
         progress(f"measuring {part} alone ({i + 1} of {len(parts)})")
@@ -112,9 +109,9 @@ def search(
             "allow more with --max-drop, calibrate on more images, or ship the float bundle.",
         )
     best = min(good, key=lambda mix: mix.ratio)
-    labelled = gauge.labels is not None
-    remarks = gauge.describe_order() if labelled else ()
-    return Search(tuple(alone), tuple(mixes), best, max_drop, len(gauge.expected), labelled, score.name, remarks)
+    loss = gauge.loss
+    remarks = loss.describe_order() if loss.labelled else ()
+    return Search(tuple(alone), tuple(mixes), best, max_drop, loss.images, loss.labelled, loss.score, remarks)
 
 
 def _compute_regret(mix: Mix) -> float:
@@ -126,57 +123,32 @@ class _Gauge:
     """Measures mixes against the float model, and remembers the results."""
 
     def __init__(
-        self, parts: dict[str, list[str]], write: Write, samples: Samples, score: SearchScore, cache: Path | None
+        self, parts: dict[str, list[str]], write: Write, samples: Samples, task: Task, cache: Path | None
     ) -> None:
-        self._parts, self._write, self._samples, self._score, self._cache = parts, write, samples, score, cache
+        self._parts, self._write, self._cache = parts, write, cache
         float_graph = write([])
         self._float = _open_runner(float_graph)
-        self.expected, labels, self._image = _run_samples(self._float, samples, score)
-        self.labels = None if (labels < 0).any() else labels
+        self.loss = watch_float(task, samples, self._float.run)
+        self._image = next(sample.input for sample in samples)
         everything = write([name for names in parts.values() for name in names])
-        known = self.expected.tobytes() + (b"" if self.labels is None else self.labels.tobytes())
-        self._key = hashlib.sha256(float_graph + everything + known).hexdigest()
+        self._key = hashlib.sha256(float_graph + everything + self.loss.content).hexdigest()
         self._known = _read_cache(cache, self._key)
 
     def measure(self, parts: Sequence[str]) -> Mix:
         name = "\n".join(parts)
         if name not in self._known:
             runner = _open_runner(self._write([layer for part in parts for layer in self._parts[part]]))
-            found, _, _ = _run_samples(runner, self._samples, self._score)
+            measured = self.loss.measure(runner.run)
             speed = compare_speed(self._float, runner, self._image)
             runner.close()
-            drop = self._score.measure_drop(self.expected, found, self.labels)
-            self._known[name] = [drop, self._score.measure_divergence(self.expected, found), speed.ratio]
+            self._known[name] = [*measured, speed.ratio]
             if self._cache is not None:
                 write_file(self._cache, json.dumps({"key": self._key, "measured": self._known}), "--cache")
         return Mix(tuple(parts), *self._known[name])
 
-    def describe_order(self) -> tuple[str, ...]:
-        """What is assumed of the order of the classes, and whether the float model speaks against it."""
-        assumed, classes = self._samples.assumed_order, self.expected.shape[1]
-        better = None
-        if self.labels is not None and self._score.find_first is not None:
-            better = find_better_order(self.labels, self._score.find_first(self.expected), classes)
-        names = self._samples.classes or tuple(f"class {index}" for index in range(classes))
-        return (*([assumed] if assumed else []), *([better.describe(names)] if better else []))
-
 
 def _open_runner(graph: bytes) -> OnnxRunner:
     return OnnxRunner(graph, library=native.available(), threads=1)
-
-
-def _run_samples(
-    runner: OnnxRunner, samples: Samples, score: SearchScore
-) -> tuple[Kept, npt.NDArray[np.int64], npt.NDArray[Any]]:
-    """What the score compares (n, ...) and the labels (n,) of every sample, -1 where there is none; and one input."""
-    kept, labels, image = [], [], None
-    for sample in samples:
-        image = sample.input
-        kept.append(score.keep(runner.run(image)))
-        labels.append(-1 if sample.label is None else sample.label)
-    if image is None:
-        raise InputError("there are no images to search on.", "give a folder with images.")
-    return np.stack(kept), np.array(labels, np.int64), image
 
 
 def _read_cache(cache: Path | None, key: str) -> dict[str, list[float]]:

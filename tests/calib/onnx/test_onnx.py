@@ -6,6 +6,8 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -20,12 +22,13 @@ import evm_deploy
 from evm_deploy import QuantizeOptions
 from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib.onnx import quantize as quantizer
-from evm_deploy.calib.onnx.measure import finish_model, rewrite
+from evm_deploy.calib.onnx.measure import check_same, finish_model, rewrite
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import INT8_COSINE
 from evm_deploy.verification.integer_report import report_integers, report_model_integers
 from evm_deploy.verification.parity import ParityReport
@@ -428,3 +431,28 @@ def test_weights_that_are_not_numbers_are_named(networks: Networks, photographs:
         draft.seal(float_.manifest)
     with pytest.raises(BundleError, match="holds NaN or an infinity"):
         evm_deploy.quantize(tmp_path / "nan", photographs, tmp_path / "out")
+
+
+@pytest.mark.parametrize("count", [0, 1])
+def test_a_detector_that_is_prepared_finds_the_same(count: int) -> None:
+    def detector(score: float) -> onnx.ModelProto:
+        kept = [numpy_helper.from_array(np.tile(np.float32([0, 0, 5, 5]), (count, 1)), "b")]
+        kept += [numpy_helper.from_array(np.full(count, score, np.float32), "s")]
+        kept += [numpy_helper.from_array(np.zeros(count, np.int64), "l")]
+        nodes = [helper.make_node("Identity", [name[0]], [name]) for name in ("boxes", "scores", "labels")]
+        types = {"boxes": (TensorProto.FLOAT, [count, 4]), "scores": (TensorProto.FLOAT, [count])}
+        types |= {"labels": (TensorProto.INT64, [count])}
+        ends = [helper.make_tensor_value_info(name, *each) for name, each in types.items()]
+        begin = helper.make_tensor_value_info("image", TensorProto.FLOAT, [1, 3, 8, 8])
+        graph = helper.make_graph(nodes, "toy", [begin], ends, kept)
+        return helper.make_model(graph, opset_imports=[helper.make_opsetid("", 20)], ir_version=10)
+
+    manifest = SimpleNamespace(outputs=find_task("detection").describe_outputs([(count, 4), (count,), (count,)]))
+    manifest.task = "detection"
+    bundle: Any = SimpleNamespace(
+        manifest=manifest, sample=lambda: SimpleNamespace(input=np.zeros((1, 3, 8, 8), np.float32))
+    )
+    check_same(ir.from_proto(detector(0.5)), detector(0.5), bundle)
+    if count:
+        with pytest.raises(CheckFailed, match="preparing the graph changes scores"):
+            check_same(ir.from_proto(detector(0.6)), detector(0.5), bundle)

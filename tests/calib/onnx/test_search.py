@@ -9,9 +9,12 @@ import numpy as np
 import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
+from PIL import Image
 
+from evm_deploy.calib.onnx.losses import Run, watch_float
 from evm_deploy.calib.onnx.pareto import find_front, plot_search
 from evm_deploy.calib.onnx.search import Mix, search
+from evm_deploy.data.annotations import read_annotations
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import CheckFailed, InputError, OutputError
 from evm_deploy.manifest import Preprocessing
@@ -20,7 +23,7 @@ from evm_deploy.tasks.scores import measure_divergence
 
 PARTS = {"good": ["a", "b"], "bad": ["c"], "fair": ["d"]}
 SAY = lambda stage: None  # noqa: E731
-SCORE = find_task("classification").search_score
+TASK = find_task("classification")
 
 
 def write(layers: Sequence[str]) -> bytes:
@@ -55,8 +58,58 @@ def pictures() -> Samples:
     return read_samples([(picture, i % 3) for i, picture in enumerate(colours())], Preprocessing((32, 32)))
 
 
+def label(layers: Sequence[str]) -> bytes:
+    """The class of each pixel by its colour; the part "bad" swaps the classes."""
+    model = onnx.load_model_from_string(write(layers))
+    del model.graph.node[:], model.graph.output[:]
+    weights = numpy_helper.to_array(model.graph.initializer[0]).T[..., None, None]
+    model.graph.initializer[0].CopyFrom(numpy_helper.from_array(weights, "w"))
+    model.graph.node.append(helper.make_node("Conv", ["image", "w"], ["scores"]))
+    model.graph.node.append(helper.make_node("ArgMax", ["scores"], ["labels"], axis=1, keepdims=0))
+    model.graph.output.append(helper.make_tensor_value_info("labels", TensorProto.INT64, [1, 32, 32]))
+    onnx.checker.check_model(model)
+    return model.SerializeToString()
+
+
+@pytest.mark.parametrize("annotated", [True, False])
+def test_classes_of_pixels_are_searched_by_miou(tmp_path: Path, annotated: bool) -> None:
+    for name in ("images", "maps"):
+        (tmp_path / name).mkdir()
+    for i, picture in enumerate(colours()):
+        Image.fromarray(picture).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(picture.argmax(-1).astype(np.uint8)).save(tmp_path / "maps" / f"{i}.png")
+    task = find_task("semantic_segmentation")
+    maps = read_annotations(task.metric, tmp_path / "maps", zero_is_ignored=False) if annotated else None
+    steps = Preprocessing((32, 32), resize="fit", interpolation="opencv_bilinear", crop_pct=1)
+    samples = read_samples(tmp_path / "images", steps, annotations=maps)
+    found = search(PARTS, label, samples, 0.5, cache=None, progress=SAY, task=task)
+    assert [(mix.parts, mix.drop) for mix in found.alone] == [(("good",), 0), (("bad",), 100), (("fair",), 0)]
+    assert [mix.divergence for mix in found.alone] == [0, 1, 0]
+    assert "bad" not in found.best.parts
+    assert found.labelled == annotated
+    assert ("points of mIoU lost on 12 images" in found.make_notes()[0]) == annotated
+
+
+def find_one(box: Sequence[float], score: float = 0.9) -> Run:
+    """A detector that finds one thing in every image."""
+    found = [np.array([box], np.float32), np.array([score], np.float32), np.zeros(1, np.int64)]
+    return lambda image: found
+
+
+def test_detections_are_searched_by_average_precision(pictures: Samples) -> None:
+    pytest.importorskip("pycocotools")
+    loss = watch_float(find_task("detection"), pictures, find_one([2, 2, 22, 22]))
+    assert not loss.labelled
+    assert loss.measure(find_one([2, 2, 22, 22])) == (pytest.approx(0), pytest.approx(0))
+    drop, divergence = loss.measure(find_one([2, 2, 22, 16.5]))  # covers 0.725 of it: right at 5 of 10 limits
+    assert drop == pytest.approx(50)
+    assert divergence == pytest.approx(0.5)
+    with pytest.raises(InputError, match="nothing is there, or found with certainty"):
+        watch_float(find_task("detection"), pictures, find_one([2, 2, 22, 22], score=0.1))
+
+
 def test_the_part_that_loses_is_left_out(pictures: Samples) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK)
     assert [(mix.parts, mix.drop) for mix in found.alone] == [(("good",), 0), (("bad",), 100), (("fair",), 0)]
     assert found.mixes[0].parts == ("good", "bad", "fair")
     assert found.mixes[0].drop == 100
@@ -67,23 +120,23 @@ def test_the_part_that_loses_is_left_out(pictures: Samples) -> None:
 
 
 def test_the_divergence_tells_apart_what_the_drop_does_not(pictures: Samples) -> None:
-    good, _, fair = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE).alone
+    good, _, fair = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK).alone
     assert good.divergence == pytest.approx(0, abs=1e-12)
     assert fair.divergence > 1e-6
 
 
 def test_without_labels_agreement_counts() -> None:
     unlabelled = read_samples(colours(), Preprocessing((32, 32)))
-    found = search(PARTS, write, unlabelled, 0.5, cache=None, progress=SAY, score=SCORE)
+    found = search(PARTS, write, unlabelled, 0.5, cache=None, progress=SAY, task=TASK)
     assert not found.labelled
     assert "of agreement with the float model" in found.make_notes()[0]
 
 
 def test_another_order_of_the_classes_is_remarked(pictures: Samples) -> None:
-    assert search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE).remarks == ()
+    assert search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK).remarks == ()
     shifted = [(picture, (i + 1) % 3) for i, picture in enumerate(colours() * 3)]
     samples = read_samples(shifted, Preprocessing((32, 32)))
-    found = search({"good": PARTS["good"]}, write, samples, 100, cache=None, progress=SAY, score=SCORE)
+    found = search({"good": PARTS["good"]}, write, samples, 100, cache=None, progress=SAY, task=TASK)
     (said,) = found.remarks
     assert "the classes seem to stand in another order: class 0 is output 2" in said
     assert found.make_notes()[-1] == said
@@ -91,7 +144,7 @@ def test_another_order_of_the_classes_is_remarked(pictures: Samples) -> None:
 
 def test_where_every_part_loses_there_is_no_mix(pictures: Samples) -> None:
     with pytest.raises(CheckFailed, match=r"no part of the network can be on integers within 0\.5 points"):
-        search({"bad": ["c"]}, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
+        search({"bad": ["c"]}, write, pictures, 0.5, cache=None, progress=SAY, task=TASK)
 
 
 def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
@@ -103,7 +156,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
         return write(layers)
 
     with pytest.raises(KeyboardInterrupt):
-        search(PARTS, dies, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
+        search(PARTS, dies, pictures, 0.5, cache=cache, progress=SAY, task=TASK)
     before = json.loads(cache.read_text())["measured"]
     assert before.keys() == {"good", "bad"}
 
@@ -111,7 +164,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
         written.append(tuple(layers))
         return write(layers)
 
-    found = search(PARTS, counts, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
+    found = search(PARTS, counts, pictures, 0.5, cache=cache, progress=SAY, task=TASK)
     assert ("c",) not in written
     assert ("d",) in written
     assert [found.alone[0].drop, found.alone[0].divergence, found.alone[0].ratio] == before["good"]
@@ -121,7 +174,7 @@ def test_a_killed_search_goes_on(pictures: Samples, tmp_path: Path) -> None:
 def test_a_cache_of_something_else_is_not_used(pictures: Samples, tmp_path: Path, text: str) -> None:
     cache = tmp_path / "search.json"
     cache.write_text(text)
-    assert search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, score=SCORE).best.drop == 0
+    assert search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, task=TASK).best.drop == 0
 
 
 def test_no_images_say_so(pictures: Samples) -> None:
@@ -133,7 +186,7 @@ def test_no_images_say_so(pictures: Samples) -> None:
             return iter(())
 
     with pytest.raises(InputError, match="no images to search on"):
-        search(PARTS, write, Nothing(), 0.5, cache=None, progress=SAY, score=SCORE)
+        search(PARTS, write, Nothing(), 0.5, cache=None, progress=SAY, task=TASK)
 
 
 def test_the_front_is_what_nothing_beats() -> None:
@@ -143,12 +196,12 @@ def test_the_front_is_what_nothing_beats() -> None:
 
 
 def test_a_search_is_drawn(pictures: Samples, tmp_path: Path) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK)
     assert plot_search(found, tmp_path / "plots").stat().st_size > 10_000
 
 
 def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, score=SCORE)
+    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK)
     slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True, "top-1")
     assert "ship the float bundle" in slow.make_notes()[-1]
     fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True, "top-1")
@@ -176,6 +229,6 @@ def test_a_full_disk_says_so_and_keeps_what_was_there(pictures: Samples, small_d
             rest.write(bytes(1 << 12))
             rest.flush()
     with pytest.raises(OutputError, match="the disk is full"):
-        search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, score=SCORE)
+        search(PARTS, write, pictures, 0.5, cache=cache, progress=SAY, task=TASK)
     assert cache.read_text() == "{}"
     assert {path.name for path in small_disk.iterdir()} == {"search.json", "filler", "rest"}
