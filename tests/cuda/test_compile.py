@@ -66,7 +66,13 @@ def test_nvcc_serves_where_nvrtc_is_not_installed(monkeypatch: pytest.MonkeyPatc
 @needs_nvcc
 @pytest.mark.parametrize(
     ("architecture", "N", "batch"),
-    [("sm_75", 16, 64), ("sm_87", 1, 64), ("sm_87", 8, 8), ("sm_87", 16, 1), ("sm_90", 16, 1), ("sm_90", 16, 64)],
+    [
+        ("sm_87", 16, 1),
+        *(
+            pytest.param(*each, marks=pytest.mark.slow)
+            for each in [("sm_75", 16, 64), ("sm_87", 1, 64), ("sm_87", 8, 8), ("sm_90", 16, 1), ("sm_90", 16, 64)]
+        ),
+    ],
 )
 def test_registers_suffice(tmp_path: Path, architecture: str, N: int, batch: int) -> None:
     for plan in plans(batch, N, "float32"):

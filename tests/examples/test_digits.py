@@ -87,6 +87,7 @@ def test_training_runs_end_to_end(tmp_path: Path):
     assert checkpoint.load(tmp_path / "digits.safetensors")(torch.zeros(1, 3, 64, 64)).shape == (1, 10)
 
 
+@pytest.mark.slow
 def test_random_tiny_writes_a_checkpoint_and_a_photograph(tmp_path: Path):
     run(EXAMPLES / "random_tiny.py", str(tmp_path))
     assert checkpoint.load(tmp_path / "tiny_random.safetensors").config.dims == (48, 96, 192, 384)

@@ -86,7 +86,8 @@ def test_coreml_keeps_scans_in_float32_and_their_convolutions_in_float16(
     assert len(facts["recurrence_float32"]) == 4
 
 
-@pytest.mark.parametrize("name", [pytest.param("vmamba_v2_micro", marks=pytest.mark.slow), "vim_micro"])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["vmamba_v2_micro", "vim_micro"])
 def test_coreml_in_half_precision_passes_the_gate(golden: Any, tmp_path: Path, name: str) -> None:
     pytest.importorskip("coremltools")
     torch.save({"model": golden.state_dict(name)}, tmp_path / "a.pth")

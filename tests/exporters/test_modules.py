@@ -223,7 +223,13 @@ class FaintScan(TwoScans):
 
 
 @pytest.mark.parametrize(
-    "form", [{}, {"scan_form": "inlined"}, {"target": "coreml"}, {"target": "coreml", "precision": "fp16"}]
+    "form",
+    [
+        {},
+        {"scan_form": "inlined"},
+        {"target": "coreml"},
+        pytest.param({"target": "coreml", "precision": "fp16"}, marks=pytest.mark.slow),
+    ],
 )
 def test_a_lost_carry_fails_the_gate_where_no_output_shows_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, form: dict[str, Any]

@@ -95,6 +95,7 @@ def test_gradients_are_those_of_the_reference(make_ordered_scan: Make) -> None:
     )
 
 
+@pytest.mark.slow
 def test_the_operator_is_well_formed(make_ordered_scan: Make) -> None:
     inputs = make_ordered_scan(1, 7, 2, 5, 3, 2, 1, 2)
     arguments: list[Any] = [t if name in INDICES else t.requires_grad_() for name, t in inputs._asdict().items()]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 
+import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -149,6 +150,7 @@ def test_gradients_are_those_of_the_reference() -> None:
     torch.testing.assert_close(found, expected)
 
 
+@pytest.mark.slow
 def test_operators_are_well_formed() -> None:
     inputs = [t.requires_grad_() for t in scan_inputs(1, 2, 5, 3, 4, seed=4)]
     torch.library.opcheck(torch.ops.evm.selective_scan.default, (*inputs, True))

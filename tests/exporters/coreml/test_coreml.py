@@ -119,7 +119,7 @@ def package_bytes(package: Path) -> int:
 
 
 @pytest.mark.parametrize(
-    "name", ["tiny", pytest.param("small", marks=pytest.mark.slow), pytest.param("base", marks=pytest.mark.slow)]
+    "name", ["micro", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny", "small", "base"))]
 )
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
@@ -168,6 +168,7 @@ def test_every_size_is_verified(
         export(checkpoint("micro"), tmp_path / "broken", options)
 
 
+@pytest.mark.slow
 def test_golden_features_of_a_backbone(golden: Any, exported: Callable[..., Bundle]) -> None:
     bundle = exported("backbone_micro", target="coreml", image_size=(250, 230))
     with open_evaluator(bundle) as runner:
@@ -178,6 +179,7 @@ def test_golden_features_of_a_backbone(golden: Any, exported: Callable[..., Bund
         assert golden.error(f"micro_feature{i}_250x230", sampled) <= GOLDEN_LOGITS
 
 
+@pytest.mark.slow
 def test_the_full_cross_scan(two_stages: Callable[..., EfficientVMamba], tmp_path: Path) -> None:
     save_file(two_stages(scan="ss2d").state_dict(), tmp_path / "a.safetensors")
     report = export(tmp_path / "a.safetensors", tmp_path / "b", changed(SMALL, scan="ss2d", verify=True)).report
@@ -185,7 +187,8 @@ def test_the_full_cross_scan(two_stages: Callable[..., EfficientVMamba], tmp_pat
     assert report.passed
 
 
-@pytest.mark.parametrize("precision", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
+@pytest.mark.slow
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
 def test_an_image_classifier_gives_what_the_onnx_bundle_gives(tmp_path: Path, precision: str) -> None:
     common = {"image_size": (64, 64), "labels": DIGITS / "labels.txt", "bake_preprocessing": True, "softmax": True}
     onnx = export(DIGITS / "digits.safetensors", tmp_path / "onnx", ExportOptions(**common)).bundle

@@ -98,6 +98,7 @@ def test_a_typo_in_the_capability_leaves_nothing(checkpoint: Callable[[str], Pat
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["fp32", "fp16"])
 def test_the_whole_of_t_parses_in_the_precision_asked_for(exported: Callable[..., Bundle], kind: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")

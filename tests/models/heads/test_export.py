@@ -96,6 +96,7 @@ def test_boxes_lie_within_images_of_any_size(retinanet, bundles, smallest, tmp_p
     assert (boxes <= torch.tensor([*size[::-1], *size[::-1]]) + 1e-3).all()
 
 
+@pytest.mark.slow
 def test_classes_have_the_names_of_the_checkpoint(golden, tmp_path):
     path, names = tmp_path / "named.pth", tuple("abcdefg")
     meta = {"dataset_meta": {"classes": names}}
