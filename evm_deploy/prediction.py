@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from PIL import Image
 
 from evm_deploy.bundle import Bundle
@@ -17,7 +16,7 @@ from evm_deploy.files import write_file
 from evm_deploy.images import load_image
 from evm_deploy.preprocessing import place_image, preprocess
 from evm_deploy.runtimes import find_runtime
-from evm_deploy.showing.findings import Findings
+from evm_deploy.showing.findings import Findings, draw_pictures
 from evm_deploy.tasks import NotAnAnswer, find_task
 
 Answer = Callable[[Path, UInt8, Sequence[Any]], "Prediction"]  # by the outputs for an image
@@ -89,10 +88,7 @@ def _save(one: Prediction, pixels: UInt8, number: int, folder: Path) -> Predicti
     """Writes the drawing and, of classes of pixels, their map, with 8 or 16 bits a pixel."""
     assert one.findings is not None
     name = f"{number:03d}-{one.image.stem}"
-    pictures = {folder / f"{name}.png": one.findings.draw(pixels)}
-    if (label_map := one.findings.label_map) is not None:
-        depth = np.uint8 if label_map.max(initial=0) < 256 else np.uint16
-        pictures[folder / f"{name}.classes.png"] = label_map.astype(depth)
+    pictures = {folder / f"{name}{end}": picture for end, picture in draw_pictures(one.findings, pixels).items()}
     for path, picture in pictures.items():
         content = io.BytesIO()
         Image.fromarray(picture).save(content, "PNG")

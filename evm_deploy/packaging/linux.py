@@ -19,19 +19,32 @@ from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
 from evm_deploy.packaging.templates import fill
 from evm_deploy.scan import native
+from evm_deploy.tasks import find_task, matching
+from evm_deploy.tasks.semantic_segmentation import MOST_DIFFERING
 from evm_deploy.tolerances import FP16_MOST, PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
 _ENGINES = "engines"
-_SHARED = {"evm_deploy.decoding": "evm_decoding", "evm_deploy.resizing": "evm_resizing"}  # copies for the Python loader
+_SHARED = {  # copies for the Python loader
+    "evm_deploy.decoding": "evm_decoding",
+    "evm_deploy.keep_ratio": "evm_keep_ratio",
+    "evm_deploy.resizing": "evm_resizing",
+    "evm_deploy.showing.answers": "evm_answers",
+    "evm_deploy.showing.drawing": "evm_drawing",
+    "evm_deploy.showing.findings": "evm_findings",
+    "evm_deploy.showing.locating": "evm_locating",
+    "evm_deploy.showing.masks": "evm_masks",
+    "evm_deploy.tasks.matching": "evm_matching",
+}
+
+_LIMITS = ("SAME_BOX", "SAME_THING", "COARSE", "MOST_MISSED", "MOST_MISSED_AT_ALL")  # of `matching`, for the C++ loader
 
 _README = """\
 ```cpp
 #include <evm_deploy.hpp>
 
 evm::Model model("models/{name}");
-for (const evm::Result& best : model.classify(evm::read_image("image.jpg"), 3))
-  std::printf("%.3f %s\\n", best.probability, best.label.c_str());
+{cpp}
 ```
 
 ```sh
@@ -50,14 +63,30 @@ In Python (`pip install numpy onnxruntime pillow`):
 ```python
 from evm_model import Model  # in the folder python/
 
-for label, probability in Model("models/{name}").classify("image.jpg", top=3):
-    print(f"{{probability:.3f}} {{label}}")
+model = Model("models/{name}")
+{python}
 ```
 
 The Python loader needs the other files of its folder, and reads what `evm-deploy predict` reads. `sh smoke.sh` runs all
 golden pairs with both loaders. Both check the sha256 of each file of a model before they use it and resize images bit
 for bit as Pillow does. They use our operators if `lib/` has them for this processor.
 """
+_CLASSIFY = {
+    "cpp": """\
+for (const evm::Result& best : model.classify(evm::read_image("image.jpg"), 3))
+  std::printf("%.3f %s\\n", best.probability, best.label.c_str());""",
+    "python": """\
+for label, probability in model.classify("image.jpg", top=3):
+    print(f"{probability:.3f} {label}")""",
+}
+_FIND = {
+    "cpp": """\
+const evm::Findings found = model.find(evm::read_image("image.jpg"));
+std::printf("%s\\n", evm::to_json(found).c_str());  // with --json evm_run prints the same""",
+    "python": """\
+findings = model.find(model.decode("image.jpg"))
+print(findings.to_dict())  # with --json the program prints the same, and --save FOLDER draws it""",
+}
 _ENGINE = """
 TensorRT: `sh {first} model.engine`, run on the board, builds an engine with the board's trtexec. There is a script for
 each model that TensorRT accepts ({scripts}). The loaders in this package run the ONNX files on the CPU.
@@ -73,6 +102,8 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "TOLERANCES": ", ".join(f'{{"{name}", {value!r}}}' for name, value in (PARITY | ROUNDED).items()),
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
         "FP16_MOST": repr(FP16_MOST),
+        "MOST_DIFFERING": repr(MOST_DIFFERING),
+        **{name: repr(getattr(matching, name)) for name in _LIMITS},
     }
     fill("linux", folder, values)
     _copy_shared(folder / "python")
@@ -81,7 +112,9 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         copy_bundle(item.bundle, folder / places[item.name])
     copy_native_sources(folder / "native")
     notes, tools = _write_libraries(folder / "lib", say)
-    readme = _README.format(name=bundles[0].name, project=options.name)
+    first = bundles[0]
+    calls = _CLASSIFY if find_task(first.bundle.manifest.task).locate is None else _FIND
+    readme = _README.format(name=first.name, project=options.name, **calls)
     if options.platform == "jetson":
         scripts, more = _write_scripts(bundles, folder)
         notes += more
@@ -93,7 +126,8 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
 def _copy_shared(folder: Path) -> None:
     """Copies the modules that the Python loader shares with us, under their names in the package."""
     for module, copy in _SHARED.items():
-        text = (Path(__file__).parents[1] / f"{module.rpartition('.')[2]}.py").read_text(encoding="utf-8")
+        place = Path(*module.split(".")[1:]).with_suffix(".py")
+        text = (Path(__file__).parents[1] / place).read_text(encoding="utf-8")
         for name, other in _SHARED.items():
             text = text.replace(f"from {name} ", f"from {other} ")
         (folder / f"{copy}.py").write_text(text, encoding="utf-8", newline="\n")

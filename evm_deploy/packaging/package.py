@@ -88,8 +88,12 @@ def _open_bundle(path: Path, platform: str) -> Bundle:
         what = f"{path} is a bundle for {bundle.manifest.target}"
         raise OptionError(f"{what}; {platform} accepts {' or '.join(takes)}.", f"export it with --target {takes[0]}.")
     task = find_task(bundle.manifest.task)
-    if task.locate is not None:
-        raise OptionError(f"{path} is {task.title}: no package shows what it finds.", "run the bundle by onnxruntime.")
+    if task.locate is not None and not PLATFORMS[platform].shows_findings:
+        able = " or ".join(name for name, row in PLATFORMS.items() if row.shows_findings)
+        what = f"{path} is {task.title}: packages for {platform} do not show what it finds"
+        raise OptionError(f"{what}.", f"package it for {able}, or export it with --raw for code of your own.")
+    if bundle.manifest.last_steps is not None:
+        raise OptionError(f"{path} has its last steps beside the model.", "export it with --target onnx, or --raw.")
     return bundle
 
 

@@ -16,13 +16,14 @@ class Platform:
 
     module: str
     help: str
+    shows_findings: bool = False  # its loaders show what detectors and segmenters find
 
 
 PLATFORMS = {
     "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode"),
     "android": Platform("evm_deploy.packaging.android", "a Gradle library and a benchmark app"),
-    "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script"),
-    "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders"),
+    "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script", shows_findings=True),
+    "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders", shows_findings=True),
     "web": Platform("evm_deploy.packaging.web", "a static page that works offline"),
 }
 

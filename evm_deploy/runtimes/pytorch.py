@@ -7,13 +7,11 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
-from evm_deploy.runtimes import TORCH
-
 
 class TorchRunner:
     """An eval-mode module whose forward takes the image and returns a tensor or a tuple of them."""
 
-    name = TORCH
+    name = "pytorch"
     untimed = None
 
     def __init__(self, model: nn.Module) -> None:

@@ -1,4 +1,7 @@
-"""What was found in one image, in its own pixels: for files, and drawn over it."""
+"""What was found in one image, in its own pixels: for files, and drawn over it.
+
+A copy of this file and of those that it imports lies in packages for Linux: they import NumPy and Pillow alone.
+"""
 
 from __future__ import annotations
 
@@ -98,6 +101,15 @@ class PixelClasses:
 
 
 Findings = DetectedThings | PixelClasses
+
+
+def draw_pictures(findings: Findings, image: UInt8) -> dict[str, UInt8 | npt.NDArray[np.uint16]]:
+    """By the ending of a file's name: the drawing over the image (H, W, 3) and, of classes of pixels, their map."""
+    pictures: dict[str, UInt8 | npt.NDArray[np.uint16]] = {".png": findings.draw(image)}
+    if (label_map := findings.label_map) is not None:
+        depth = np.uint8 if label_map.max(initial=0) < 256 else np.uint16
+        pictures[".classes.png"] = label_map.astype(depth)
+    return pictures
 
 
 def resize_nearest(label_map: npt.NDArray[Any], placement: Placement) -> npt.NDArray[Any]:

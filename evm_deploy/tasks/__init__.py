@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from evm_deploy.errors import BundleError, OptionError
+from evm_deploy.showing.answers import NotAnAnswer
 from evm_deploy.tasks.classification import CLASSIFICATION
 from evm_deploy.tasks.detection import DETECTION, INSTANCE_SEGMENTATION
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape, describe_image
 from evm_deploy.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
-from evm_deploy.tasks.task import Metric, NotAnAnswer, PostProcess, SearchScore, Task
+from evm_deploy.tasks.task import Metric, PostProcess, SearchScore, Task
 from evm_deploy.tasks.truth import FindingsMetric
 
 __all__ = [

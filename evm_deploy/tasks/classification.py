@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from evm_deploy.errors import InputError
+from evm_deploy.showing.answers import NotAnAnswer
 from evm_deploy.tasks.io_spec import IOSpec, Shape
-from evm_deploy.tasks.task import Metric, NotAnAnswer, PostProcess, SearchScore, Shown, Task
+from evm_deploy.tasks.task import Metric, PostProcess, SearchScore, Shown, Task
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -34,13 +34,7 @@ MASKS = IOSpec("masks", (FOUND, "height", "width"), "float32", "NHW", "masks", (
 DETECTIONS = (BOXES, SCORES, LABELS)
 INSTANCES = (*DETECTIONS, MASKS)
 SAME_MASK = 0.99  # intersection over union of masks, all of an image together; less by the tolerance
-# Of all detections, for each 1e-4 of the tolerance, and at most the second: rounding decides between boxes of equal
-# scores, or overlaps at the limit.
-MOST_MISSED, MOST_MISSED_AT_ALL = 0.02, 0.5
 MOST_MOVED = 0.1  # pixels, of a box whose pair is found, for each 1e-4 of the tolerance
-# From this tolerance on, that of 8 bits: boxes lie over each other as average precision asks at least, and detections
-# count by their scores, for those of hardly any score come and go; the tolerance is the most that may have no match.
-COARSE, SAME_THING = 0.1, 0.5
 
 
 def _are_outputs(outputs: Sequence[IOSpec], specs: Sequence[IOSpec]) -> bool:
@@ -65,10 +59,10 @@ def _compare(
     """The boxes, scores and masks of what both found; and the share of detections that one of the two alone has, in
     8 bits the share of their scores."""
     from evm_deploy.tasks.agreement import Agreement, Comparison, compare
-    from evm_deploy.tasks.matching import SAME_BOX, match_boxes
+    from evm_deploy.tasks.matching import choose_limits, match_boxes
 
-    coarse = tolerance >= COARSE
-    matches = match_boxes((found[0], found[2]), (expected[0], expected[2]), SAME_THING if coarse else SAME_BOX)
+    least, most, coarse = choose_limits(tolerance)
+    matches = match_boxes((found[0], found[2]), (expected[0], expected[2]), least)
     total, missed_of_all = len(found[0]) + len(expected[0]), float(matches.missed)
     if coarse:
         total = found[1].sum() + expected[1].sum()
@@ -76,7 +70,6 @@ def _compare(
     share = float(missed_of_all / total) if total else 0.0
     missed = Agreement(float(matches.missed), share, 1 - share, float("inf") if not share else 0.0, 1 - share)
     rounded = tolerance / 1e-4
-    most = tolerance if coarse else min(MOST_MISSED * rounded, MOST_MISSED_AT_ALL)
     rows = [Comparison(outputs[2].name, missed, share <= most)]
     if not len(matches.found):
         return rows
@@ -103,28 +96,9 @@ def _compare_masks(name: str, found: Array, expected: Array, least: float) -> Co
 
 
 def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:
-    import numpy as np
+    from evm_deploy.showing.locating import locate_things
 
-    from evm_deploy.showing.findings import DetectedThings, Detection
-    from evm_deploy.tasks.task import NotAnAnswer
-
-    boxes, scores, indices = found[:3]
-    if not np.isfinite(boxes).all() or not ((scores >= 0) & (scores <= 1)).all() or (indices < 0).any():
-        raise NotAnAnswer("gives boxes that are none")
-    (h, w), (rows, columns) = placement.original, placement.content
-    placed = boxes.astype(np.float64) * np.tile([w / columns, h / rows], 2)
-    cells = found[3] if len(found) > 3 else [None] * len(boxes)
-    return DetectedThings(
-        tuple(
-            Detection(tuple(box), float(score), index, name_class(labels, index), placement.original, mask)
-            for box, score, index, mask in zip(placed.tolist(), scores, indices.tolist(), cells, strict=True)
-        )
-    )
-
-
-def name_class(labels: Sequence[str] | None, index: int) -> str:
-    """The name of a class, where it has one."""
-    return labels[index] if labels is not None and index < len(labels) else f"class {index}"
+    return locate_things(found, placement, labels)
 
 
 METRIC = FindingsMetric("AP", THINGS, False, prepare, keep_things, measure_boxes, trust_things)

@@ -1,4 +1,7 @@
-"""Matches what two detectors found in one image: which detections are the same thing."""
+"""Matches what two detectors found in one image: which detections are the same thing.
+
+A copy of this file lies in packages for Linux: it imports NumPy alone.
+"""
 
 from typing import Any, NamedTuple
 
@@ -7,6 +10,27 @@ import numpy.typing as npt
 
 Array = npt.NDArray[Any]
 SAME_BOX = 0.99  # intersection over union from which on two boxes are the same
+# Of all detections, for each 1e-4 of the tolerance, and at most the second: rounding decides between boxes of equal
+# scores, or overlaps at the limit.
+MOST_MISSED, MOST_MISSED_AT_ALL = 0.02, 0.5
+# From this tolerance on, that of 8 bits: boxes lie over each other as average precision asks at least, and detections
+# count by their scores, for those of hardly any score come and go; the tolerance is the most that may have no match.
+COARSE, SAME_THING = 0.1, 0.5
+
+
+class Limits(NamedTuple):
+    """The overlap that makes two detections one thing, and the share of them that may have no match."""
+
+    overlap: float
+    missed: float
+    by_score: bool  # whether detections count by their scores
+
+
+def choose_limits(tolerance: float) -> Limits:
+    """The limits of outputs that may differ by this, relatively."""
+    if tolerance >= COARSE:
+        return Limits(SAME_THING, tolerance, True)
+    return Limits(SAME_BOX, min(MOST_MISSED * tolerance / 1e-4, MOST_MISSED_AT_ALL), False)
 
 
 class Matches(NamedTuple):

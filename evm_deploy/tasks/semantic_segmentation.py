@@ -46,16 +46,9 @@ def _compare(
 
 
 def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:
-    import numpy as np
+    from evm_deploy.showing.locating import locate_classes
 
-    from evm_deploy.showing.findings import PixelClasses, resize_nearest
-    from evm_deploy.tasks.detection import name_class
-    from evm_deploy.tasks.task import NotAnAnswer
-
-    if found[0].min(initial=0) < 0 or found[0].max(initial=0) > 0xFFFF:
-        raise NotAnAnswer("gives classes that are none")
-    label_map = resize_nearest(found[0][0], placement)
-    return PixelClasses(label_map, {index: name_class(labels, index) for index in np.unique(label_map).tolist()})
+    return locate_classes(found, placement, labels)
 
 
 METRIC = FindingsMetric("mIoU", LABEL_MAP, False, lambda: None, keep_pixels, PixelAccuracy, trust_pixels)

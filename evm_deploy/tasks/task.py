@@ -23,10 +23,6 @@ if TYPE_CHECKING:
 Shown = tuple[tuple[str, float], ...]  # what is found in an image, and how likely it is, best first
 
 
-class NotAnAnswer(ValueError):
-    """The outputs cannot be right. The message goes on from the name of the model: "gives no scores"."""
-
-
 @dataclass(frozen=True)
 class Metric:
     """How right the classes are that a model names, on images of which the answer is known."""

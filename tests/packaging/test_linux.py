@@ -107,7 +107,7 @@ def loader(packed: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModuleType
     monkeypatch.syspath_prepend(packed / "python")
     monkeypatch.setattr(sys, "dont_write_bytecode", True)
     yield importlib.import_module("evm_model")
-    for name in ("evm_model", "evm_decoding", "evm_resizing"):
+    for name in [name for name in sys.modules if name.startswith("evm_") and not name.startswith("evm_deploy")]:
         del sys.modules[name]
 
 

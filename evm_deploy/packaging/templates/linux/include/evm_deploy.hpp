@@ -44,8 +44,36 @@ struct Result {
   float probability = 0;
 };
 
+// One thing in an image, in its pixels.
+struct Detection {
+  double x = 0, y = 0, width = 0, height = 0;
+  double score = 0;
+  size_t index = 0;  // of its class
+  std::string label;
+  std::vector<uint32_t> mask;  // of instances: runs of pixels outside and inside in turns, outside first, by columns
+};
+
+struct ClassShare {
+  size_t index = 0;
+  std::string label;
+  double share = 0;  // of the pixels
+};
+
+// What a detector or segmenter found in an image of this size.
+struct Findings {
+  int width = 0, height = 0;
+  std::vector<Detection> detections;  // the best first
+  std::vector<ClassShare> classes;    // the largest first
+  std::vector<uint16_t> label_map;    // of a semantic segmenter: the class of each pixel, rows from the top
+};
+
+// {"detections": [...]} as COCO's results have them, or {"classes": [...]}: what `evm-deploy predict --json` says.
+std::string to_json(const Findings& findings);
+
 struct Golden {
-  double relative_error = 0;  // largest difference by the largest golden value, at least 1; NaN: not comparable
+  // Largest difference by the largest golden value, at least 1; of detections the share of the scores without a match,
+  // of classes of pixels that of differing ones. NaN: not comparable.
+  double relative_error = 0;
   double tolerance = 0;
   bool passed = false;
 };
@@ -61,10 +89,14 @@ class Model {
   // The best classes, best first. The image is resized, cropped and normalised as the model was trained.
   std::vector<Result> classify(const Image& image, size_t top = 5);
 
+  // What a detector or segmenter finds, in the pixels of the image.
+  Findings find(const Image& image);
+  bool finds() const;  // whether it is one: others classify
+
   // The model's input for an image: float32 (1, 3, h, w), or uint8 (1, h, w, 3) where the model normalises itself.
   Bytes preprocess(const Image& image) const;
 
-  // The outputs for such an input, float32, in the order of the manifest.
+  // The outputs for an input of the golden input's size, as float32, in the order of the manifest.
   std::vector<std::vector<float>> run(const Bytes& input);
 
   // Runs the pair of input and outputs that PyTorch computed when the model was exported.

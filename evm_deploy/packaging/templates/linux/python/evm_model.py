@@ -5,6 +5,8 @@
     for label, probability in model.classify("cat.jpg", top=3):
         print(f"{probability:.3f} {label}")
 
+A detector or segmenter has `find` in the place of `classify`: what it found, in the pixels of the image.
+
 As a program: `evm_model.py BUNDLE IMAGE...`, or `evm_model.py --golden BUNDLE...`.
 """
 
@@ -20,6 +22,7 @@ import os
 import platform
 import sys
 import tokenize
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,7 +31,12 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")  # else onnxruntime writes a
 
 import numpy as np
 import onnxruntime
+from evm_answers import NotAnAnswer
 from evm_decoding import MAX_BYTES, DecodingError, convert_to_rgb, decode_image
+from evm_findings import Findings, Placement, draw_pictures
+from evm_keep_ratio import find_size, find_size_within, resize_bilinear
+from evm_locating import locate_classes, locate_things
+from evm_matching import choose_limits, match_boxes
 from evm_resizing import FILTERS, RESIZED, resize_and_crop
 from PIL import Image
 
@@ -37,6 +45,7 @@ ROUNDING = 1e-3  # how far a probability may be beyond 0 and 1
 TOLERANCES, FP16_MOST = json.loads("""@TOLERANCES_JSON@"""), float("@FP16_MOST@")
 LIBRARY = Path(__file__).resolve().parent.parent / "lib" / f"linux-{platform.machine()}" / "libevm_ops.so"
 INTERFACE = "@INTERFACE@"
+MOST_DIFFERING = float("@MOST_DIFFERING@")  # pixels of another class than in the golden pair, for 1e-4 of the tolerance
 
 
 class ModelError(Exception):
@@ -56,27 +65,103 @@ class Steps:
     baked: bool
     resize: str = "cover"
     fill: int = 0
+    scale: list[int] | None = None
 
     def __post_init__(self) -> None:
         sizes = len(self.image_size) == 2 and all(1 <= side <= 4096 for side in self.image_size)
         colours = len(self.mean) == len(self.std) == 3 and min(self.std) > 0
-        named = self.interpolation in FILTERS and self.channels in ("RGB", "BGR") and self.resize in RESIZED
+        fitted = (self.resize, self.interpolation, self.crop_pct) == ("fit", "opencv_bilinear", 1)
+        named = self.channels in ("RGB", "BGR") and (
+            fitted or (self.interpolation in FILTERS and self.resize in RESIZED and self.scale is None)
+        )
+        sizes = sizes and (self.scale is None or 1 <= min(self.scale) <= max(self.scale) <= 4096)
         padded = self.resize == "letterbox" or self.fill == 0
         if not (sizes and colours and named and padded and 0.1 <= self.crop_pct <= 1 and self.fill in range(256)):
             raise ValueError("an unknown preparation of images")
 
+    def place(self, height: int, width: int) -> Placement:
+        """Where an image of this size lies in the input of a detector or segmenter."""
+        if self.baked:
+            return Placement((height, width), (height, width))
+        if self.scale is not None:
+            long, short = self.scale
+            return Placement((height, width), find_size(height, width, long, short))
+        return Placement((height, width), find_size_within(height, width, *self.image_size))
+
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The model's input for RGB, uint8 (H, W, 3): float32 NCHW, or uint8 NHWC if baked. Raises DecodingError."""
-        h, w = self.image_size
-        canvas = math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
-        pixels = resize_and_crop(image, (h, w), canvas, self.resize, self.interpolation, self.fill)
+        pixels = self._fit(image) if self.resize == "fit" else self._cut(image)
         if self.channels == "BGR":
             pixels = np.ascontiguousarray(pixels[:, :, ::-1])
         if self.baked:
             return pixels[None]
         mean, std = (np.array(value, np.float32) for value in (self.mean, self.std))
         unit = pixels.astype(np.float32) / np.float32(255)
-        return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])
+        prepared = ((unit - mean) / std).transpose(2, 0, 1)[None]
+        rows, columns = self.image_size if self.scale is None else prepared.shape[2:]
+        room = rows - prepared.shape[2], columns - prepared.shape[3]  # there is some only after `_fit`
+        return np.ascontiguousarray(np.pad(prepared, ((0, 0), (0, 0), (0, room[0]), (0, room[1]))))
+
+    def _fit(self, image: np.ndarray) -> np.ndarray:
+        content = self.place(*image.shape[:2]).content
+        return image if content == image.shape[:2] else resize_bilinear(image, content)
+
+    def _cut(self, image: np.ndarray) -> np.ndarray:
+        h, w = self.image_size
+        canvas = math.floor(h / self.crop_pct), math.floor(w / self.crop_pct)
+        return resize_and_crop(image, (h, w), canvas, self.resize, self.interpolation, self.fill)
+
+
+@dataclass(frozen=True)
+class Task:
+    """What depends on the meaning of the outputs."""
+
+    # The error of outputs against those expected, and the most that it may be at a tolerance.
+    compare: Callable[[Sequence[np.ndarray], Sequence[np.ndarray], float], tuple[float, float]]
+    title: str
+    meanings: tuple[str, ...] | None = None  # of its outputs, in order; None: any
+    # What was found in an image, by the outputs, where the image lies in the input, and the names of the classes.
+    locate: Callable[[Sequence[np.ndarray], Placement, Sequence[str] | None], Findings] | None = None
+    any_number: int = 0  # how many of the first lengths of its outputs depend on the image
+
+
+def compare_numbers(
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float
+) -> tuple[float, float]:
+    """By the largest difference, as a share of the largest value, at least 1."""
+    worst = 0.0
+    for one, other in zip(found, expected, strict=True):
+        difference = np.abs(one.astype(np.float64) - other).max()
+        worst = max(worst, float(difference / max(1.0, np.abs(other).max()))) if np.isfinite(difference) else math.inf
+    return worst, tolerance
+
+
+def compare_things(
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float
+) -> tuple[float, float]:
+    """By the share of the scores that detections have which one of the two alone found."""
+    limits = choose_limits(tolerance)
+    matches = match_boxes((found[0], found[2]), (expected[0], expected[2]), limits.overlap)
+    total = float(found[1].sum() + expected[1].sum())
+    matched = float(found[1][matches.found].sum() + expected[1][matches.expected].sum())
+    return (1 - matched / total if total else 0.0), limits.missed
+
+
+def compare_classes(
+    found: Sequence[np.ndarray], expected: Sequence[np.ndarray], tolerance: float
+) -> tuple[float, float]:
+    """By the share of the pixels that have another class."""
+    return float((found[0] != expected[0]).mean()), MOST_DIFFERING * tolerance / 1e-4
+
+
+THINGS = ("boxes", "scores", "labels")
+TASKS = {
+    "classification": Task(compare_numbers, "a classifier"),
+    "backbone": Task(compare_numbers, "a backbone: it gives feature maps, not classes"),
+    "detection": Task(compare_things, "a detector", THINGS, locate_things, 1),
+    "instance_segmentation": Task(compare_things, "an instance segmenter", (*THINGS, "masks"), locate_things, 1),
+    "semantic_segmentation": Task(compare_classes, "a semantic segmenter", ("classes of pixels",), locate_classes),
+}
 
 
 class Model:
@@ -94,6 +179,11 @@ class Model:
             self._steps = Steps(**self.manifest["preprocessing"])
             self._input = str(self.manifest["inputs"][0]["name"])
             self._outputs = {str(output["name"]): output["meaning"] for output in self.manifest["outputs"]}
+            self.task = TASKS[self.manifest["task"]]
+            if self.task.meanings not in (None, tuple(self._outputs.values())):
+                raise ValueError(f"its outputs are not those of {self.task.title}")
+            if (self.task.locate is not None) != (self._steps.resize == "fit"):
+                raise ValueError(f"images are not prepared as for {self.task.title}")
             ours = self.manifest["scan_form"] != "inlined"
             model = self.read(self.manifest["model_file"])
             names = self.manifest["labels"]
@@ -102,6 +192,7 @@ class Model:
             raise ModelError(f"{folder} is no bundle ({error!r})") from None
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads
+        options.log_severity_level = 3  # errors: what a graph leaves unused is no concern here
         named = os.environ.get("EVM_OPS_LIBRARY")
         operators = named or str(LIBRARY)
         loaded = ours and not portable and (named is not None or LIBRARY.is_file())
@@ -127,10 +218,14 @@ class Model:
 
     def preprocess(self, image: str | os.PathLike[str] | Image.Image) -> np.ndarray:
         """The model's input for an image (a path, or one of Pillow's): float32 NCHW, or uint8 NHWC if baked."""
+        return self._prepare(image, self._steps.apply)
+
+    @staticmethod
+    def _prepare(image: str | os.PathLike[str] | Image.Image, steps: Callable[[np.ndarray], np.ndarray]) -> np.ndarray:
         try:
             if isinstance(image, Image.Image):
-                return self._steps.apply(convert_to_rgb(image))
-            return self._steps.apply(decode_image(read_file(Path(image), MAX_BYTES)))
+                return steps(convert_to_rgb(image))
+            return steps(decode_image(read_file(Path(image), MAX_BYTES)))
         except DecodingError as error:
             what = "the image" if isinstance(image, Image.Image) else image
             raise ModelError(f"{what} {error}") from None
@@ -142,8 +237,8 @@ class Model:
 
     def classify(self, image: str | os.PathLike[str] | Image.Image, top: int = 5) -> list[tuple[str, float]]:
         """The best classes, as (label, probability), best first."""
-        if self.manifest.get("task") != "classification":
-            raise ModelError(f"{self.folder} is a backbone: it gives feature maps, not classes")
+        if self.task is not TASKS["classification"]:
+            raise ModelError(f"{self.folder} is {self.task.title}")
         scores = self.run(self.preprocess(image))[0][0].astype(np.float64)
         labels = self.labels or [f"class {index}" for index in range(len(scores))]
         if len(scores) < 2 or len(labels) != len(scores) or not np.isfinite(scores).all():
@@ -155,20 +250,31 @@ class Model:
             raise ModelError(f"{self.folder} gives no probabilities")
         return [(labels[index], float(scores[index])) for index in np.argsort(-scores, kind="stable")[:top]]
 
+    def decode(self, image: str | os.PathLike[str] | Image.Image) -> np.ndarray:
+        """An image (a path, or one of Pillow's) as `find` and `draw_pictures` take it: RGB, uint8 (H, W, 3)."""
+        return self._prepare(image, lambda pixels: pixels)
+
+    def find(self, pixels: np.ndarray) -> Findings:
+        """What a detector or segmenter finds in a decoded image, in its pixels."""
+        if self.task.locate is None:
+            raise ModelError(f"{self.folder} is {self.task.title}")
+        try:
+            found = self.run(self._steps.apply(pixels))
+            return self.task.locate(found, self._steps.place(*pixels.shape[:2]), self.labels)
+        except NotAnAnswer as error:
+            raise ModelError(f"{self.folder} {error}") from None
+        except (ValueError, LookupError, TypeError) as error:
+            raise ModelError(f"{self.folder} gives outputs of another kind ({error})") from None
+
     def golden_error(self) -> tuple[float, float]:
         """(relative error, the most that it may be) of the pair that PyTorch computed for this model."""
         count = len(self._outputs)
-        names = [f"output{i if count > 1 else ''}" for i in range(count)]
-        found, worst = self.run(self._array("input")), 0.0
-        for index, name in enumerate(names):
-            array, expected = found[index], self._array(name)
-            if array.shape != expected.shape:
+        expected = [self._array(f"output{i if count > 1 else ''}") for i in range(count)]
+        found = self.run(self._array("input"))
+        for one, other in zip(found, expected, strict=True):
+            if one.shape[self.task.any_number :] != other.shape[self.task.any_number :]:
                 raise ModelError(f"the golden output of {self.folder} is not an output of its model")
-            difference = np.abs(array.astype(np.float64) - expected).max()
-            worst = max(worst, float(difference / max(1.0, np.abs(expected).max())))
-            if not np.isfinite(difference):
-                worst = math.inf
-        return worst, self._find_tolerance()
+        return self.task.compare(found, expected, self._find_tolerance())
 
     def _find_tolerance(self) -> float:
         """That of the precision; of deep networks in float16 the manifest says a larger one."""
@@ -210,32 +316,71 @@ def check_interface(path: str) -> None:
         raise ModelError(f"{path} is not the operator library of this package ({INTERFACE}): take the one in its lib/")
 
 
+def show(model: Model, image: str, said: argparse.Namespace, number: int) -> dict[str, Any]:
+    """What the model says of an image, as `--json` prints it."""
+    if model.task.locate is None:
+        best = model.classify(image, said.top)
+        return {"image": image, "top": [{"label": label, "probability": share} for label, share in best]}
+    pixels = model.decode(image)
+    findings = model.find(pixels)
+    answer: dict[str, Any] = {"image": image, **findings.to_dict()}
+    if said.save is not None:
+        said.save.mkdir(parents=True, exist_ok=True)
+        for end, picture in draw_pictures(findings, pixels).items():
+            path = said.save / f"{number:03d}-{Path(image).stem}{end}"
+            Image.fromarray(picture).save(path, "PNG")
+            answer.setdefault("saved", []).append(str(path))
+    return answer
+
+
+def list_lines(answer: dict[str, Any]) -> list[str]:
+    """What `show` gives, for people."""
+    rows = [each for name in ("top", "classes", "detections") for each in answer.get(name, ())]
+    lines = []
+    for row in rows:
+        value = next(row[name] for name in ("probability", "share", "score") if name in row)
+        place = " ".join(f"{side:.1f}" for side in row.get("bbox", ()))
+        lines.append(f"    {value:.4f}  {row['label']}  {place}".rstrip())
+    return lines + [f"    saved {path}" for path in answer.get("saved", ())]
+
+
+def check_golden(names: Sequence[str], portable: bool) -> int:
+    """Runs the golden pair of each bundle. Returns the exit code."""
+    code = 0
+    for name in names:
+        model = Model(name, portable=portable)
+        error, most = model.golden_error()
+        code = code if error <= most else 1
+        verdict = "passed" if error <= most else "FAILED"
+        print(f"{name}: {model.runtime}: relative error {error:.2g}, at most {most:.2g}: {verdict}")
+    return code
+
+
 def main() -> int:
     """The program. Returns the exit code."""
-    parser = argparse.ArgumentParser(description="The classes of images, or the golden pairs of bundles.")
+    parser = argparse.ArgumentParser(description="What models say of images, or the golden pairs of bundles.")
     parser.add_argument("names", nargs="+", metavar="BUNDLE IMAGE...")
     parser.add_argument("--golden", action="store_true", help="run the golden pair of each bundle")
-    parser.add_argument("--top", type=int, default=5)
+    parser.add_argument("--top", type=int, default=5, help="classes of each image")
     parser.add_argument("--portable", action="store_true", help="without our operators: the same results, slower")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    parser.add_argument("--save", type=Path, help="a new folder for drawings of what is found")
     said = parser.parse_args()
-    code = 0
     try:
-        for name in said.names if said.golden else said.names[:1]:
-            model = Model(name, portable=said.portable)
-            if said.golden:
-                error, most = model.golden_error()
-                code = code if error <= most else 1
-                verdict = "passed" if error <= most else "FAILED"
-                print(f"{name}: {model.runtime}: relative error {error:.2g}, at most {most:.2g}: {verdict}")
-                continue
-            for image in said.names[1:]:
-                print(image)
-                for label, share in model.classify(image, said.top):
-                    print(f"    {share:.4f}  {label}")
+        if said.golden:
+            return check_golden(said.names, said.portable)
+        model = Model(said.names[0], portable=said.portable)
+        if said.save is not None and (model.task.locate is None or said.save.exists()):
+            raise ModelError(f"there is nothing to draw in {said.save}, or it exists")
+        answers = [show(model, image, said, number) for number, image in enumerate(said.names[1:])]
+        if said.json:
+            print(json.dumps({"bundle": said.names[0], "predictions": answers}, sort_keys=True, indent=2))
+        for answer in () if said.json else answers:
+            print("\n".join([answer["image"], *list_lines(answer)]))
     except (ModelError, OSError, ValueError) as problem:
         print(f"evm_model: {problem}", file=sys.stderr)
         return 2
-    return code
+    return 0
 
 
 if __name__ == "__main__":

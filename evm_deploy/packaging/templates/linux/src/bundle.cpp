@@ -13,11 +13,12 @@ constexpr int kLargest = 4096;
 const std::map<std::string, double> kTolerances = {@TOLERANCES@};
 constexpr double kFloat16Most = @FP16_MOST@;
 const std::map<std::string, Resize> kResizes = {
-    {"cover", Resize::cover}, {"squash", Resize::squash}, {"letterbox", Resize::letterbox}};
+    {"cover", Resize::cover}, {"squash", Resize::squash}, {"letterbox", Resize::letterbox}, {"fit", Resize::fit}};
 const std::map<std::string, Interpolation> kInterpolations = {{"nearest", Interpolation::nearest},
                                                               {"bilinear", Interpolation::bilinear},
                                                               {"bicubic", Interpolation::bicubic},
-                                                              {"lanczos", Interpolation::lanczos}};
+                                                              {"lanczos", Interpolation::lanczos},
+                                                              {"opencv_bilinear", Interpolation::opencv_bilinear}};
 const std::map<std::string, bool> kChannels = {{"RGB", false}, {"BGR", true}};
 
 int side(const json::Value& value) {
@@ -54,7 +55,7 @@ std::vector<std::string> lines(const Bytes& text) {
 
 Steps read_steps(const json::Value& said) {
   const std::set<std::string> known = {"image_size", "crop_pct", "interpolation", "channels", "mean",
-                                       "std",        "baked",    "resize",        "fill"};
+                                       "std",        "baked",    "resize",        "fill", "scale"};
   for (const auto& member : said.members)
     if (!known.count(member.first)) throw Error("the manifest asks for " + member.first + ", which is not known here");
   Steps steps;
@@ -74,6 +75,14 @@ Steps read_steps(const json::Value& said) {
     if (level < 0 || level > 255 || (level && steps.resize != Resize::letterbox))
       throw Error("fill in the manifest is not a level, or nothing is padded");
     steps.fill = static_cast<uint8_t>(level);
+  }
+  const bool fit = steps.resize == Resize::fit;
+  if (fit != (steps.interpolation == Interpolation::opencv_bilinear) || (fit && share != 1))
+    throw Error("the manifest asks for another fit than OpenCV's");
+  if (const json::Value* scale = said.find("scale")) {
+    if (!fit || scale->array().size() != 2) throw Error("scale in the manifest has not two values, or nothing is fitted");
+    steps.long_side = side(scale->array()[0]);
+    steps.short_side = side(scale->array()[1]);
   }
   three(said.at("mean"), steps.mean);
   three(said.at("std"), steps.std);
@@ -97,7 +106,7 @@ Bundle::Bundle(const std::string& path) : folder(path) {
   if (const json::Value* build = said.find("build"))
     if (const json::Value* tolerance = build->find("tolerance")) chosen_tolerance = tolerance->real();
   model_file = said.at("model_file").string();
-  classification = said.at("task").string() == "classification";
+  task = said.at("task").string();
   operators = said.at("scan_form").string() != "inlined";
   steps = read_steps(said.at("preprocessing"));
   const auto& inputs = said.at("inputs").array();
@@ -105,9 +114,9 @@ Bundle::Bundle(const std::string& path) : folder(path) {
   if (inputs[0].at("dtype").string() != (steps.baked ? "uint8" : "float32")) throw Error("the input has another type");
   input = inputs[0].at("name").string();
   for (const json::Value& output : said.at("outputs").array()) {
-    if (output.at("dtype").string() != "float32") throw Error("an output is not float32");
     outputs.push_back(output.at("name").string());
-    probabilities = probabilities || output.at("meaning").string() == "probabilities";
+    meanings.push_back(output.at("meaning").string());
+    probabilities = probabilities || meanings.back() == "probabilities";
   }
   if (outputs.empty() || outputs.size() > 64) throw Error("the model in " + folder + " has no outputs, or too many");
   if (const json::Value* name = said.find("labels")) labels = lines(read(name->string(), kLabels));

@@ -11,12 +11,13 @@
 
 namespace evm {
 
-enum class Resize { cover, squash, letterbox };
+enum class Resize { cover, squash, letterbox, fit };
 
 // From an image to the model's input: resized for a canvas, cropped at the centre, (x / 255 - mean) / std.
 struct Steps {
   int height = 0, width = 0;                // of the model's input
   int canvas_height = 0, canvas_width = 0;  // that the resized image covers, fills or fits into
+  int long_side = 0, short_side = 0;        // of the box that an image is fitted into, either way round; 0: the input
   Resize resize = Resize::cover;
   Interpolation interpolation = Interpolation::bicubic;
   uint8_t fill = 0;               // what a letterbox pads with
@@ -30,9 +31,10 @@ Steps read_steps(const json::Value& said);
 
 struct Bundle {
   std::string folder, target, precision, model_file, manifest_sha256;
+  std::string task;
   std::string input;                  // its name
-  std::vector<std::string> outputs;   // their names
-  bool classification = false, probabilities = false;
+  std::vector<std::string> outputs, meanings;  // their names, and what they are
+  bool probabilities = false;
   bool operators = false;  // the graph has our operators
   Steps steps;
   std::vector<std::string> labels;  // empty where there are none

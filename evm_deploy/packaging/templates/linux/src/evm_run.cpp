@@ -6,14 +6,16 @@
 #include <map>
 
 #include "evm_deploy.hpp"
+#include "json.hpp"
 #include "profile.hpp"
 
 namespace {
 
-constexpr const char* kUsage = R"(evm_run BUNDLE IMAGE...          the classes of images
+constexpr const char* kUsage = R"(evm_run BUNDLE IMAGE...          the classes of images, or what a detector or segmenter finds in them
 evm_run --golden BUNDLE...       runs the golden pairs; exit code 1 where one is not met
 evm_run --profile BUNDLE...      latency, one JSON document on stdout
   --top N            classes of each image (5)
+  --json             prints one JSON document
   --iterations N     timed runs of each bundle (100)
   --seconds S        of each bundle, instead
   --warm-up N        least runs before timing (5)
@@ -24,7 +26,7 @@ evm_run --profile BUNDLE...      latency, one JSON document on stdout
 )";
 
 struct Arguments {
-  bool golden = false, profile = false;
+  bool golden = false, profile = false, json = false;
   size_t top = 5;
   evm::Options options;
   evm::Timing timing;
@@ -57,7 +59,7 @@ Arguments parse(int count, char** values) {
       {"--operators", [&](const auto&, const auto& value) { said.options.operators = value; }},
   };
   const std::map<std::string, bool*> flags = {
-      {"--golden", &said.golden}, {"--profile", &said.profile}, {"--portable", &said.options.portable}};
+      {"--golden", &said.golden}, {"--profile", &said.profile}, {"--json", &said.json}, {"--portable", &said.options.portable}};
   for (int i = 1; i < count; ++i) {
     const std::string word = values[i];
     const auto flag = flags.find(word);
@@ -84,13 +86,44 @@ int golden(const Arguments& said) {
   return code;
 }
 
-int classify(const Arguments& said) {
+void print_line(double share, const std::string& label) { std::printf("    %.4f  %s\n", share, label.c_str()); }
+
+void print_lines(const evm::Findings& found) {
+  for (const evm::ClassShare& each : found.classes) print_line(each.share, each.label);
+  for (const evm::Detection& each : found.detections)
+    std::printf("    %.4f  %s  %.1f %.1f %.1f %.1f\n", each.score, each.label.c_str(), each.x, each.y, each.width,
+                each.height);
+}
+
+std::string to_json(const std::vector<evm::Result>& results) {
+  std::string rows;
+  for (const evm::Result& each : results)
+    rows += (rows.empty() ? "{\"label\": " : ", {\"label\": ") + evm::json::quoted(each.label) +
+            ", \"probability\": " + std::to_string(each.probability) + "}";
+  return "{\"top\": [" + rows + "]}";
+}
+
+int predict(const Arguments& said) {
   evm::Model model(said.names[0], said.options);
+  std::string document;
   for (size_t i = 1; i < said.names.size(); ++i) {
-    std::printf("%s\n", said.names[i].c_str());
-    for (const evm::Result& each : model.classify(evm::read_image(said.names[i]), said.top))
-      std::printf("    %.4f  %s\n", each.probability, each.label.c_str());
+    const evm::Image image = evm::read_image(said.names[i]);
+    if (!said.json) std::printf("%s\n", said.names[i].c_str());
+    std::string answer;
+    if (model.finds()) {
+      const evm::Findings found = model.find(image);
+      if (said.json) answer = evm::to_json(found);
+      else print_lines(found);
+    } else {
+      const std::vector<evm::Result> best = model.classify(image, said.top);
+      if (said.json) answer = to_json(best);
+      else for (const evm::Result& each : best) print_line(each.probability, each.label);
+    }
+    if (said.json)
+      document += (i > 1 ? ",\n  {" : "\n  {") + ("\"image\": " + evm::json::quoted(said.names[i])) + ", " + answer.substr(1);
   }
+  if (said.json)
+    std::printf("{\"bundle\": %s, \"predictions\": [%s\n]}\n", evm::json::quoted(said.names[0]).c_str(), document.c_str());
   return 0;
 }
 
@@ -103,7 +136,7 @@ int main(int count, char** values) {
       std::fputs(evm::profile(said.names, said.options, said.timing).c_str(), stdout);
       return 0;
     }
-    return said.golden ? golden(said) : classify(said);
+    return said.golden ? golden(said) : predict(said);
   } catch (const std::exception& error) {
     std::fprintf(stderr, "evm_run: %s\n", error.what());
     return 2;

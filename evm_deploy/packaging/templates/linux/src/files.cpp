@@ -4,6 +4,7 @@
 
 #include <array>
 #include <cstring>
+#include <map>
 #include <fstream>
 
 namespace evm {
@@ -114,7 +115,9 @@ Array parse_npy(const Bytes& file) {
   };
   Array array;
   array.type = after("'descr': '", '\'');
-  if (array.type != "<f4" && array.type != "|u1") throw Error("an .npy file of type " + array.type);
+  const std::map<std::string, size_t> sizes = {{"<f4", 4}, {"|u1", 1}, {"<i4", 4}, {"<i8", 8}};
+  const auto size = sizes.find(array.type);
+  if (size == sizes.end()) throw Error("an .npy file of type " + array.type);
   if (after("'fortran_order': ", ',') != "False") throw Error("an .npy file in Fortran's order");
   size_t side = 0, digits = 0;
   for (const char each : after("'shape': (", ')') + ",") {
@@ -129,8 +132,23 @@ Array parse_npy(const Bytes& file) {
     }
   }
   array.bytes.assign(file.begin() + static_cast<std::ptrdiff_t>(start + length), file.end());
-  if (product(array.shape, array.type == "<f4" ? 4 : 1) != array.bytes.size()) throw Error("an .npy file cut off");
+  if (product(array.shape, size->second) != array.bytes.size()) throw Error("an .npy file cut off");
   return array;
+}
+
+std::vector<float> to_floats(const Array& array) {
+  const auto as = [&](auto number) {
+    std::vector<float> found(array.bytes.size() / sizeof number);
+    for (size_t i = 0; i < found.size(); ++i) {
+      std::memcpy(&number, array.bytes.data() + i * sizeof number, sizeof number);
+      found[i] = static_cast<float>(number);
+    }
+    return found;
+  };
+  if (array.type == "<f4") return as(float{});
+  if (array.type == "<i4") return as(int32_t{});
+  if (array.type == "<i8") return as(int64_t{});
+  return as(uint8_t{});
 }
 
 }  // namespace evm

@@ -19,12 +19,14 @@ void check_relative(const std::string& name);
 
 // An array of NumPy's file format: little-endian, the last index runs fastest.
 struct Array {
-  std::string type;  // "<f4" or "|u1"
+  std::string type;  // "<f4", "|u1", "<i4" or "<i8"
   std::vector<size_t> shape;
   Bytes bytes;
 };
 
 // Throws Error: not such a file, cut off, or of another type.
 Array parse_npy(const Bytes& file);
+
+std::vector<float> to_floats(const Array& array);
 
 }  // namespace evm

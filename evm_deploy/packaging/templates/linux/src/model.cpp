@@ -1,11 +1,11 @@
 #include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <limits>
+#include <map>
 #include <numeric>
 
 #include "bundle.hpp"
 #include "files.hpp"
+#include "findings.hpp"
 #include "preprocess.hpp"
 #include "runtime.hpp"
 
@@ -15,36 +15,78 @@ namespace {
 constexpr float kRounding = 1e-3f;  // how far a probability may be beyond 0 and 1
 constexpr size_t kModel = size_t{1} << 32, kSample = size_t{1} << 29;
 
-std::vector<int64_t> shape_of(const Steps& steps) {
-  if (steps.baked) return {1, steps.height, steps.width, 3};
-  return {1, 3, steps.height, steps.width};
+// What depends on the meaning of the outputs.
+struct Task {
+  const char* title;
+  std::vector<std::string> meanings;  // of its outputs, in order; none: any
+  double (*compare)(const std::vector<Output>&, const std::vector<Output>&, double&);
+  Findings (*locate)(const std::vector<Output>&, const Placement&, const std::vector<std::string>&);  // or null
+};
+
+const std::map<std::string, Task> kTasks = {
+    {"classification", {"a classifier", {}, compare_numbers, nullptr}},
+    {"backbone", {"a backbone: it gives feature maps, not classes", {}, compare_numbers, nullptr}},
+    {"detection", {"a detector", {"boxes", "scores", "labels"}, compare_things, locate_things}},
+    {"instance_segmentation",
+     {"an instance segmenter", {"boxes", "scores", "labels", "masks"}, compare_things, locate_things}},
+    {"semantic_segmentation", {"a semantic segmenter", {"classes of pixels"}, compare_classes, locate_classes}},
+};
+
+// Throws Error: a task that is not known here, or other outputs than it has.
+const Task& task_of(const Bundle& bundle) {
+  const auto found = kTasks.find(bundle.task);
+  if (found == kTasks.end()) throw Error("the task " + bundle.task + " is not known here");
+  const Task& task = found->second;
+  const bool fits = task.meanings.empty() || task.meanings == bundle.meanings;
+  if (!fits || (task.locate != nullptr) != (bundle.steps.resize == Resize::fit))
+    throw Error(bundle.folder + " is no bundle of " + task.title);
+  return task;
 }
 
 // Throws Error where the golden input is not one that the model takes.
-Bytes golden_of(const Bundle& bundle) {
+Array golden_of(const Bundle& bundle) {
   Array array = parse_npy(bundle.read("sample/input.npy", kSample));
-  std::vector<int64_t> shape(array.shape.begin(), array.shape.end());
-  if (shape != shape_of(bundle.steps) || array.type != (bundle.steps.baked ? "|u1" : "<f4"))
+  const Steps& steps = bundle.steps;
+  const bool free = steps.long_side || (steps.resize == Resize::fit && steps.baked);
+  const auto at = [&](size_t place) { return array.shape.size() == 4 ? array.shape[place] : 0; };
+  const size_t place = steps.baked ? 1 : 2;
+  const bool sized = free ? at(place) && at(place + 1)
+                          : at(place) == size_t(steps.height) && at(place + 1) == size_t(steps.width);
+  if (at(0) != 1 || at(steps.baked ? 3 : 1) != 3 || !sized || array.type != (steps.baked ? "|u1" : "<f4"))
     throw Error("the golden input of " + bundle.folder + " is not an input of its model");
-  return std::move(array.bytes);
+  return array;
+}
+
+// A golden output.
+Output output_of(const Array& array) {
+  Output output;
+  output.shape.assign(array.shape.begin(), array.shape.end());
+  output.values = to_floats(array);
+  return output;
 }
 
 }  // namespace
 
 struct Model::Parts {
   Bundle bundle;
-  Bytes golden;
+  const Task& task;
+  Array golden;
   std::string runtime;
   Facts facts;
   std::unique_ptr<Session> session;
 
-  explicit Parts(const std::string& folder, const Options& options) : bundle(folder), golden(golden_of(bundle)) {
+  explicit Parts(const std::string& folder, const Options& options) : bundle(folder), task(task_of(bundle)), golden(golden_of(bundle)) {
     const Bytes model = bundle.read(bundle.model_file, kModel);  // what is hashed is what is loaded
     const std::string operators = bundle.operators ? operators_of(options) : "";
     runtime = operators.empty() ? "onnxruntime" : "onnxruntime + evm_ops";
     facts = {bundle.target, bundle.precision, bundle.manifest_sha256, model.size()};
     session = std::make_unique<Session>(model, options, operators);
   }
+
+  std::vector<Output> run(const Bytes& input, const std::vector<int64_t>& shape) {
+    return session->run({bundle.input, shape, bundle.steps.baked}, input, bundle.outputs);
+  }
+  std::vector<Output> run_golden() { return run(golden.bytes, {golden.shape.begin(), golden.shape.end()}); }
 };
 
 Model::Model(const std::string& folder, const Options& options) : parts_(std::make_unique<Parts>(folder, options)) {}
@@ -55,16 +97,25 @@ Model::~Model() = default;
 Bytes Model::preprocess(const Image& image) const { return model_input(image, parts_->bundle.steps); }
 
 std::vector<std::vector<float>> Model::run(const Bytes& input) {
+  if (input.size() != parts_->golden.bytes.size()) throw Error("an input of another size");
+  std::vector<std::vector<float>> found;
+  for (Output& output : parts_->run(input, {parts_->golden.shape.begin(), parts_->golden.shape.end()}))
+    found.push_back(std::move(output.values));
+  return found;
+}
+
+bool Model::finds() const { return parts_->task.locate != nullptr; }
+
+Findings Model::find(const Image& image) {
   const Bundle& bundle = parts_->bundle;
-  const Steps& steps = bundle.steps;
-  const auto pixels = static_cast<size_t>(steps.height) * static_cast<size_t>(steps.width) * 3;
-  if (input.size() != pixels * (steps.baked ? 1 : sizeof(float))) throw Error("an input of another size");
-  return parts_->session->run({bundle.input, shape_of(steps), steps.baked}, input, bundle.outputs);
+  if (!finds()) throw Error(bundle.folder + " is " + parts_->task.title);
+  const std::vector<Output> found = parts_->run(preprocess(image), input_shape(image, bundle.steps));
+  return parts_->task.locate(found, place(image.height, image.width, bundle.steps), bundle.labels);
 }
 
 std::vector<Result> Model::classify(const Image& image, size_t top) {
   const Bundle& bundle = parts_->bundle;
-  if (!bundle.classification) throw Error(bundle.folder + " is a backbone: it gives feature maps, not classes");
+  if (bundle.task != "classification") throw Error(bundle.folder + " is " + parts_->task.title);
   std::vector<float> scores = run(preprocess(image)).at(0);
   if (scores.empty() || (!bundle.labels.empty() && bundle.labels.size() != scores.size()))
     throw Error(bundle.folder + " has not one label for each class");
@@ -93,29 +144,17 @@ std::vector<Result> Model::classify(const Image& image, size_t top) {
 
 Golden Model::check_golden() {
   const Bundle& bundle = parts_->bundle;
-  const auto found = run(parts_->golden);
+  std::vector<Output> expected;
+  for (size_t i = 0; i < bundle.outputs.size(); ++i)
+    expected.push_back(output_of(parse_npy(bundle.read(bundle.sample(i), kSample))));
   Golden golden;
   golden.tolerance = bundle.tolerance();
-  for (size_t i = 0; i < found.size(); ++i) {
-    const Array array = parse_npy(bundle.read(bundle.sample(i), kSample));
-    std::vector<float> expected(array.bytes.size() / sizeof(float));
-    if (array.type != "<f4" || expected.size() != found[i].size())
-      throw Error("the golden output of " + bundle.folder + " is not an output of its model");
-    if (!expected.empty()) std::memcpy(expected.data(), array.bytes.data(), array.bytes.size());
-    double worst = 0, most = 1;
-    for (size_t at = 0; at < expected.size(); ++at) {
-      const double difference = std::fabs(static_cast<double>(found[i][at]) - expected[at]);
-      if (!std::isfinite(difference)) golden.relative_error = std::numeric_limits<double>::quiet_NaN();
-      worst = std::max(worst, difference);
-      most = std::max(most, std::fabs(static_cast<double>(expected[at])));
-    }
-    if (!std::isnan(golden.relative_error)) golden.relative_error = std::max(golden.relative_error, worst / most);
-  }
+  golden.relative_error = parts_->task.compare(parts_->run_golden(), expected, golden.tolerance);
   golden.passed = golden.relative_error <= golden.tolerance;  // a NaN is not
   return golden;
 }
 
-const Bytes& Model::golden_input() const { return parts_->golden; }
+const Bytes& Model::golden_input() const { return parts_->golden.bytes; }
 const std::string& Model::runtime() const { return parts_->runtime; }
 const std::string& Model::runtime_version() const { return parts_->session->version(); }
 const Model::Facts& Model::facts() const { return parts_->facts; }

@@ -40,7 +40,9 @@ struct Api {
   Status* (*GetTensorMutableData)(Value*, void** out);  // 51
   void* skipped_52[8];
   Status* (*GetTensorElementType)(const TensorInfo*, int* out);  // 60
-  void* skipped_61[3];
+  Status* (*GetDimensionsCount)(const TensorInfo*, size_t* out);                    // 61
+  Status* (*GetDimensions)(const TensorInfo*, int64_t* lengths, size_t count);      // 62
+  void* skipped_63[1];
   Status* (*GetTensorShapeElementCount)(const TensorInfo*, size_t* out);  // 64
   Status* (*GetTensorTypeAndShape)(const Value*, TensorInfo** out);       // 65
   void* skipped_66[3];
@@ -67,6 +69,7 @@ EVM_AT(SetIntraOpNumThreads, 24);
 EVM_AT(RegisterCustomOpsLibrary, 29);
 EVM_AT(CreateTensorWithDataAsOrtValue, 49);
 EVM_AT(GetTensorElementType, 60);
+EVM_AT(GetDimensions, 62);
 EVM_AT(GetTensorTypeAndShape, 65);
 EVM_AT(CreateCpuMemoryInfo, 69);
 EVM_AT(ReleaseEnv, 92);

@@ -1,6 +1,7 @@
 #include "preprocess.hpp"
 
 #include <algorithm>
+#include <cmath>
 #include <cstring>
 #include <utility>
 
@@ -18,6 +19,7 @@ Size resized_size(int64_t h, int64_t w, const Steps& steps) {
   const int64_t height = steps.canvas_height, width = steps.canvas_width;
   switch (steps.resize) {
     case Resize::squash: return {height, width};
+    case Resize::fit: break;  // nothing is cropped
     case Resize::cover:
       return width * h >= height * w ? Size{width * h / w, width} : Size{height, height * w / h};
     case Resize::letterbox:
@@ -32,12 +34,30 @@ int64_t half_to_even(int64_t difference) {  // of a margin, rounded as Python ro
   return difference % 2 && low % 2 ? low + 1 : low;
 }
 
-}  // namespace
-
-Image resized_and_cropped(const Image& image, const Steps& steps) {
+void check(const Image& image) {
   const int64_t h = image.height, w = image.width;
   if (h < 1 || w < 1 || h * w > kMostPixels || image.rgb.size() != static_cast<size_t>(h * w * 3))
     throw Error("not an image of at most 64 megapixels");
+}
+
+void order_channels(Image& image, const Steps& steps) {
+  if (steps.bgr)
+    for (size_t i = 0; i + 2 < image.rgb.size(); i += 3) std::swap(image.rgb[i], image.rgb[i + 2]);
+}
+
+Image fitted(const Image& image, const Steps& steps) {
+  check(image);
+  const Placement placement = place(image.height, image.width, steps);
+  Image out = resized(image, placement.content_width, placement.content_height, steps.interpolation);
+  order_channels(out, steps);
+  return out;
+}
+
+}  // namespace
+
+Image resized_and_cropped(const Image& image, const Steps& steps) {
+  check(image);
+  const int64_t h = image.height, w = image.width;
   const Size size = resized_size(h, w, steps);
   const int64_t height = std::max(size.height, int64_t{steps.canvas_height});
   const int64_t width = std::max(size.width, int64_t{steps.canvas_width});
@@ -55,19 +75,44 @@ Image resized_and_cropped(const Image& image, const Steps& steps) {
     const auto to = static_cast<size_t>(y * steps.width + first - left) * 3;
     std::memcpy(out.rgb.data() + to, part.rgb.data() + from, static_cast<size_t>(count) * 3);
   }
-  if (steps.bgr)
-    for (size_t i = 0; i < pixels; ++i) std::swap(out.rgb[3 * i], out.rgb[3 * i + 2]);
+  order_channels(out, steps);
   return out;
 }
 
+Placement place(int height, int width, const Steps& steps) {
+  if (steps.baked) return {height, width, height, width};
+  const bool turned = height > width;
+  const int rows = steps.long_side ? (turned ? steps.long_side : steps.short_side) : steps.height;
+  const int columns = steps.long_side ? (turned ? steps.short_side : steps.long_side) : steps.width;
+  const double factor = std::min(static_cast<double>(rows) / height, static_cast<double>(columns) / width);
+  const auto side = [&](int old) { return std::max(1, static_cast<int>(std::floor(old * factor + 0.5))); };
+  return {height, width, side(height), side(width)};
+}
+
+std::vector<int64_t> input_shape(const Image& image, const Steps& steps) {
+  int64_t height = steps.height, width = steps.width;
+  if (steps.long_side || (steps.resize == Resize::fit && steps.baked)) {
+    const Placement placement = place(image.height, image.width, steps);
+    height = placement.content_height;
+    width = placement.content_width;
+  }
+  if (steps.baked) return {1, height, width, 3};
+  return {1, 3, height, width};
+}
+
 Bytes model_input(const Image& image, const Steps& steps) {
-  Image cropped = resized_and_cropped(image, steps);
+  Image cropped = steps.resize == Resize::fit ? fitted(image, steps) : resized_and_cropped(image, steps);
   if (steps.baked) return std::move(cropped.rgb);
-  const size_t area = cropped.rgb.size() / 3;
-  std::vector<float> values(area * 3);
+  const std::vector<int64_t> shape = input_shape(image, steps);
+  const auto height = static_cast<size_t>(shape[2]), width = static_cast<size_t>(shape[3]), area = height * width;
+  const auto rows = static_cast<size_t>(cropped.height), columns = static_cast<size_t>(cropped.width);
+  std::vector<float> values(area * 3);  // zeros where a fitted image does not reach
   for (size_t c = 0; c < 3; ++c)
-    for (size_t i = 0; i < area; ++i)
-      values[c * area + i] = (static_cast<float>(cropped.rgb[i * 3 + c]) / 255.0f - steps.mean[c]) / steps.std[c];
+    for (size_t y = 0; y < rows; ++y)
+      for (size_t x = 0; x < columns; ++x) {
+        const auto level = static_cast<float>(cropped.rgb[(y * columns + x) * 3 + c]);
+        values[c * area + y * width + x] = (level / 255.0f - steps.mean[c]) / steps.std[c];
+      }
   Bytes bytes(values.size() * sizeof(float));
   std::memcpy(bytes.data(), values.data(), bytes.size());
   return bytes;

@@ -85,6 +85,7 @@ Line line(int from, int to, Interpolation interpolation) {
     case Interpolation::bilinear: return filtered(from, to, {1, triangle});
     case Interpolation::bicubic: return filtered(from, to, {2, bicubic});
     case Interpolation::lanczos: return filtered(from, to, {3, lanczos});
+    case Interpolation::opencv_bilinear: break;  // not by lines of Pillow's
   }
   throw Error("an unknown interpolation");
 }
@@ -126,9 +127,51 @@ Image taller(const Image& image, int height, Interpolation interpolation) {
   return out;
 }
 
+// Of a new pixel, the two old ones that it lies between, and their weights in 11 bits.
+struct Between {
+  size_t first = 0, second = 0;
+  int32_t near = 0, far = 0;
+};
+
+std::vector<Between> between(int from, int to) {
+  const double scale = 1 / (static_cast<double>(to) / from);  // rounded twice, as OpenCV does
+  std::vector<Between> found;
+  for (int i = 0; i < to; ++i) {
+    const auto at = static_cast<float>((i + 0.5) * scale - 0.5);
+    const float before = std::floor(at), share = at - before;
+    const auto place = [&](int old) { return static_cast<size_t>(std::min(std::max(old, 0), from - 1)); };
+    const auto weight = [](float part) { return static_cast<int32_t>(std::nearbyint(part * 2048.0f)); };
+    found.push_back({place(static_cast<int>(before)), place(static_cast<int>(before) + 1), weight(1 - share), weight(share)});
+  }
+  return found;
+}
+
+Image like_opencv(const Image& image, int width, int height) {
+  const std::vector<Between> across = between(image.width, width), down = between(image.height, height);
+  const size_t row = static_cast<size_t>(width) * 3;
+  std::vector<int32_t> upper(row), lower(row);
+  const auto fill = [&](std::vector<int32_t>& out, size_t y, int32_t weight) {
+    const uint8_t* from = image.rgb.data() + y * static_cast<size_t>(image.width) * 3;
+    for (size_t i = 0; i < row; ++i) {
+      const Between& at = across[i / 3];
+      const int32_t sum = from[at.first * 3 + i % 3] * at.near + from[at.second * 3 + i % 3] * at.far;
+      out[i] = (sum >> 4) * weight >> 16;
+    }
+  };
+  Image out{width, height, Bytes(row * static_cast<size_t>(height))};
+  uint8_t* to = out.rgb.data();
+  for (const Between& at : down) {
+    fill(upper, at.first, at.near);
+    fill(lower, at.second, at.far);
+    for (size_t i = 0; i < row; ++i) *to++ = static_cast<uint8_t>((upper[i] + lower[i] + 2) >> 2);
+  }
+  return out;
+}
+
 }  // namespace
 
 Image resized(const Image& image, int width, int height, Interpolation interpolation) {
+  if (interpolation == Interpolation::opencv_bilinear) return like_opencv(image, width, height);
   return taller(wider(image, width, interpolation), height, interpolation);
 }
 

@@ -5,7 +5,8 @@
 
 namespace evm {
 
-enum class Interpolation { nearest, bilinear, bicubic, lanczos };  // all but the first with antialiasing
+// Those between the first and the last have antialiasing. The last is OpenCV's, to the bit.
+enum class Interpolation { nearest, bilinear, bicubic, lanczos, opencv_bilinear };
 
 Image resized(const Image& image, int width, int height, Interpolation interpolation);
 

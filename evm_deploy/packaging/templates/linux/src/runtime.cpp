@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <map>
 
 #include "ort_table.hpp"
 
@@ -18,9 +19,21 @@
 namespace evm {
 namespace {
 
-constexpr int kFloat = 1, kUint8 = 2, kErrorsOnly = 3, kArena = 1, kDefaultMemory = 0;
+constexpr int kFloat = 1, kUint8 = 2, kInt32 = 6, kInt64 = 7, kErrorsOnly = 3, kArena = 1, kDefaultMemory = 0;
 constexpr size_t kMostValues = size_t{1} << 28;
 constexpr const char* kInterface = "@INTERFACE@";
+
+template <class Number>
+std::vector<float> floats(const void* data, size_t count) {
+  const auto* values = static_cast<const Number*>(data);
+  std::vector<float> found(count);
+  for (size_t i = 0; i < count; ++i) found[i] = static_cast<float>(values[i]);
+  return found;
+}
+
+using Copy = std::vector<float> (*)(const void*, size_t);
+const std::map<int, Copy> kCopies = {
+    {kFloat, floats<float>}, {kUint8, floats<uint8_t>}, {kInt32, floats<int32_t>}, {kInt64, floats<int64_t>}};
 
 std::string variable(const char* name) {
   const char* value = std::getenv(name);
@@ -130,8 +143,7 @@ Session::~Session() = default;
 
 const std::string& Session::version() const { return handles_->version; }
 
-std::vector<std::vector<float>> Session::run(const Tensor& tensor, const Bytes& input,
-                                             const std::vector<std::string>& outputs) {
+std::vector<Output> Session::run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs) {
   const Handles& h = *handles_;
   const auto release = [&](ort::Value* value) { if (value) h.api->ReleaseValue(value); };
   using Owned = std::unique_ptr<ort::Value, decltype(release)>;
@@ -148,22 +160,26 @@ std::vector<std::vector<float>> Session::run(const Tensor& tensor, const Bytes& 
   std::vector<Owned> owned;
   for (ort::Value* value : raw) owned.emplace_back(value, release);
   h.check(status);
-  std::vector<std::vector<float>> found;
+  std::vector<Output> found;
   for (ort::Value* value : raw) {
-    ort::TensorInfo* info = nullptr;
-    h.check(h.api->GetTensorTypeAndShape(value, &info));
+    ort::TensorInfo* made_info = nullptr;
+    h.check(h.api->GetTensorTypeAndShape(value, &made_info));
+    const auto release_info = [&](ort::TensorInfo* info) { h.api->ReleaseTensorTypeAndShapeInfo(info); };
+    const std::unique_ptr<ort::TensorInfo, decltype(release_info)> info(made_info, release_info);
     int type = 0;
-    size_t count = 0;
-    ort::Status* first = h.api->GetTensorElementType(info, &type);
-    ort::Status* second = h.api->GetTensorShapeElementCount(info, &count);
-    h.api->ReleaseTensorTypeAndShapeInfo(info);
-    h.check(first);
-    h.check(second);
-    if (type != kFloat || count > kMostValues) throw Error("an output of the model is not float32");
+    size_t count = 0, rank = 0;
+    h.check(h.api->GetTensorElementType(info.get(), &type));
+    h.check(h.api->GetTensorShapeElementCount(info.get(), &count));
+    h.check(h.api->GetDimensionsCount(info.get(), &rank));
+    Output output;
+    output.shape.resize(rank);
+    h.check(h.api->GetDimensions(info.get(), output.shape.data(), rank));
     void* data = nullptr;
     h.check(h.api->GetTensorMutableData(value, &data));
-    const auto* values = static_cast<const float*>(data);
-    found.emplace_back(values, values + count);
+    const auto copy = kCopies.find(type);
+    if (copy == kCopies.end() || count > kMostValues) throw Error("an output of the model has another type");
+    output.values = copy->second(data, count);
+    found.push_back(std::move(output));
   }
   return found;
 }

@@ -12,6 +12,12 @@ namespace evm {
 // The operator library for `options`; "" if it is not wanted or does not exist.
 std::string operators_of(const Options& options);
 
+// An output, whatever its type, as float32: classes are whole numbers that it holds exactly.
+struct Output {
+  std::vector<int64_t> shape;
+  std::vector<float> values;
+};
+
 class Session {
  public:
   // Throws Error: no onnxruntime, no such operator library, or onnxruntime refuses the model.
@@ -24,8 +30,8 @@ class Session {
     bool uint8 = false;  // otherwise float32
   };
 
-  // One run. Throws Error: onnxruntime refuses it, or an output is not float32.
-  std::vector<std::vector<float>> run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs);
+  // One run. Throws Error: onnxruntime refuses it, or an output has no such numbers.
+  std::vector<Output> run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs);
 
   const std::string& version() const;
 

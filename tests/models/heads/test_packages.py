@@ -1,0 +1,117 @@
+"""Packages of detectors and segmenters: their loaders find in images what `predict` does, without this package."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import evm_deploy
+from evm_deploy.bundle import Bundle
+from evm_deploy.errors import OptionError
+from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
+
+NAMES = ("retinanet", "maskrcnn", "upernet")
+SIZES = ((61, 83), (97, 45), (1, 2000), (2000, 1), (64, 64))  # (h, w) of the images, the last without anything in it
+
+
+@pytest.fixture(scope="module")
+def bundles(exported: Callable[..., Bundle], retinanet: Any, mask_rcnn: Any, upernet: Any) -> list[Path]:
+    sizes = [min(photo.size for photo in head.photos("micro")) for head in (retinanet, mask_rcnn, upernet)]
+    named = zip(NAMES, sizes, strict=True)
+    return [exported(f"{name}_micro", image_size=size, verify=True).path for name, size in named]
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    folder, random = tmp_path_factory.mktemp("images"), np.random.default_rng(3)
+    for index, size in enumerate(SIZES):
+        pixels = random.integers(0, 256, (*size, 3), np.uint8) if index < len(SIZES) - 1 else np.zeros((*size, 3))
+        Image.fromarray(pixels.astype(np.uint8)).save(folder / f"{index}.png")
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def packed(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("packages") / "linux"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("evm_deploy.packaging.cross.find_version", lambda: None)
+        evm_deploy.package(bundles, out, PackageOptions(platform="linux"))
+    return out
+
+
+@pytest.fixture(scope="module")
+def expected(bundles: list[Path], images: list[Path]) -> list[list[dict[str, Any]]]:
+    """What `predict --json` says of each image, by bundle."""
+    found = [evm_deploy.predict(bundle, images) for bundle in bundles]
+    return [[json.loads(json.dumps(one.findings.to_dict())) for one in each] for each in found]
+
+
+def call(*words: str | Path) -> Any:
+    done = subprocess.run(list(map(str, words)), capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["predictions"] if "--json" in words else done.stdout
+
+
+def check_same(found: list[dict[str, Any]], expected: list[dict[str, Any]]) -> None:
+    """Equal but for the last digits of numbers."""
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected, strict=True):
+        (name,) = other
+        assert len(one[name]) == len(other[name])
+        for row, wanted in zip(one[name], other[name], strict=True):
+            numbers = {key for key in wanted if key in ("bbox", "score", "share")}
+            assert {key: row[key] for key in row.keys() - numbers} == {
+                key: wanted[key] for key in wanted.keys() - numbers
+            }
+            for key in numbers:
+                assert row[key] == pytest.approx(wanted[key], rel=1e-5, abs=1e-3)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_python_loader_finds_what_predict_finds(
+    name: str, packed: Path, images: list[Path], expected: Any, tmp_path: Path
+) -> None:
+    model, place = packed / f"models/{name}_micro", NAMES.index(name)
+    found = call(
+        sys.executable, "-B", packed / "python/evm_model.py", model, *images, "--json", "--save", tmp_path / "out"
+    )
+    check_same(found, expected[place])
+    assert any(each.get("detections") or each.get("classes") for each in expected[place])
+    saved = [path for each in found for path in each["saved"]]
+    assert sorted(saved) == sorted(map(str, (tmp_path / "out").iterdir()))
+    for each, image in zip(found, images, strict=True):
+        for path in each["saved"]:
+            with Image.open(path) as drawn, Image.open(image) as shown:
+                assert drawn.size == shown.size
+    assert "passed" in call(sys.executable, "-B", packed / "python/evm_model.py", "--golden", model)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")), reason="there is no cmake, or no c++")
+def test_the_cpp_loader_finds_what_predict_finds(
+    packed: Path, images: list[Path], expected: Any, tmp_path: Path
+) -> None:
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # for onnxruntime
+    for words in (["-S", packed, "-B", tmp_path], ["--build", tmp_path, "-j2"]):
+        subprocess.run(["cmake", *map(str, words)], capture_output=True, check=True, env=environment)
+    for name, wanted in zip(NAMES, expected, strict=True):
+        model = packed / f"models/{name}_micro"
+        check_same(call(tmp_path / "evm_run", model, *images, "--json"), wanted)
+        assert "passed" in call(tmp_path / "evm_run", "--golden", model)
+
+
+@pytest.mark.parametrize("platform", [name for name, row in PLATFORMS.items() if not row.shows_findings])
+def test_packages_that_show_nothing_are_refused(platform: str, bundles: list[Path], tmp_path: Path) -> None:
+    with pytest.raises(OptionError, match=f"packages for {platform} do not show|accepts coreml"):
+        evm_deploy.package(bundles[0], tmp_path / "package", PackageOptions(platform=platform))
+    assert not list(tmp_path.iterdir())
