@@ -15,7 +15,7 @@ from evm_deploy.calib.plots import prepare_folder
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.annotations import read_annotations
 from evm_deploy.data.samples import Data, Samples, describe_left_out, read_samples
-from evm_deploy.errors import CheckFailed, OptionError
+from evm_deploy.errors import CheckFailed, OptionError, check_choice
 from evm_deploy.exporters.record import list_tool_versions
 from evm_deploy.folders import check_outside
 from evm_deploy.runtimes import find_runtime
@@ -38,6 +38,8 @@ def quantize(
         manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
         if options.plots is not None:
             prepare_folder(Path(options.plots))
+        form = _choose_form(manifest.target, options)
+        options = dataclasses.replace(options, scan_form=form)
         quantizer, model_file = find_quantizer(manifest.target), TARGETS[manifest.target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
@@ -48,6 +50,7 @@ def quantize(
         manifest = dataclasses.replace(
             manifest,
             precision="int8",
+            scan_form=form,
             model_file=model_file,
             tools=list_tool_versions(),
             build=facts or None,
@@ -71,6 +74,15 @@ def quantize(
             manifest = dataclasses.replace(manifest, parity=report.to_dict())
         draft.seal(dataclasses.replace(manifest, calibration=calibration))
     return report
+
+
+def _choose_form(target: str, options: QuantizeOptions) -> str:
+    """The form of scans. Raises OptionError: one that the target does not have."""
+    forms = TARGETS[target].scan_forms
+    if options.scan_form is None:
+        return forms[0]
+    check_choice("scan form", options.scan_form, forms)
+    return options.scan_form
 
 
 def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Samples:

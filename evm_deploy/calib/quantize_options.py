@@ -61,6 +61,9 @@ class QuantizeOptions:
     plots: str | os.PathLike[str] | None = field(
         default=None, metadata=option("A folder for pictures of histograms, ranges, the search.", kind=Path)
     )
+    scan_form: str | None = field(  # None: the first that the target has
+        default=None, metadata=option("operator; inlined: standard operators only.")
+    )
     verify: bool = field(default=True, metadata=option("Do not compare with the float bundle."))
     overwrite: bool = field(default=False, metadata=option("Replace the bundle at --out."))
 

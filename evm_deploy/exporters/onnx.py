@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 import onnx
-import onnx.inliner
 import torch
 
 from evm_deploy.exporters.deployed import DTYPES, INPUT, Source, find_last_steps
@@ -13,9 +12,9 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.exporters.trace import deploy, explain_operation, quiet, trace
 from evm_deploy.graph import functions
 from evm_deploy.graph.blocks import NETWORK
+from evm_deploy.graph.inlining import inline_bodies
 from evm_deploy.graph.passes import run_passes
 from evm_deploy.graph.passes.name_blocks import name_blocks
-from evm_deploy.graph.scan_results import name_results
 from evm_deploy.graph.schemas import translations
 from evm_deploy.manifest import Manifest
 from evm_deploy.models.network import Network
@@ -58,8 +57,7 @@ def finish(proto: onnx.ModelProto, *, inlined: bool = False) -> onnx.ModelProto:
     proto.functions.extend(functions.bodies(proto))
     proto.ir_version = IR_VERSION
     if inlined:
-        name_results(proto)
-        proto = onnx.inliner.inline_local_functions(proto)
+        proto = inline_bodies(proto)
     onnx.checker.check_model(proto, full_check=True)
     return proto
 

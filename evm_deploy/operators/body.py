@@ -1,9 +1,13 @@
 """A function body under construction: each call adds one node of standard ONNX and names its output."""
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import onnx
+import onnx.numpy_helper
 from onnx import AttributeProto, TensorProto, helper
 
 from evm_deploy.operators.operator import DOMAIN, VERSION, Operator
@@ -12,10 +16,15 @@ _TYPES = {int: AttributeProto.INT, float: AttributeProto.FLOAT}
 
 
 class Body:
-    """Nodes of one function; `body("Add", a, b)` returns the name of the result."""
+    """Nodes of one function; `body("Add", a, b)` returns the name of the result.
+
+    Constants and shapes are in the spelling that every tool reads, `Constant(value)` and `Shape` without a range, and
+    each is there once.
+    """
 
     def __init__(self) -> None:
         self.nodes: list[onnx.NodeProto] = []
+        self._known: dict[tuple[object, ...], str] = {}  # constants, shapes and sizes by what they are of
 
     def __call__(self, op: str, *inputs: str, name: str | None = None, domain: str = "", **attributes: Any) -> str:
         return self.many(op, *inputs, names=[name or self._fresh(op)], domain=domain, **attributes)[0]
@@ -49,11 +58,11 @@ class Body:
 
     def ints(self, *values: int) -> str:
         """A constant vector of int64."""
-        return self("Constant", value_ints=list(values))
+        return self._constant(np.array(values, np.int64))
 
     def scalar(self, value: int) -> str:
         """A constant scalar of int64."""
-        return self("Constant", value_int=value)
+        return self._constant(np.array(value, np.int64))
 
     def floats(self, value: str) -> str:
         return self("Cast", value, to=TensorProto.FLOAT)
@@ -67,22 +76,29 @@ class Body:
 
     def size(self, tensor: str, axis: int) -> str:
         """The size of one axis, as a vector of one int64."""
-        return self("Shape", tensor, start=axis, end=axis + 1)
+        shape = self._once(("Shape", tensor), lambda: self("Shape", tensor))
+        return self._once(("size", tensor, axis), lambda: self("Gather", shape, self.ints(axis), axis=0))
 
     def shape(self, *sizes: str | int) -> str:
-        """A shape for Reshape, of numbers and of results of `size`."""
-        return self("Concat", *(self.ints(s) if isinstance(s, int) else s for s in sizes), axis=0)
+        """A vector of numbers and of results of `size`, such as a shape for Reshape."""
+        parts: list[str] = []
+        for is_number, group in itertools.groupby(sizes, lambda size: isinstance(size, int)):
+            found: list[Any] = list(group)
+            parts += [self.ints(*found)] if is_number else found
+        return parts[0] if len(parts) == 1 else self("Concat", *parts, axis=0)
 
     def unsqueeze(self, tensor: str, *axes: int) -> str:
         return self("Unsqueeze", tensor, self.ints(*axes))
 
-    def pad(self, tensor: str, rank: int, before: Mapping[int, str] = {}, after: Mapping[int, str] = {}) -> str:
-        """Zeros before and after the given axes; the amounts are vectors of one int64.
+    def pad(
+        self, tensor: str, rank: int, before: Mapping[int, str | int] = {}, after: Mapping[int, str | int] = {}
+    ) -> str:
+        """Zeros before and after the given axes; the amounts are numbers, or vectors of one int64.
 
         All axes are written out: onnxruntime 1.20 moves transposes across Pad as if it had no input `axes`.
         """
-        amounts = [sides.get(axis, self.ints(0)) for sides in (before, after) for axis in range(rank)]
-        return self("Pad", tensor, self("Concat", *amounts, axis=0))
+        amounts = [sides.get(axis, 0) for sides in (before, after) for axis in range(rank)]
+        return self("Pad", tensor, self.shape(*amounts))
 
     def missing(self, size: str, multiple: int) -> str:
         """How much `size` lacks to be a multiple: -size mod multiple."""
@@ -94,6 +110,16 @@ class Body:
         return helper.make_function(
             DOMAIN, operator.name, list(operator.inputs), ["y"], self.nodes, imports, list(operator.attributes)
         )
+
+    def _constant(self, array: npt.NDArray[np.int64]) -> str:
+        value = onnx.numpy_helper.from_array(array)
+        return self._once((array.shape, array.tobytes()), lambda: self("Constant", value=value))
+
+    def _once(self, key: tuple[object, ...], write: Callable[[], str]) -> str:
+        """What `write` names, written at the first call with this key alone."""
+        if key not in self._known:
+            self._known[key] = write()
+        return self._known[key]
 
     def _fresh(self, op: str, index: int = 0) -> str:
         return f"{op.lower()}_{len(self.nodes)}_{index}"

@@ -21,7 +21,7 @@ def write_body(b: Body, taps: int = 4) -> None:
     x, weight, bias = (b.floats(name) for name in ("x", "weight", "bias"))
     tokens = b("Gather", x, b("Reshape", "order", b.ints(-1)), axis=1)
     u = b("Reshape", tokens, b("Concat", b.size(x, 0), b("Shape", "order"), b.size(x, 2), axis=0))  # (B, K, L, D)
-    padded, L = b.pad(u, 4, before={2: b.ints(taps - 1)}), b.size("order", 1)
+    padded, L = b.pad(u, 4, before={2: taps - 1}), b.size("order", 1)
     y = b.unsqueeze(bias, 1)
     for j in range(taps):
         tokens = b("Slice", padded, b.ints(j), b("Add", L, b.ints(j)), b.ints(2))

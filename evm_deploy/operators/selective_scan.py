@@ -47,9 +47,9 @@ def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:
     """
     if levels == 0:
         return _states_of_all_pairs(b, delta, A, x)
-    rest = b("Shape", x, start=3)  # N, D
+    rest = (b.size(x, 3), b.size(x, 4))  # N, D
     delta = b("Reshape", delta, b.shape(0, 0, -1, T, 1, b.size(delta, 4)))
-    x = b("Reshape", x, b.shape(0, 0, -1, T, rest))  # (B, K, chunks, T, N, D)
+    x = b("Reshape", x, b.shape(0, 0, -1, T, *rest))  # (B, K, chunks, T, N, D)
     decays = b.many("Split", b("Exp", b("Mul", delta, b.unsqueeze(A, 1))), names=T, axis=3, num_outputs=T)
     tokens = b.many("Split", x, names=T, axis=3, num_outputs=T)
 
@@ -62,14 +62,14 @@ def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:
     if levels > 1:
         missing = {2: b.missing(chunks, T)}
         elapsed, ends = b.pad(elapsed, 5, after=missing), b.pad(ends, 5, after=missing)
-    carried = b.pad(_states(b, elapsed, A, ends, T, levels - 1), 5, before={2: b.ints(1)})
+    carried = b.pad(_states(b, elapsed, A, ends, T, levels - 1), 5, before={2: 1})
     h = b.unsqueeze(b("Slice", carried, b.ints(0), chunks, b.ints(2)), 3)  # what enters each chunk
 
     states = []
     for decay, token in zip(decays, tokens, strict=True):
         h = b("Add", b("Mul", decay, h), token)
         states.append(h)
-    return b("Reshape", b("Concat", *states, axis=3), b.shape(0, 0, -1, rest))
+    return b("Reshape", b("Concat", *states, axis=3), b.shape(0, 0, -1, *rest))
 
 
 def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:

@@ -16,8 +16,8 @@ from evm_deploy.calib.onnx.speed import compare_speed
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.samples import Samples
 from evm_deploy.errors import CheckFailed, OptionError
-from evm_deploy.runtimes.onnxruntime import OnnxRunner
-from evm_deploy.scan import native
+from evm_deploy.graph.inlining import inline_bodies
+from evm_deploy.runtimes.onnxruntime import OnnxRunner, list_forms
 from evm_deploy.tasks import Task, find_task
 from evm_deploy.verification.integer_report import report_integers
 
@@ -37,6 +37,9 @@ def quantize(
         chosen, found = _search_layers(measured, samples, options, task, progress)
     progress("writing integers")
     proto, facts = build_integer_graph(measured, chosen, ONNXRUNTIME)
+    if options.scan_form == "inlined":
+        proto = inline_bodies(proto)
+        onnx.checker.check_model(proto, full_check=True)
     path.write_bytes(proto.SerializeToString())
     return {"calibration": facts | found}
 
@@ -46,7 +49,7 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
 
     Raises CheckFailed when a layer that should run on integers does not.
     """
-    reports = [report_integers(bundle, library=library) for library in {False, native.available()}]
+    reports = [report_integers(bundle, library=library) for library in list_forms(bundle)]
     wanted = len((bundle.manifest.calibration or {}).get("layers", ()))
     for report in reports:
         found = sum(product.integer for product in report.products)
@@ -56,8 +59,9 @@ def check(bundle: Bundle, source: Bundle) -> dict[str, Any]:
                 "use the onnxruntime that pyproject.toml names, or --exclude these layers.",
             )
     image = bundle.sample().input
-    with OnnxRunner(source.model_path, library=native.available(), threads=1) as float_:
-        with OnnxRunner(bundle.model_path, library=native.available(), threads=1) as integer:
+    library = list_forms(bundle)[-1]  # the float model in the same way
+    with OnnxRunner(source.model_path, library=library, threads=1) as float_:
+        with OnnxRunner(bundle.model_path, library=library, threads=1) as integer:
             speed = compare_speed(float_, integer, image)
     notes = [report.describe() for report in reports] + [speed.describe()]
     return {"integers": [report.to_dict() for report in reports], "speed": asdict(speed), "notes": notes}

@@ -258,6 +258,19 @@ def test_what_cannot_be_quantised_says_what_can(networks: Networks, photographs:
     assert not (tmp_path / "out").exists()
 
 
+def test_integers_without_functions(quantized: Callable[..., Bundle]) -> None:
+    bundle, with_functions = quantized(QuantizeOptions(scan_form="inlined")), quantized()
+    proto = onnx.load(bundle.model_path)
+    assert not proto.functions
+    assert {node.domain for node in proto.graph.node} == {""}
+    assert bundle.manifest.scan_form == "inlined"
+    (report,) = bundle.manifest.calibration["integers"]
+    assert report["integer_nodes"] >= len(bundle.manifest.calibration["layers"])
+    image = bundle.sample().input
+    found = [OnnxRunner(each.model_path, library=False).run(image)[0] for each in (bundle, with_functions)]
+    np.testing.assert_allclose(*found, rtol=1e-5, atol=1e-6)
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
