@@ -25,6 +25,9 @@ from evm_deploy.cli import benchmark, bundles, doctor, evaluate, export, package
 from evm_deploy.cli.app import app, print_json
 from evm_deploy.errors import EvmDeployError
 
+# As the work goes: --help lists them so.
+COMMANDS = "export verify predict inspect quantize evaluate benchmark profile report package doctor".split()
+app.registered_commands.sort(key=lambda each: COMMANDS.index(str(each.name or each.callback.__name__)))  # type: ignore[union-attr]
 INTERRUPTED = 130
 BROKEN_PIPE = 141  # as the shell says of a program that the signal ended: neither passed nor failed
 FAULT = 70
