@@ -33,7 +33,7 @@ def preprocess(image: UInt8, preprocessing: Preprocessing) -> npt.NDArray[np.flo
     cropped = _order_channels(cropped, said)
     if said.baked:
         return cropped[None]
-    return _normalise(cropped, said)
+    return normalise(cropped, said)
 
 
 def place_image(height: int, width: int, said: Preprocessing) -> Placement:
@@ -49,7 +49,7 @@ def _fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
     if said.baked:
         return np.ascontiguousarray(_order_channels(image, said)[None])
     h, w = place_image(image.shape[0], image.shape[1], said).content
-    fitted = _normalise(_order_channels(resize_bilinear(image, (h, w)), said), said)
+    fitted = normalise(_order_channels(resize_bilinear(image, (h, w)), said), said)
     rows, columns = said.image_size if said.scale is None else (h, w)
     return np.pad(fitted, ((0, 0), (0, 0), (0, rows - h), (0, columns - w)))
 
@@ -58,7 +58,8 @@ def _order_channels(image: UInt8, said: Preprocessing) -> UInt8:
     return np.ascontiguousarray(image[:, :, ::-1]) if said.channels == "BGR" else image
 
 
-def _normalise(cropped: UInt8, said: Preprocessing) -> npt.NDArray[np.float32]:
+def normalise(cropped: UInt8, said: Preprocessing) -> npt.NDArray[np.float32]:
+    """Pixels uint8 (h, w, 3), the channels in the model's order, as its input (1, 3, h, w)."""
     unit = cropped.astype(np.float32) / np.float32(255)
     mean, std = (np.array(value, np.float32) for value in (said.mean, said.std))
     return np.ascontiguousarray(((unit - mean) / std).transpose(2, 0, 1)[None])

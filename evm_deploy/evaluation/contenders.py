@@ -10,7 +10,7 @@ from typing import Any
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError, InputError, OptionError
-from evm_deploy.evaluation.evaluate_options import EvaluateOptions
+from evm_deploy.evaluation.evaluate_options import EvaluateOptions, Scales
 from evm_deploy.manifest import CHOSEN, Manifest, Preprocessing, spell_value
 from evm_deploy.runtimes import PYTORCH, Runner, find_runtime
 from evm_deploy.tasks import FindingsMetric, Metric, find_task, infer_task
@@ -34,6 +34,7 @@ class Contender:
     library: bool = True
     way: int | None = None  # index of the ways to run it on this machine; None: the best
     source: tuple[str | None, str | None] | None = None  # PyTorch: the checkpoint's key and kind of scan
+    scales: Scales | None = None  # PyTorch: those at which it sees each image, one after the other
     exact: bool = False  # float32, and no weights in fewer bits: fit to be a reference
 
     @property
@@ -64,6 +65,7 @@ class Contender:
         return ways[self.way]()
 
     def _open_pytorch(self) -> Any:
+        from evm_deploy.evaluation.several_scales import ScaledNetwork
         from evm_deploy.exporters.deployed import make_reference
         from evm_deploy.models.network import open_checkpoint
         from evm_deploy.runtimes.pytorch import TorchRunner
@@ -72,6 +74,8 @@ class Contender:
         network = open_checkpoint(self.path, key=key, scan=scan)
         if network.record.sha256 != self.sha256:
             self._raise_replaced()
+        if self.scales is not None:
+            return TorchRunner(ScaledNetwork(network, self.preprocessing, self.scales))
         reference = make_reference(network.module, self.preprocessing)
         reference.last_steps = network.last_steps
         return TorchRunner(reference)
@@ -109,7 +113,7 @@ def read_contenders(paths: Sequence[Path], options: EvaluateOptions) -> Contende
     notes: list[str] = []
     contenders = [one for path, bundle in bundles for one in _read_bundle(path, bundle, options, notes)]
     if options.checkpoint is not None:
-        contenders.insert(0, _read_checkpoint(Path(options.checkpoint), options.key, bundles, notes))
+        contenders = [*_read_checkpoint(Path(options.checkpoint), options, bundles, notes), *contenders]
     first = contenders[0]
     for one in contenders:
         if one.metric != first.metric:
@@ -157,9 +161,10 @@ def _read_bundle(path: Path, bundle: Bundle, options: EvaluateOptions, notes: li
 
 
 def _read_checkpoint(
-    path: Path, key: str | None, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]
-) -> Contender:
-    """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint.
+    path: Path, options: EvaluateOptions, bundles: Sequence[tuple[Path, Bundle]], notes: list[str]
+) -> list[Contender]:
+    """Makes the contender for PyTorch, preprocessed like the first bundle made from the checkpoint; and, where the
+    options ask for it, the one that sees each image at several scales.
 
     Without one it is preprocessed as the checkpoint states, and like the first bundle where it states nothing.
     """
@@ -170,6 +175,7 @@ def _read_checkpoint(
         raise InputError(f"{path} is not a file.", "name the checkpoint that the bundles were made from.")
     made = [bundle for _, bundle in bundles if bundle.manifest.checkpoint.sha256 == sha256_file(path)]
     manifest = (made or [bundles[0][1]])[0].manifest
+    key = options.key
     source = (key or (manifest.checkpoint.key if made else None), find_scan(manifest.model))
     network = open_checkpoint(path, key=source[0], scan=source[1])
     if key is not None:
@@ -186,7 +192,7 @@ def _read_checkpoint(
         classes = task.classes(task.describe_outputs(shapes)) or 0
     else:
         classes = len(network.class_names or bundles[0][1].labels() or ())
-    return Contender(
+    one = Contender(
         name=PYTORCH,
         path=path.resolve(),
         sha256=network.record.sha256,
@@ -199,6 +205,13 @@ def _read_checkpoint(
         source=source,
         exact=True,
     )
+    if (scales := options.scales) is None:
+        return [one]
+    if network.last_steps is None or network.last_steps.combine is None:
+        what = f"{path} is {task.title}: what it finds at several scales is not averaged."
+        raise OptionError(what, "leave --multi-scale out: it is for semantic segmenters.")
+    name, original = f"{PYTORCH} {scales.describe()}", dataclasses.replace(preprocessing, baked=True)
+    return [one, dataclasses.replace(one, name=name, preprocessing=original, scales=scales, exact=False)]
 
 
 def _collect_remarks(contenders: Sequence[Contender], reference: int | None) -> Iterator[str]:

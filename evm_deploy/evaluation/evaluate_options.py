@@ -11,7 +11,27 @@ from evm_deploy.options import check_ranges, option
 # The form of an address. Dask would wait forever for one that it cannot parse.
 ADDRESS = re.compile(r"(?:(?:tcp|tls|ws|wss|ucx|ucxx)://)?(?:\[[^\[\]\s]+\]|[^\[\]:/\s]+):\d{1,5}/?")
 
+
+def _parse_ratios(text: str | None) -> tuple[float, ...]:
+    try:
+        return () if text is None else tuple(map(float, text.split(",")))
+    except ValueError:
+        raise OptionError(f"{text!r} is not a list of scales.", "write 0.5,0.75,1,1.25,1.5,1.75.") from None
+
+
 SHARE = "it is a share: write 0.9 for 90 %."
+
+
+@dataclass(frozen=True)
+class Scales:
+    """ratios: of the size of the original image. flip: mirrored from left to right as well."""
+
+    ratios: tuple[float, ...]
+    flip: bool
+
+    def describe(self) -> str:
+        """For people."""
+        return f"at {', '.join(f'{ratio:g}' for ratio in self.ratios)}{' and mirrored' if self.flip else ''}"
 
 
 @dataclass(frozen=True)
@@ -29,6 +49,19 @@ class EvaluateOptions:
     reduce_zero_label: bool = field(
         default=False, metadata=option("In label maps 0 stands for no class, and classes count from 1 (ADE20K).")
     )
+    multi_scale: tuple[float, ...] = field(
+        default=(),
+        metadata=option(
+            "PyTorch once more, at several scales of the original image, averaged: 0.5,0.75,1 (segmenters).",
+            kind=str,
+            default=None,
+            parse=_parse_ratios,
+            minimum=0.1,
+            maximum=4,
+            fix="the usual ones are 0.5,0.75,1,1.25,1.5,1.75.",
+        ),
+    )
+    flip: bool = field(default=False, metadata=option("Mirrored as well, at each of these scales."))
     floor: float | None = field(
         default=None,
         metadata=option(
@@ -75,6 +108,11 @@ class EvaluateOptions:
         check_ranges(self)
         if self.key is not None and self.checkpoint is None:
             raise OptionError("a key is of a checkpoint.", "name it as well: --checkpoint.")
+        if self.multi_scale and self.checkpoint is None:
+            what = "the test at several scales runs the checkpoint in PyTorch."
+            raise OptionError(what, "name it as well: --checkpoint.")
+        if self.flip and not self.multi_scale:
+            raise OptionError("images are mirrored in the test at several scales.", "give --multi-scale 1 as well.")
         if self.workers is not None and self.cluster is not None:
             raise OptionError("workers are of this machine, a cluster has its own.", "give --workers or --cluster.")
         if self.cluster is not None and not ADDRESS.fullmatch(self.cluster):
@@ -85,6 +123,11 @@ class EvaluateOptions:
             raise OptionError("shards need somebody to take them.", "give --workers or --cluster as well.")
         if self.every_way and not self.library:
             raise OptionError("every way includes the one with our operators.", "leave one of the two options out.")
+
+    @property
+    def scales(self) -> Scales | None:
+        """Those of the test at several."""
+        return Scales(self.multi_scale, self.flip) if self.multi_scale else None
 
     @property
     def distributed(self) -> bool:

@@ -25,7 +25,7 @@ from evm_deploy.evaluation.metrics import (
     measure_share,
 )
 from evm_deploy.evaluation.running import TOP, UNKNOWN, Answers
-from evm_deploy.runtimes import PYTORCH
+from evm_deploy.runtimes import TORCH
 from evm_deploy.tasks import FindingsMetric
 
 
@@ -69,7 +69,7 @@ class EvaluationRow:
     @property
     def title(self) -> str:
         """A name that no other row has."""
-        return self.bundle if self.bundle == PYTORCH else f"{self.bundle} on {self.runtime}"
+        return self.bundle if self.runtime == TORCH else f"{self.bundle} on {self.runtime}"
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _make_found_row(index: int, field: ContenderGroup, answers: Answers, latency
 def _find_failures(row: EvaluationRow, options: EvaluateOptions) -> list[str]:
     """The requirements that a bundle misses, by its measured value, not by the ends of its interval."""
     found: list[str] = []
-    if row.bundle == PYTORCH or row.main is None:
+    if row.runtime == TORCH or row.main is None:
         return found
     name, value = row.main
     if options.floor is not None and value < options.floor:

@@ -1,6 +1,6 @@
 """What follows a head, from what it gives for an image to results: boxes, masks, classes of pixels."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -30,6 +30,8 @@ class LastSteps:
         pixels the results are.
     list_shapes: of the results for an input of (h, w), which may be names of lengths.
     parts: the modules of the network that `find` runs.
+    combine: the results at (H, W) of an original image, from what the network gave for it at several scales, each with
+        the (h, w) of the scale; None: there is no such test.
     """
 
     task: str
@@ -38,6 +40,7 @@ class LastSteps:
     find: Callable[[Any, tuple[Tensor, ...], ImageSize, tuple[int, int]], tuple[Tensor, ...]]
     list_shapes: Callable[[tuple[int | str, int | str]], list[Shape]]
     parts: tuple[str, ...] = ()
+    combine: Callable[[Iterable[tuple[Tensor, tuple[int, int]]], tuple[int, int]], tuple[Tensor, ...]] | None = None
 
     @property
     def find_any_number(self) -> bool:

@@ -12,7 +12,7 @@ import numpy.typing as npt
 from evm_deploy.bundle import Bundle
 from evm_deploy.targets import target_of
 
-PYTORCH = "PyTorch"  # what reports call it
+PYTORCH, TORCH = "PyTorch", "pytorch"  # what reports call the model, and its runtime
 
 
 class Runner(AbstractContextManager["Runner"], Protocol):

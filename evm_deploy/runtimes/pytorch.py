@@ -7,11 +7,13 @@ import numpy.typing as npt
 import torch
 from torch import nn
 
+from evm_deploy.runtimes import TORCH
+
 
 class TorchRunner:
     """An eval-mode module whose forward takes the image and returns a tensor or a tuple of them."""
 
-    name = "pytorch"
+    name = TORCH
     untimed = None
 
     def __init__(self, model: nn.Module) -> None:

@@ -84,6 +84,11 @@ def augment(x: Tensor) -> Tensor:
 def save(model: nn.Module, out: Path, name: str) -> None:
     """The checkpoint, named after the network, and `labels.txt`."""
     out.mkdir(parents=True, exist_ok=True)
+    (out / "labels.txt").write_text("".join(f"{label}\n" for label in range(CLASSES)))
+    if name != "digits":  # as training scripts write them; without the size the stride of a Vim would be guessed
+        args = {"input_size": PREPROCESSING.image_size[0]}
+        torch.save({"model": model.state_dict(), "args": args}, out / f"{name}.pth")
+        return
     about = {
         "format": "pt",
         "description": f"{type(model).__name__} trained on scikit-learn's handwritten digits",
@@ -91,7 +96,6 @@ def save(model: nn.Module, out: Path, name: str) -> None:
         "parameters": str(count_parameters(model)),
     }
     save_file(model.state_dict(), out / f"{name}.safetensors", about)
-    (out / "labels.txt").write_text("".join(f"{label}\n" for label in range(CLASSES)))
 
 
 def write_examples(out: Path) -> None:

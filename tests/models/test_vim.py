@@ -104,6 +104,20 @@ def test_images_of_another_size_are_refused(golden, tmp_path):
         network.output_shapes((64, 64), dynamic_size=True)
 
 
+@pytest.mark.parametrize(
+    ("args", "size"),
+    [({"input_size": 64}, (64, 64)), ({"input_size": 80}, (112, 112)), ({"input_size": (64, 112)}, (112, 112))],
+)
+def test_the_stride_is_that_of_images_of_the_size_that_the_file_states(golden, tmp_path, args, size):
+    torch.save({"model": golden.state_dict("vim_micro_stride8"), "args": args}, tmp_path / "vim.pth")
+    assert read_checkpoint(tmp_path / "vim.pth").config.image_size == size
+
+
+def test_patches_smaller_than_the_usual_stride_lie_side_by_side(golden):
+    tensors = golden.state_dict("vim_micro") | {"patch_embed.proj.weight": torch.zeros(32, 3, 4, 4)}
+    assert FAMILY.infer_config(tensors, None).stride == 4
+
+
 def drop_backward(tensors):
     return {name: tensor for name, tensor in tensors.items() if "_b" not in name.split("mixer.")[-1]}
 

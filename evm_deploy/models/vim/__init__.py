@@ -6,7 +6,7 @@ from evm_deploy.models.family import Family
 from evm_deploy.models.layers.scan_mixer import SCAN_PARAMETERS
 from evm_deploy.models.vim.config import VimConfig, name_variant
 from evm_deploy.models.vim.fold import fold, fold_preprocessing
-from evm_deploy.models.vim.names import STEM, explain, infer_config, rename
+from evm_deploy.models.vim.names import STEM, apply_image_size, explain, infer_config, rename
 from evm_deploy.models.vim.network import Vim
 
 
@@ -27,4 +27,5 @@ FAMILY = Family(
     name_variant=name_variant,
     blocks=re.compile(r"patch_embed|layers\.\d+|head"),
     scan_values=SCAN_PARAMETERS,
+    apply_settings=apply_image_size,
 )

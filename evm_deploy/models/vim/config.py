@@ -57,5 +57,6 @@ def name_variant(config: VimConfig) -> str | None:
 
 
 def infer_stride(side: int, patch: int) -> int:
-    """The stride of a network with a grid of `side` patches: that of images of the usual size, else the usual one."""
-    return next((s for s in STRIDES if (USUAL_SIZE - patch) // s + 1 == side), STRIDES[0])
+    """The stride of a network with a grid of `side` patches: that of images of the usual size, else the usual one, at
+    which no pixel is skipped."""
+    return next((s for s in STRIDES if (USUAL_SIZE - patch) // s + 1 == side), min(STRIDES[0], patch))

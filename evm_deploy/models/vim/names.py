@@ -4,9 +4,11 @@ import math
 import re
 from collections.abc import Mapping
 from dataclasses import replace
+from typing import Any
 
 from torch import Tensor
 
+from evm_deploy.models.recorded.read import read_recorded
 from evm_deploy.models.vim.config import VimConfig, infer_stride
 
 STEM = re.compile(r"^((?:.*\.)?)layers\.0\.mixer\.in_proj\.weight$")
@@ -60,3 +62,10 @@ def infer_config(tensors: dict[str, Tensor], scan: str | None) -> VimConfig | li
     usual = replace(config, d_inner=None, dt_rank=None)  # equal networks compare equal
     same = (usual.channels, usual.rank) == (config.channels, config.rank)
     return usual if same else config
+
+
+def apply_image_size(config: VimConfig, content: Any) -> VimConfig:
+    """The configuration with the stride at which its patches cover images of the size that the file states."""
+    size = read_recorded(content).image_size
+    possible = (replace(config, stride=stride) for stride in range(1, config.patch + 1))
+    return next((one for one in possible if one.image_size == size), config)

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from evm_deploy.keep_ratio import find_scaled_size, find_size, resize_bilinear
+from evm_deploy.keep_ratio import find_size, resize_bilinear
 from evm_deploy.models.heads import HEADS
 from evm_deploy.models.heads.detections import Detections
 from evm_deploy.models.last_steps import ImageSize
@@ -84,10 +84,6 @@ class Photo:
     def prepare(self, multiple: int = 1) -> Tensor:
         """The network's input, (1, 3, h, w): resized, normalised, and then padded to a multiple."""
         return prepare(self.pixels, self.size, multiple)
-
-    def scale(self, ratio: float) -> Tensor:
-        """The input at another scale, for a test at several."""
-        return prepare(self.pixels, find_scaled_size(*self.shape, ratio))
 
     @property
     def image_size(self) -> ImageSize:

@@ -11,10 +11,13 @@ from PIL import Image
 import evm_deploy
 from evm_deploy.bundle import Draft
 from evm_deploy.errors import OptionError, OutputError
+from evm_deploy.evaluation.evaluate_options import Scales
+from evm_deploy.evaluation.several_scales import make_passes
 from evm_deploy.exporters.deployed import build_reference
 from evm_deploy.models.heads.boxes import make_anchors
 from evm_deploy.models.heads.detections import Detections
 from evm_deploy.models.heads.mask_rcnn.network import BoxHead
+from evm_deploy.models.heads.upernet.label import average_probabilities
 from evm_deploy.models.network import open_checkpoint
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.runtimes import find_runtime
@@ -165,6 +168,31 @@ def test_classes_of_pixels(upernet, bundles, smallest):
     with torch.inference_mode():
         (expected,) = build_reference(network_of(bundle), bundle.manifest)(photo.prepare())
     assert (found != expected).float().mean() < 1e-3
+
+
+def test_classes_at_several_scales_are_evaluated(upernet, bundles, smallest, tmp_path):
+    photo = smallest(upernet)
+    bundle, scales = bundles("upernet", photo.size), Scales((0.5,), flip=True)
+    passes = make_passes(network_of(bundle), photo.pixels, bundle.manifest.preprocessing, scales)
+    expected = average_probabilities(passes, photo.shape)[0].argmax(0).numpy()
+    for folder in ("images", "maps"):
+        (tmp_path / folder).mkdir()
+    Image.fromarray(photo.pixels).save(tmp_path / "images" / "0.png")
+    Image.fromarray(expected.astype(np.uint8)).save(tmp_path / "maps" / "0.png")
+    options = evm_deploy.EvaluateOptions(
+        checkpoint=bundle.path.parent / bundle.manifest.checkpoint.file,
+        annotations=tmp_path / "maps",
+        multi_scale=scales.ratios,
+        flip=True,
+        floor=0.999,
+        latency_runs=0,
+    )
+    report = evm_deploy.evaluate(bundle.path, tmp_path / "images", options)
+    plain, scaled, other = report.rows
+    assert len(report.failures) == 1  # the bundle's
+    assert scaled.title == "PyTorch at 0.5 and mirrored"
+    assert scaled.figures[1].value == 1  # of the pixels
+    assert plain.figures[1].value == other.figures[1].value < 0.99
 
 
 def test_padding_is_no_part_of_the_image(retinanet, bundles, smallest):

@@ -1,11 +1,15 @@
 """UperNet against mmsegmentation: logits, labels, the test at several scales, and its pooling at every size."""
 
 import itertools
+from types import SimpleNamespace
 
 import pytest
 import torch
 import torch.nn.functional as F
 
+from evm_deploy.evaluation.evaluate_options import Scales
+from evm_deploy.evaluation.several_scales import make_passes
+from evm_deploy.manifest import Preprocessing
 from evm_deploy.models.heads.pooling import make_pooling, pool_adaptively
 from evm_deploy.models.heads.upernet.label import average_probabilities, find_labels, resize_logits
 from evm_deploy.tolerances import GOLDEN_HEAD
@@ -63,17 +67,16 @@ def test_photos(upernet, name):
 
 def test_several_scales(upernet):
     """Of the smallest, C5 has fewer cells than the context is pooled to."""
-    network = upernet.build("micro")
+    network, steps = (
+        SimpleNamespace(module=upernet.build("micro"), last_steps=upernet.row.last_steps),
+        Preprocessing((32, 32)),
+    )
+    scales = Scales(RATIOS, flip=True)
     for photo in upernet.photos("micro"):
         prefix = photo.prefix.rpartition("_scale")[0] + "_ms"
-        images = [photo.scale(ratio) for ratio in RATIOS]
-        assert [list(each.shape[2:]) for each in images] == upernet.arrays[f"{prefix}_input_hw"].tolist()
-        passes = []
-        for image in images:
-            passes.append(resize_logits(network(image), image.shape[2:], photo.shape))
-            flipped = network(image.flip(3)).flip(3)
-            passes.append(resize_logits(flipped, image.shape[2:], photo.shape))
-        found = average_probabilities(passes)[0]
+        passes = list(make_passes(network, photo.pixels, steps, scales))
+        assert [list(size) for _, size in passes[::2]] == upernet.arrays[f"{prefix}_input_hw"].tolist()
+        found = average_probabilities(passes, photo.shape)[0]
         expected = torch.from_numpy(upernet.arrays[f"{prefix}_probs"])
         sampled = found.flatten()[:: int(upernet.arrays[f"{prefix}_probs_stride"])]
         torch.testing.assert_close(sampled, expected, rtol=0, atol=1e-4)

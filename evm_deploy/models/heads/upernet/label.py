@@ -1,5 +1,8 @@
 """From the logits of a UperNet to the class of each pixel, as mmsegmentation does it."""
 
+from collections.abc import Iterable
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor
 
@@ -16,7 +19,12 @@ def find_labels(logits: Tensor, *sizes: tuple[int, int]) -> Tensor:
     return resize_logits(logits, *sizes).argmax(1).int()
 
 
-def average_probabilities(passes: list[Tensor]) -> Tensor:
-    """Of the logits of several passes over one image, each (B, classes, H, W) and turned back: the mean probability."""
-    total = sum((each.softmax(1) for each in passes[1:]), passes[0].softmax(1))
-    return total / len(passes)
+def average_probabilities(passes: Iterable[tuple[Tensor, tuple[int, int]]], size: tuple[int, int]) -> Tensor:
+    """The mean probabilities (B, classes, H, W) of several passes over an image of (H, W) `size`.
+
+    A pass is the logits (B, classes, h, w), not mirrored, and the (h, w) of the network's input.
+    """
+    total, count = torch.zeros(()), 0
+    for logits, scaled in passes:  # one at a time: they are large
+        total, count = total + resize_logits(logits, scaled, size).softmax(1), count + 1
+    return total / count
