@@ -24,7 +24,7 @@ PLATFORMS = {
     "android": Platform("evm_deploy.packaging.android", "a Gradle library and a benchmark app"),
     "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script", shows_findings=True),
     "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders", shows_findings=True),
-    "web": Platform("evm_deploy.packaging.web", "a static page that works offline"),
+    "web": Platform("evm_deploy.packaging.web", "a static page that works offline", shows_findings=True),
 }
 
 

@@ -1,15 +1,17 @@
 // The page: opens the bundles, checks their golden pairs, classifies images, measures, and sends the profile.
 
 import { openBundle } from "./bundle.mjs";
+import { coloured, TASKS } from "./findings.mjs";
 import { best } from "./golden.mjs";
 import { decoded } from "./image.mjs";
 import { failed, load, measure, start } from "./measure.mjs";
-import { preprocess } from "./preprocess.mjs";
+import { placed, preprocess } from "./preprocess.mjs";
 import { deviceFacts, profileOf } from "./profile.mjs";
 import { figure, find, notice, showChecks, showClasses, showFacts, showMissing, showResults, status } from "./view.mjs";
 import { available } from "./ways.mjs";
 
 const CLASSES = 5;
+const ROWS = 20; // of what a detector or segmenter found
 const page = { config: null, bundles: [], ways: [], missing: [], contenders: [], device: null, stopped: false, hidden: false, sent: false, leaving: false };
 
 async function main() {
@@ -61,7 +63,7 @@ async function open(ways) {
 }
 
 function ready() {
-  const classifiers = page.contenders.filter(({ bundle, error }) => bundle.manifest.task === "classification" && !error);
+  const classifiers = page.contenders.filter(({ bundle, error }) => ["classification", ...Object.keys(TASKS)].includes(bundle.manifest.task) && !error);
   find("picture").hidden = classifiers.length === 0;
   find("model").replaceChildren(...classifiers.map(({ bundle }, at) => new Option(bundle.name, at)));
   find("model-choice").hidden = classifiers.length < 2;
@@ -94,18 +96,28 @@ async function classify({ bundle, runner }, file) {
   status("Reading the image", null);
   try {
     const image = await decoded(file);
-    const { crop, data } = preprocess(image, bundle.steps);
+    const { crop, data, shape } = preprocess(image, bundle.steps);
     const { type } = bundle.input;
-    const [height, width] = bundle.steps.image_size;
-    const shape = type === "uint8" ? [1, height, width, 3] : [1, 3, height, width];
     const { ms, outputs } = await runner.thread.call("run", { name: bundle.name, input: { type, shape, data } });
-    const classes = best(outputs[0], bundle.manifest.outputs[0].meaning, bundle.labels, CLASSES);
-    showClasses(classes, crop, `${figure(ms)} ms, ${runner.way.name}`);
-    status(`${classes[0].label}, ${(classes[0].share * 100).toFixed(0)} %`);
+    const { seen, classes, boxes } = (TASKS[bundle.manifest.task] ? findings : scores)(bundle, image, crop, outputs);
+    showClasses(classes, seen, `${figure(ms)} ms, ${runner.way.name}`, boxes);
+    status(classes.length ? `${classes[0].label}, ${(classes[0].share * 100).toFixed(0)} %` : "Nothing was found.");
   } catch (error) {
     status(`The image was not classified: ${error.message}.`);
   }
   busy(false);
+}
+
+/** What is shown of a classifier: {seen, classes}. */
+function scores(bundle, image, crop, outputs) {
+  return { seen: crop, classes: best(outputs[0], bundle.manifest.outputs[0].meaning, bundle.labels, CLASSES) };
+}
+
+/** What is shown of a detector or segmenter: {seen, classes, boxes}, in the pixels of the image. */
+function findings({ manifest, steps, labels }, image, crop, outputs) {
+  const found = TASKS[manifest.task].locate(outputs, placed(image, steps), labels);
+  const rows = found.classes ?? found.things.map(({ label, score }) => ({ label, share: score }));
+  return { seen: coloured(image, found), classes: rows.slice(0, ROWS), boxes: found.things };
 }
 
 async function run() {

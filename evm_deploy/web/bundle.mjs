@@ -1,5 +1,6 @@
 // Fetches the files of a bundle, and compares each with its hash in the manifest.
 
+import { checkTask } from "./findings.mjs";
 import { readNpy } from "./npy.mjs";
 import { readSteps } from "./preprocess.mjs";
 import { sha256 } from "./sha256.mjs";
@@ -14,6 +15,7 @@ export async function openBundle(entry, tell) {
   if ((await sha256(text)) !== entry.sha256) throw new Error(`manifest.json of ${entry.name} has been changed`);
   const manifest = JSON.parse(new TextDecoder().decode(text));
   const steps = readSteps(manifest.preprocessing);
+  checkTask(manifest);
   const read = async (name) => {
     const bytes = await fetched(entry.folder + name.split("/").map(encodeURIComponent).join("/"), tell);
     if ((await sha256(bytes)) !== manifest.files[name]) throw new Error(`${name} of ${entry.name} has been changed`);

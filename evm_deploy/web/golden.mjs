@@ -1,7 +1,16 @@
 // Compares outputs with the bundle's golden pair.
 
-/** Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. */
-export function golden(found, expected, tolerance) {
+/**
+ * Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. `task` is a row of tasks that
+ * find something; others are compared by their numbers.
+ */
+export function golden(found, expected, tolerance, task = { compare: compareNumbers }) {
+  const { error, most } = task.compare(found, expected, tolerance);
+  const finite = Number.isFinite(error);
+  return { relative_error: finite ? error : null, tolerance: most, passed: finite && error <= most };
+}
+
+function compareNumbers(found, expected, tolerance) {
   let worst = 0;
   expected.forEach((wanted, output) => {
     const values = found[output]?.data ?? [];
@@ -13,8 +22,7 @@ export function golden(found, expected, tolerance) {
     }
     worst = Math.max(worst, error / peak);
   });
-  const finite = Number.isFinite(worst);
-  return { relative_error: finite ? worst : null, tolerance, passed: finite && worst <= tolerance };
+  return { error: worst, most: tolerance };
 }
 
 const ROUNDING = 1e-3; // how far a probability may be beyond 0 and 1

@@ -1,6 +1,10 @@
 // Plain NumPy arrays, version 1 to 3 of the format, of the types that bundles have.
 
-const TYPES = { "<f4": ["float32", Float32Array], "|u1": ["uint8", Uint8Array] };
+const TYPES = { "<f4": ["float32", Float32Array], "|u1": ["uint8", Uint8Array], "<i4": ["int32", Int32Array], "<i8": ["int64", BigInt64Array] };
+
+/** Whole numbers of 64 bits as those that are exact to 53, which classes are. */
+export const plainNumbers = (data) => (data instanceof BigInt64Array ? Float64Array.from(data, Number) : data);
+
 const MOST_BYTES = 1 << 29;
 
 /** An ArrayBuffer to {type, shape, data}. Throws an Error: no such array, or not as long as it says. */
@@ -24,5 +28,5 @@ export function readNpy(buffer) {
   const count = shape.reduce((product, side) => product * side, 1);
   const data = buffer.slice(from + length);
   if (data.byteLength !== count * Kind.BYTES_PER_ELEMENT) throw new Error("a golden array is cut off");
-  return { type, shape, data: new Kind(data) };
+  return { type, shape, data: plainNumbers(new Kind(data)) };
 }

@@ -1,5 +1,6 @@
 // From an RGB image to the tensor that the bundle's manifest asks for.
 
+import { fittedSize, resizedBilinear } from "./keep-ratio.mjs";
 import { checkSize } from "./limits.mjs";
 import { INTERPOLATIONS, resizedPart } from "./resize.mjs";
 
@@ -16,32 +17,57 @@ const RESIZES = {
       : { height: canvas.height, width: Math.max(1, rounded(canvas.height * width, height)) },
 };
 const ORDERS = { RGB: [0, 1, 2], BGR: [2, 1, 0] };
-const DEFAULTS = { resize: "cover", fill: 0 }; // manifests of before have neither
-const NAMES = ["image_size", "crop_pct", "interpolation", "channels", "mean", "std", "baked", "resize", "fill"];
+const DEFAULTS = { resize: "cover", fill: 0, scale: null }; // manifests of before have none of them
+const NAMES = ["image_size", "crop_pct", "interpolation", "channels", "mean", "std", "baked", "resize", "fill", "scale"];
 
 /** The manifest's preprocessing, whole. Throws where it has what is not known here. */
 export function readSteps(said) {
   const steps = { ...DEFAULTS, ...said };
-  const { image_size: sides, crop_pct: share, mean, std, resize, fill } = steps;
+  const { image_size: sides, crop_pct: share, mean, std, resize, fill, scale } = steps;
+  const fits = resize === "fit" && steps.interpolation === "opencv_bilinear" && share === 1;
+  const known = scale === null && Object.hasOwn(INTERPOLATIONS, steps.interpolation) && Object.hasOwn(RESIZES, resize);
   const whole = (value, least, most) => Number.isInteger(value) && value >= least && value <= most;
   const three = (values, least) => values?.length === 3 && values.every((value) => Number.isFinite(value) && value > least);
   const valid =
     Object.keys(steps).every((name) => NAMES.includes(name)) &&
     sides?.length === 2 && sides.every((side) => whole(side, 1, 4096)) && share >= 0.1 && share <= 1 &&
     three(mean, -Infinity) && three(std, 0) && whole(fill, 0, 255) && (fill === 0 || resize === "letterbox") &&
-    Object.hasOwn(INTERPOLATIONS, steps.interpolation) && Object.hasOwn(RESIZES, resize) &&
+    (fits || known) && (scale === null || (scale.length === 2 && scale.every((side) => whole(side, 1, 4096)))) &&
     Object.hasOwn(ORDERS, steps.channels) && typeof steps.baked === "boolean";
   if (!valid) throw new Error("the manifest asks for a preparation of images that this page does not know");
   return steps;
 }
 
+/** Where an image lies in the input of a detector or segmenter, at the upper left: its sizes {original, content}. */
+export function placed(image, { image_size: [height, width], scale, baked }) {
+  const original = { height: image.height, width: image.width };
+  if (baked) return { original, content: original };
+  if (scale === null) return { original, content: fittedSize(image, height, width) };
+  const [long, short] = scale;
+  return { original, content: image.height > image.width ? fittedSize(image, long, short) : fittedSize(image, short, long) };
+}
+
 /**
- * {crop, data}: the image as the model sees it, in RGB, and its input: float32 NCHW, or bytes NHWC where baked, in the
- * order of its channels. `steps` are of `readSteps`.
+ * {crop, data, shape}: the image as the model sees it, in RGB, and its input: float32 NCHW, or bytes NHWC where baked, in
+ * the order of its channels. `steps` are of `readSteps`.
  */
 export function preprocess(image, steps) {
-  const crop = cropped(image, steps);
-  return { crop, data: steps.baked ? ordered(crop, steps) : normalised(crop, steps) };
+  const fits = steps.resize === "fit";
+  const crop = fits ? resizedBilinear(image, placed(image, steps).content) : cropped(image, steps);
+  const size = fits && (steps.baked || steps.scale) ? [crop.height, crop.width] : steps.image_size;
+  if (steps.baked) return { crop, data: ordered(crop, steps), shape: [1, ...size, 3] };
+  return { crop, data: padded(normalised(crop, steps), crop, size), shape: [1, 3, ...size] };
+}
+
+/** Zeros below and to the right of the planes of an image that was fitted into [height, width]. */
+function padded(values, { height, width }, [rows, columns]) {
+  if (height === rows && width === columns) return values;
+  const all = new Float32Array(3 * rows * columns);
+  for (let line = 0; line < 3 * height; line++) {
+    const to = (Math.floor(line / height) * rows + (line % height)) * columns;
+    all.set(values.subarray(line * width, (line + 1) * width), to);
+  }
+  return all;
 }
 
 function cropped(image, { image_size: [height, width], crop_pct: share, resize, interpolation, fill }) {

@@ -1,5 +1,6 @@
 // What the page shows. Names come from files and are only ever set as text.
 
+import { colourOf } from "./findings.mjs";
 import { quantile } from "./measure.mjs";
 
 const SVG = "http://www.w3.org/2000/svg";
@@ -75,8 +76,8 @@ function strip(samples, middle, scale) {
   return box;
 }
 
-/** The best classes with their shares, and the square that the model saw. */
-export function showClasses(classes, crop, took) {
+/** The best classes with their shares, and the square that the model saw, or the image with the boxes of things. */
+export function showClasses(classes, crop, took, boxes = []) {
   const row = ({ label, share }) => {
     const box = drawing("svg", { viewBox: "0 0 100 10", preserveAspectRatio: "none", "aria-hidden": "true" });
     box.append(drawing("rect", { width: share * 100, height: 10 }));
@@ -91,7 +92,15 @@ export function showClasses(classes, crop, took) {
   for (let at = 0, from = 0; at < pixels.data.length; at += 4, from += 3) {
     pixels.data.set([crop.data[from], crop.data[from + 1], crop.data[from + 2], 255], at);
   }
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+  const pen = canvas.getContext("2d");
+  pen.putImageData(pixels, 0, 0);
+  pen.lineWidth = Math.max(1, Math.round(Math.max(crop.width, crop.height) / 400));
+  pen.font = `${Math.max(10, Math.round(Math.max(crop.width, crop.height) / 50))}px sans-serif`;
+  for (const { box: [x0, y0, x1, y1], index, label } of [...boxes].reverse()) {
+    pen.strokeStyle = pen.fillStyle = `rgb(${colourOf(index).join(" ")})`;
+    pen.strokeRect(x0, y0, x1 - x0, y1 - y0);
+    pen.fillText(label, x0 + pen.lineWidth, Math.max(y0 - pen.lineWidth, 10));
+  }
 }
 
 /** Names and values; unknown values are left out. */

@@ -1,5 +1,7 @@
 // One way of running, in a thread of its own with an onnxruntime of its own: its number of threads is set once.
 
+import { plainNumbers } from "./npy.mjs";
+
 // y = x, as ONNX. Loading it first keeps the runtime's own start out of the loading time of the models.
 const IDENTITY = "CAc6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=";
 
@@ -65,7 +67,7 @@ function tensor({ type, shape, data }) {
 
 /** In the order of the graph: the manifest's. */
 function plain(session, outputs) {
-  return session.outputNames.map((name) => ({ data: outputs[name].data, shape: outputs[name].dims }));
+  return session.outputNames.map((name) => ({ data: plainNumbers(outputs[name].data), shape: outputs[name].dims }));
 }
 
 function bytesOf(base64) {

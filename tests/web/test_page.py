@@ -39,14 +39,16 @@ PREPARE = """async (module, given) => {
 }""".replace("BYTES", BYTES)
 
 
-def prepared(modules: Modules, file: bytes, preprocessing: Preprocessing) -> tuple[np.ndarray, np.ndarray]:
-    """The decoded RGB image and the model's input, as the page has them."""
+def prepared(
+    modules: Modules, file: bytes, preprocessing: Preprocessing, size: tuple[int, ...] | None = None
+) -> tuple[np.ndarray, np.ndarray]:
+    """The decoded RGB image and the model's input, as the page has them; `size`: its shape, where images decide it."""
     asked = {"bytes": base64.b64encode(file).decode(), "preprocessing": dataclasses.asdict(preprocessing)}
     found = modules("image.mjs", PREPARE, asked)
     rgb = np.frombuffer(base64.b64decode(found["rgb"]), np.uint8).reshape(found["height"], found["width"], 3)
     h, w = preprocessing.image_size
     kind, shape = (np.uint8, (1, h, w, 3)) if preprocessing.baked else (np.float32, (1, 3, h, w))
-    return rgb, np.frombuffer(base64.b64decode(found["data"]), kind).reshape(shape)
+    return rgb, np.frombuffer(base64.b64decode(found["data"]), kind).reshape(size or shape)
 
 
 def encoded(image: Image.Image, kind: str, **options: Any) -> bytes:
