@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import numpy as np
 import numpy.typing as npt
 
@@ -46,10 +48,14 @@ def place_image(height: int, width: int, said: Preprocessing) -> Placement:
 
 
 def _fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32] | UInt8:
-    if said.baked:
-        return np.ascontiguousarray(_order_channels(image, said)[None])
-    h, w = place_image(image.shape[0], image.shape[1], said).content
-    fitted = normalise(_order_channels(resize_bilinear(image, (h, w)), said), said)
+    ordered = _order_channels(image, said)
+    return np.ascontiguousarray(ordered[None]) if said.baked else fit(ordered, said)
+
+
+def fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32]:
+    """Pixels (H, W, 3), the channels in the model's order, as `said` would prepare them if it were not baked."""
+    h, w = place_image(image.shape[0], image.shape[1], dataclasses.replace(said, baked=False)).content
+    fitted = normalise(resize_bilinear(image, (h, w)), said)
     rows, columns = said.image_size if said.scale is None else (h, w)
     return np.pad(fitted, ((0, 0), (0, 0), (0, rows - h), (0, columns - w)))
 

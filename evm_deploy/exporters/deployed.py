@@ -14,13 +14,14 @@ from evm_deploy.manifest import Manifest, Preprocessing, SeparateGraph
 from evm_deploy.models.last_steps import LastSteps
 from evm_deploy.models.network import Network, list_outputs
 from evm_deploy.options import spell_option
+from evm_deploy.preprocessing import fit
 from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import TASKS, IOSpec, PostProcess, Shape, Task, describe_image, find_task, infer_task
 from evm_deploy.tasks.features import FEATURES
 
 INPUT, LAST_STEPS = "image", "last_steps.onnx"
 Parts = Literal["results", "given", "both"]
-LACKING = ("dynamic_batch", "bake_preprocessing", "more_sizes")  # options of models with last steps
+LACKING = ("dynamic_batch", "more_sizes")  # options of models with last steps
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16}
 
 
@@ -61,7 +62,7 @@ class Deployed(nn.Module):
     def forward(self, image: Tensor) -> Tensor | tuple[Tensor, ...]:
         """image: (B, 3, H, W) float32, or (B, H, W, 3) uint8."""
         if self.last_steps is not None:
-            return self._run_with_last_steps(self.last_steps, image)
+            return self.run_fitted(*self._fit(image))
         y = self.model(self._prepare(image, self.dtype))
         outputs = tuple(map(_make_float32, list_outputs(y)))
         if self.post_process is not None:
@@ -71,15 +72,23 @@ class Deployed(nn.Module):
     def finish(self, image: Tensor, given: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
         """The results of an image, as `forward` takes it, and of what the head gave for it, float32."""
         assert self.last_steps is not None
-        return self.last_steps.finish(self.model, given, self._prepare(image, torch.float32))
+        return self.last_steps.finish(self.model, given, *self._fit(image))
 
-    def _run_with_last_steps(self, steps: LastSteps, image: Tensor) -> tuple[Tensor, ...]:
-        x = self._prepare(image, torch.float32)
+    def run_fitted(self, x: Tensor, original: tuple[int, int] | None) -> tuple[Tensor, ...]:
+        """The same of an image (1, 3, h, w), normalised, that was resized from (H, W) `original`, where it was."""
+        steps = self.last_steps
+        assert steps is not None
         given = tuple(map(_make_float32, steps.give(self.model, x.to(self.dtype))))
         if self.parts == "given":
             return given
-        results = steps.finish(self.model, given, x)
+        results = steps.finish(self.model, given, x, original)
         return results if self.parts == "results" else (*results, *given)
+
+    def _fit(self, image: Tensor) -> tuple[Tensor, tuple[int, int] | None]:
+        if self.normalise is None:
+            return self._prepare(image, torch.float32), None
+        _, h, w, _ = image.shape
+        return torch.from_numpy(fit(image[0].numpy(), self.normalise)), (h, w)
 
     def _prepare(self, image: Tensor, dtype: torch.dtype) -> Tensor:
         """The image as the model takes it, (B, 3, H, W)."""
@@ -89,6 +98,21 @@ class Deployed(nn.Module):
             return x
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (self.normalise.mean, self.normalise.std))
         return ((x / 255 - mean) / std).to(dtype)
+
+
+class FittedSteps(nn.Module):
+    """A model with last steps that takes an image twice: normalised (1, 3, h, w), and its pixels uint8 (1, H, W, 3)
+    before it was resized, for their number.
+    """
+
+    def __init__(self, deployed: Deployed) -> None:
+        super().__init__()
+        self.model, self.deployed = deployed.model, deployed
+
+    def forward(self, fitted: Tensor, pixels: Tensor) -> tuple[Tensor, ...]:
+        """In pixels of the second."""
+        _, h, w, _ = pixels.shape
+        return self.deployed.run_fitted(fitted, (h, w))
 
 
 class SeparateSteps(nn.Module):
@@ -189,6 +213,9 @@ def choose_last_steps(network: Network, options: ExportOptions) -> LastSteps | N
         if getattr(options, name) != ExportOptions.__dataclass_fields__[name].default:
             what = f"{task.title} is not written with {spell_option(ExportOptions, name)}."
             raise OptionError(what, "leave it out, or add --raw for what the head gives.")
+    if options.bake_preprocessing and not (options.dynamic_size and TARGETS[options.target].finds_any_number):
+        what = f"the preprocessing of {task.title} is baked into ONNX graphs for images of any size alone."
+        raise OptionError(what, "add --dynamic-size for ONNX, or leave --bake-preprocessing out.")
     return network.last_steps
 
 

@@ -7,8 +7,9 @@ from typing import Any
 import onnx
 import torch
 
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Source, find_last_steps
+from evm_deploy.exporters.deployed import DTYPES, INPUT, FittedSteps, Source, find_last_steps
 from evm_deploy.exporters.export_options import ExportOptions
+from evm_deploy.exporters.fitting import FITTED, prepend_fitting
 from evm_deploy.exporters.trace import deploy, explain_operation, quiet, trace
 from evm_deploy.graph import functions
 from evm_deploy.graph.blocks import NETWORK
@@ -23,6 +24,7 @@ IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 # Pixels of a side that may be any: from less on, PyTorch guards against maps of one row, and has to trace twice; traced
 # with less, the rows of such maps would be fixed.
 TRACED_FROM = 64
+PIXELS = 96, 128  # of an original image that is traced with
 HEAD_TRACED_FROM = 1152  # the same of a head: no map of its pyramid may have one row
 
 
@@ -34,18 +36,28 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
 
 def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx.ModelProto:
     """The ONNX model of `network`, checked by `onnx.checker`. Raises InputError: it does what ONNX cannot express."""
-    baked, dtype = manifest.preprocessing.baked, DTYPES[options.precision]
-    deployed = deploy(network, manifest, uint8=baked, dtype=dtype, parts="both")
-    traced = trace(deployed, _example(network, manifest, options), _dynamic_axes(options), network.title)
+    steps, axes = manifest.preprocessing, _dynamic_axes(options)
+    fitted = steps.baked and find_last_steps(network, manifest) is not None
+    uint8 = steps.baked and not fitted
+    deployed = deploy(network, manifest, uint8=uint8, dtype=DTYPES[options.precision], parts="both")
+    inputs = {INPUT: (_example(network, manifest, options, uint8=uint8), axes)}
+    if fitted:
+        sides = [torch.export.Dim(f"fitted_{side}", min=TRACED_FROM) for side in ("height", "width")]
+        pixels = torch.zeros(1, *PIXELS, 3, dtype=torch.uint8)
+        inputs = {FITTED: (inputs[INPUT][0], {2: sides[0], 3: sides[1]}), INPUT: (pixels, axes)}
+    images, shapes = zip(*inputs.values(), strict=True)
+    traced = trace(FittedSteps(deployed) if fitted else deployed, images, shapes, network.title)
     proto = translate(
         traced,
         network.title,
-        input_names=[INPUT],
+        input_names=list(inputs),
         output_names=[*(spec.name for spec in manifest.model_outputs), *list_given(network, manifest)],
-        dynamic_shapes=(_dynamic_axes(options),),
+        dynamic_shapes=shapes,
         opset_version=options.opset,
     )
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
+    if fitted:
+        prepend_fitting(proto, INPUT, steps)
     finished = finish(proto, inlined=options.scan_form == "inlined")
     del finished.graph.output[len(manifest.model_outputs) :]  # the names of these values stay
     return finished
@@ -86,14 +98,14 @@ def list_given(network: Network, manifest: Manifest) -> list[str]:
     return [f"given.{name}" for name in network.output_names or ()]
 
 
-def _example(network: Network, manifest: Manifest, options: ExportOptions) -> torch.Tensor:
+def _example(network: Network, manifest: Manifest, options: ExportOptions, *, uint8: bool) -> torch.Tensor:
     """An image to trace with; a batch that is to stay dynamic is not 1 there, which would be taken as fixed."""
     h, w = options.image_size
     least = TRACED_FROM if network.last_steps is None else HEAD_TRACED_FROM
     size = (max(h, least), max(w, least)) if options.dynamic_size else (h, w)
     image = network.make_image(2 if options.dynamic_batch else 1, size)
     preprocessing = manifest.preprocessing
-    if not preprocessing.baked:
+    if not uint8:
         return image
     if network.example is None:
         return image.permute(0, 2, 3, 1).to(torch.uint8)

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from evm_deploy.errors import EvmDeployError, InputError, first_line
-from evm_deploy.exporters.deployed import Deployed, Parts, find_last_steps, find_post_process
+from evm_deploy.exporters.deployed import Deployed, FittedSteps, Parts, find_last_steps, find_post_process
 from evm_deploy.exporters.rewrites import rewrite
 from evm_deploy.graph.blocks import NETWORK
 from evm_deploy.manifest import Manifest
@@ -33,12 +33,14 @@ _LOGGERS = ("torch.onnx._internal.exporter._registration", "torch.fx.experimenta
 ADVICE = "write that line with tensor operations (torch.where instead of if), or leave it out of the module."
 
 
-def trace(deployed: Deployed, image: Tensor, axes: Axes, title: str) -> torch.export.ExportedProgram:
-    """The program of `deployed` on images like `image`, of any length along `axes`.
+def trace(
+    deployed: Deployed | FittedSteps, images: tuple[Tensor, ...], axes: tuple[Axes, ...], title: str
+) -> torch.export.ExportedProgram:
+    """The program of `deployed` on images like these, of any length along the `axes` of each.
 
     Raises InputError: it does what a graph cannot hold; the error names the module and the line.
     """
-    return _trace(lambda: _export(deployed, image, axes), deployed.model, title)
+    return _trace(lambda: _export(deployed, images, axes), deployed.model, title)
 
 
 def trace_module(module: nn.Module, inputs: tuple[Tensor, ...], title: str) -> torch.export.ExportedProgram:
@@ -69,7 +71,8 @@ def deploy(
     parts: Parts = "results",
 ) -> Deployed:
     """The module that is traced: everything exact is folded, and it computes in `dtype`."""
-    folded, normalise = network.fold(network.module), manifest.preprocessing if manifest.preprocessing.baked else None
+    folded, last_steps = network.fold(network.module), find_last_steps(network, manifest)
+    normalise = manifest.preprocessing if manifest.preprocessing.baked and last_steps is None else None
     if normalise is not None and network.fold_preprocessing is not None:
         folded, normalise = network.fold_preprocessing(folded, normalise.mean, normalise.std), None
     return Deployed(
@@ -78,7 +81,7 @@ def deploy(
         uint8=uint8,
         dtype=dtype,
         normalise=normalise,
-        last_steps=find_last_steps(network, manifest),
+        last_steps=last_steps,
         parts=parts if manifest.last_steps is None else "given",
     ).eval()
 
@@ -92,23 +95,24 @@ def _convert(model: nn.Module, dtype: torch.dtype, network: Network) -> nn.Modul
     return model if exact else model.to(dtype)
 
 
-def _export(deployed: Deployed, image: Tensor, axes: Axes) -> torch.export.ExportedProgram:
+def _export(deployed: nn.Module, images: tuple[Tensor, ...], axes: tuple[Axes, ...]) -> torch.export.ExportedProgram:
     """PyTorch guards against lengths that are too small for what it folded; these it says, and is asked again."""
     more: dict[str, Any] = {"strict": False, "prefer_deferred_runtime_asserts_over_guards": True}
     try:
-        return torch.export.export(deployed, (image,), dynamic_shapes=(axes,), **more)
+        return torch.export.export(deployed, images, dynamic_shapes=axes, **more)
     except torch._dynamo.exc.UserError as error:
         try:
             refine: Any = torch.export.dynamic_shapes.refine_dynamic_shapes_from_suggested_fixes
-            (refined,) = refine(error.msg, (axes,))
+            refined = refine(error.msg, axes)
         except Exception:
             raise error from None
-        for axis, dim in refined.items():
-            if type(dim) is not type(axes[axis]):  # a length of its own, or a multiple of something
-                what = f"the network takes only some lengths of the image's {axes[axis].__name__} ({dim})"
+        pairs = ((dim, one[axis]) for one, found in zip(axes, refined, strict=True) for axis, dim in found.items())
+        for dim, asked in pairs:
+            if type(dim) is not type(asked):  # a length of its own, or a multiple of something
+                what = f"the network takes only some lengths of the image's {asked.__name__} ({dim})"
                 fix = "leave --dynamic-batch and --dynamic-size out, or remove what depends on one length."
                 raise InputError(f"{what}.", fix) from error
-        return torch.export.export(deployed, (image,), dynamic_shapes=(refined,), **more)
+        return torch.export.export(deployed, images, dynamic_shapes=refined, **more)
 
 
 def explain(error: Exception, model: nn.Module, title: str) -> InputError:

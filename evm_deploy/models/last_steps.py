@@ -10,6 +10,8 @@ from torch import Tensor
 
 from evm_deploy.tasks import Shape
 
+Sizes = tuple[tuple[int, int], ...]
+
 
 class ImageSize(NamedTuple):
     """Of one image, as (width, height) in float32: `input` without padding, `scale` from the original to the input."""
@@ -26,8 +28,8 @@ class LastSteps:
     scale: the long and short side of the box that images are fitted into in a model of any size, where nothing says
         another.
     multiple: the network takes images whose sides are multiples of it; others are padded with zeros.
-    find: of the network, what it gives for one image (batch 1), the image's size, and the (h, w) of the input, in whose
-        pixels the results are.
+    find: of the network, what it gives for one image (batch 1), the image's size, and the (h, w) of the input and,
+        where the results are in pixels of the original, of that.
     list_shapes: of the results for an input of (h, w), which may be names of lengths.
     parts: the modules of the network that `find` runs.
     combine: the results at (H, W) of an original image, from what the network gave for it at several scales, each with
@@ -37,7 +39,7 @@ class LastSteps:
     task: str
     scale: tuple[int, int]
     multiple: int
-    find: Callable[[Any, tuple[Tensor, ...], ImageSize, tuple[int, int]], tuple[Tensor, ...]]
+    find: Callable[[Any, tuple[Tensor, ...], ImageSize, Sizes], tuple[Tensor, ...]]
     list_shapes: Callable[[tuple[int | str, int | str]], list[Shape]]
     parts: tuple[str, ...] = ()
     combine: Callable[[Iterable[tuple[Tensor, tuple[int, int]]], tuple[int, int]], tuple[Tensor, ...]] | None = None
@@ -52,13 +54,20 @@ class LastSteps:
         given = network(pad_image(image, self.multiple))
         return given if isinstance(given, tuple) else (given,)
 
-    def finish(self, network: Any, given: tuple[Tensor, ...], image: Tensor) -> tuple[Tensor, ...]:
-        """The results of what was given for the image (1, 3, h, w), normalised, all float32; in pixels of the image.
+    def finish(
+        self, network: Any, given: tuple[Tensor, ...], image: Tensor, original: tuple[int, int] | None = None
+    ) -> tuple[Tensor, ...]:
+        """The results of what was given for the image (1, 3, h, w), normalised, all float32; in its pixels, or those of
+        the (H, W) `original` that was resized to it.
 
         Its rows below and columns to the right that are zero are padding.
         """
         h, w = image.shape[2:]
-        return self.find(network, given, ImageSize(find_content(image), torch.ones(2)), (h, w))
+        content = find_content(image)
+        if original is None:
+            return self.find(network, given, ImageSize(content, torch.ones(2)), ((h, w),))
+        sides = torch.stack([_find_end(torch.ones(side)) for side in reversed(original)])
+        return self.find(network, given, ImageSize(content, content / sides), ((h, w), original))
 
 
 def pad_image(image: Tensor, multiple: int) -> Tensor:

@@ -134,7 +134,7 @@ def _refuse_unknown_operations(title: str) -> Iterator[None]:
 def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> torch.export.ExportedProgram:
     """The folded network in float32, its scans in standard operations."""
     network = source.network
-    traced = trace(deploy(network, source.manifest), network.make_image(1, size), {}, network.title)
+    traced = trace(deploy(network, source.manifest), (network.make_image(1, size),), ({},), network.title)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         program: torch.export.ExportedProgram = traced.run_decompositions(

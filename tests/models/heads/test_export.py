@@ -276,7 +276,7 @@ def test_a_lost_carry_is_seen(retinanet, bundles, smallest, tmp_path):
     [
         ({"dynamic_batch": True}, "a detector is not written with --dynamic-batch"),
         ({"dynamic_size": True, "target": "tensorrt"}, "--dynamic-size"),
-        ({"bake_preprocessing": True}, "--bake-preprocessing"),
+        ({"bake_preprocessing": True}, "is baked into ONNX graphs for images of any size alone"),
         ({"target": "coreml", "more_sizes": ((96, 96),), "deployment_target": "iOS18"}, "of several image sizes"),
         ({"mean": (0.0, 0.0, 0.2)}, "pixels of the mean, 0 0 0.2, which cannot be told from padding"),
         ({"crop_pct": 0.9}, "--crop-pct is for classifiers"),

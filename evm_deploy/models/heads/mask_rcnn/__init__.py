@@ -7,7 +7,7 @@ from evm_deploy.models.heads.mask_rcnn.config import MASK_SIDE, MaskRCNNConfig
 from evm_deploy.models.heads.mask_rcnn.detect import find_instances
 from evm_deploy.models.heads.mask_rcnn.names import CHOSEN, STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.mask_rcnn.network import MaskRCNN
-from evm_deploy.models.last_steps import ImageSize, LastSteps
+from evm_deploy.models.last_steps import ImageSize, LastSteps, Sizes
 from evm_deploy.tasks import Shape
 from evm_deploy.tasks.detection import DETECTIONS, FOUND, INSTANCE_SEGMENTATION
 
@@ -18,9 +18,7 @@ def _name_outputs(config: MaskRCNNConfig) -> list[str]:
     return levels + [f"{what}{stride}" for what in ("scores", "shifts") for stride in config.strides]
 
 
-def _find(
-    network: MaskRCNN, outputs: tuple[Tensor, ...], size: ImageSize, sides: tuple[int, int]
-) -> tuple[Tensor, ...]:
+def _find(network: MaskRCNN, outputs: tuple[Tensor, ...], size: ImageSize, sizes: Sizes) -> tuple[Tensor, ...]:
     found = find_instances(network, outputs, size)
     return (*found.detections, found.masks)
 

@@ -7,7 +7,7 @@ from evm_deploy.models.heads.retinanet.config import RetinaNetConfig
 from evm_deploy.models.heads.retinanet.detect import find_detections
 from evm_deploy.models.heads.retinanet.names import CHOSEN, STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.retinanet.network import RetinaNet
-from evm_deploy.models.last_steps import ImageSize, LastSteps
+from evm_deploy.models.last_steps import ImageSize, LastSteps, Sizes
 from evm_deploy.tasks.detection import DETECTION, DETECTIONS
 
 
@@ -16,9 +16,7 @@ def _name_outputs(config: RetinaNetConfig) -> list[str]:
     return [f"{what}{stride}" for what in ("scores", "shifts") for stride in config.strides]
 
 
-def _find(
-    network: RetinaNet, outputs: tuple[Tensor, ...], size: ImageSize, sides: tuple[int, int]
-) -> tuple[Tensor, ...]:
+def _find(network: RetinaNet, outputs: tuple[Tensor, ...], size: ImageSize, sizes: Sizes) -> tuple[Tensor, ...]:
     return tuple(find_detections(network.config, outputs, size))
 
 

@@ -9,7 +9,7 @@ from evm_deploy.models.heads.upernet.config import UperNetConfig
 from evm_deploy.models.heads.upernet.label import average_probabilities, find_labels
 from evm_deploy.models.heads.upernet.names import STEM, infer_config, list_fixed_settings
 from evm_deploy.models.heads.upernet.network import UperNet, fold_head
-from evm_deploy.models.last_steps import ImageSize, LastSteps
+from evm_deploy.models.last_steps import ImageSize, LastSteps, Sizes
 from evm_deploy.tasks.semantic_segmentation import SEMANTIC_SEGMENTATION
 
 
@@ -17,8 +17,8 @@ def _name_outputs(config: UperNetConfig) -> list[str]:
     return ["logits"]
 
 
-def _find(network: UperNet, outputs: tuple[Tensor, ...], size: ImageSize, sides: tuple[int, int]) -> tuple[Tensor, ...]:
-    return (find_labels(outputs[0], sides),)
+def _find(network: UperNet, outputs: tuple[Tensor, ...], size: ImageSize, sizes: Sizes) -> tuple[Tensor, ...]:
+    return (find_labels(outputs[0], *sizes),)
 
 
 def _combine(passes: Iterable[tuple[Tensor, tuple[int, int]]], size: tuple[int, int]) -> tuple[Tensor, ...]:
