@@ -1,7 +1,7 @@
 """Finds the layers of a graph: the nodes that multiply by weights and could do so with integers."""
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -143,6 +143,24 @@ def select_worthwhile(found: list[Layer], shapes: Mapping[str, tuple[int, ...]])
         for layer in found
         if layer.depthwise or work[layer.name] >= least_work or sizes[layer.name] >= least_weights
     ]
+
+
+def find_magnified(found: Sequence[Layer]) -> list[Layer]:
+    """The convolution of the image, where a norm takes its result.
+
+    In 8 bits, with a range that holds the brightest token, those of faint pixels would be a few steps high, and the
+    norm would magnify the rounding.
+    """
+    return [layer for layer in found[:1] if layer.node.op_type == "Conv" and _enters_norm(layer.node.outputs[0])]
+
+
+def _enters_norm(value: ir.Value) -> bool:
+    """Whether a norm alone takes the value, transposed or not."""
+    uses = list(value.uses())
+    if len(uses) != 1:
+        return False
+    node = uses[0][0]
+    return node.op_type == "LayerNormalization" or (node.op_type == "Transpose" and _enters_norm(node.outputs[0]))
 
 
 def _is_float_constant(value: ir.Value) -> bool:

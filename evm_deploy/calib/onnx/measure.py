@@ -17,7 +17,7 @@ from evm_deploy.calib.collect import collect_statistics
 from evm_deploy.calib.onnx.bias import correct_bias
 from evm_deploy.calib.onnx.equalise import equalise, find_groups
 from evm_deploy.calib.onnx.integer_writer import list_converted_values, write_integers
-from evm_deploy.calib.onnx.layers import Layer, find_layers, select_worthwhile
+from evm_deploy.calib.onnx.layers import Layer, find_layers, find_magnified, select_worthwhile
 from evm_deploy.calib.onnx.rewrites import rewrite_pixels, rewrite_pools, rewrite_products
 from evm_deploy.calib.onnx.scheme import Scheme
 from evm_deploy.calib.onnx.taps import Tap
@@ -62,10 +62,11 @@ def measure(bundle: Bundle, samples: Samples, options: QuantizeOptions, scheme: 
     outputs = Tap(finish_model(model), [str(layer.node.outputs[0].name) for layer in found])(image)
     shapes = {name: value.shape for name, value in outputs.items()}
     candidates = select_worthwhile(found, shapes)
-    chosen = _without(candidates, options.exclude)
+    magnified = find_magnified(found) if scheme.integer_outputs else []
+    chosen = [layer for layer in _without(candidates, options.exclude) if layer not in magnified]
 
     strengths: dict[str, float] = {}
-    notes = []
+    notes = [f"{layer.name} stays float: a norm would magnify its rounding" for layer in magnified]
     if len(samples) < FEW:
         notes.append(f"the ranges are those of only {len(samples)} images: a few hundred are usual")
     if options.equalise:

@@ -64,6 +64,7 @@ def test_pixels_are_resized_in_the_graph_to_the_bit(scale):
         assert np.array_equal(session.run(None, {"image": pixels[None]})[0], preprocess(pixels, said)), size
 
 
+@pytest.mark.slow
 def test_boxes_are_in_pixels_of_photos_of_all_sizes(retinanet, bundles, list_misses, tmp_path):
     bundle = bundles("retinanet")
     assert bundle.manifest.preprocessing.baked
