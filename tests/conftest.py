@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 import torch
 from filelock import FileLock
+from hypothesis import settings
 from safetensors.torch import save_file
 from torch import Tensor
 
@@ -33,6 +34,10 @@ from evm_deploy.tolerances import DECODED_LEVELS
 
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as in `make test &` of a script; tests send it to others
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+# On a busy machine an example may take any time.
+settings.register_profile("untimed")
+settings.load_profile("untimed")
 
 FOLDER = Path(__file__).parent / "golden"
 DIGITS = Path(__file__).parents[1] / "examples" / "digits" / "digits.safetensors"

@@ -57,7 +57,7 @@ def test_every_method_that_can_be_asked_for() -> None:
 
 
 @given(tensors, st.sampled_from(sorted(METHODS)), st.booleans())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_every_range_is_around_zero_and_within_the_values(
     statistics_of: Make, tensor: tuple[str, int, float], method: str, symmetric: bool
 ) -> None:
@@ -75,7 +75,7 @@ def test_every_range_is_around_zero_and_within_the_values(
 
 
 @given(tensors)
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_minmax(statistics_of: Make, tensor: tuple[str, int, float]) -> None:
     values = values_of(tensor)
     found = statistics_of(values)
@@ -93,7 +93,7 @@ def test_moving_averages_forget(statistics_of: Make) -> None:
 
 
 @given(tensors, st.floats(90, 100))
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_percentile_within_a_bin(statistics_of: Make, tensor: tuple[str, int, float], percentile: float) -> None:
     values = values_of(tensor)
     found = statistics_of(values)
@@ -109,7 +109,7 @@ def test_percentile_within_a_bin(statistics_of: Make, tensor: tuple[str, int, fl
 
 
 @given(tensors, st.sampled_from([16, 256]), st.booleans())
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_mse_against_brute_force(
     statistics_of: Make, tensor: tuple[str, int, float], levels: int, symmetric: bool
 ) -> None:
@@ -127,7 +127,7 @@ def test_mse_against_brute_force(
 
 
 @given(tensors, st.sampled_from([16, 256]), st.booleans(), st.floats(0.05, 1))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_the_expected_error_is_that_of_the_values(
     statistics_of: Make, tensor: tuple[str, int, float], levels: int, symmetric: bool, share: float
 ) -> None:
@@ -155,7 +155,7 @@ def slow_divergence(edges: Values, counts: Values, limit: float, integers: int) 
 
 
 @given(tensors, st.floats(0.1, 1))
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=12)
 def test_divergence_against_a_loop(statistics_of: Make, tensor: tuple[str, int, float], share: float) -> None:
     edges, counts = statistics_of(values_of(tensor)).histogram(512, folded=True)
     limit = share * edges[-1]

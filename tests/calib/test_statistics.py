@@ -16,7 +16,7 @@ Make = Callable[..., TensorStatistics]
 
 # Beside much larger ones, values of less than 2**-149 of a bin count as zero.
 floats = st.floats(-(2.0**100), 2.0**100, width=32).map(lambda value: value if abs(value) > 2.0**-40 else 0.0)
-few = settings(max_examples=25, deadline=None)  # each compares thousands of bins
+few = settings(max_examples=25)  # each compares thousands of bins
 images = st.lists(hnp.arrays(np.float32, (2, 3, 4), elements=floats), min_size=1, max_size=5)
 
 

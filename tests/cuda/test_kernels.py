@@ -25,7 +25,7 @@ H200 = 132  # multiprocessors
 # Twice the two units in the last place that the hardware's exponential may be off.
 EXP2_ERROR = 2.4e-7
 TOLERANCES = {torch.float32: KERNEL_RELATIVE, torch.float16: FP16_IO_RELATIVE}
-SHARED = settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def stages(name: str) -> list[tuple[int, int, int]]:

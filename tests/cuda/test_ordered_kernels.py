@@ -24,7 +24,7 @@ H200 = 132  # multiprocessors
 EXP2_ERROR = 2.4e-7  # as in test_kernels.py
 # float16 in, and of a convolution out; a scan gives float32
 TOLERANCES = {torch.float32: KERNEL_RELATIVE, torch.float16: FP16_IO_RELATIVE}
-SHARED = settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=20, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def wide(inputs: list[Tensor]) -> list[Tensor]:

@@ -87,7 +87,7 @@ def relative(found: np.ndarray, expected: torch.Tensor) -> float:
     return float(np.abs(found - wanted).max() / np.abs(wanted).max())
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 2),
     K=st.integers(1, 3),
@@ -126,7 +126,7 @@ def test_decay_as_large_as_float32_allows(size: float) -> None:
     assert relative(y, reference.run(ScanInputs(*double(inputs), True))) <= KERNEL_RELATIVE
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     batch=st.integers(1, 2),
     H=st.integers(1, 11),
@@ -216,7 +216,7 @@ def model_of(nodes: Sequence[onnx.NodeProto], inputs: Inputs, outputs: Sequence[
     return proto
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(lengths=st.lists(st.sampled_from([1, 2, 5, 9, 16, 17, 50]), min_size=1, max_size=2), seed=st.integers(0, 9))
 def test_a_body_that_is_written_for_the_longest_sequence_is_right_for_all(lengths: list[int], seed: int) -> None:
     cases = [scan_inputs(1, 2, L, 3, 2, seed) for L in lengths]

@@ -68,7 +68,7 @@ def run(inputs: CausalConvInputs, *, library: bool, threads: int = 1, **wrong: A
     return torch.from_numpy(session.run(None, arrays)[0])
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(**SIZES)
 def test_the_torch_form_and_the_body(make_causal_conv: Make, relative_error: Error, seed: int, **sizes: int) -> None:
     inputs = make_causal_conv(*sizes.values(), seed=seed)
@@ -78,7 +78,7 @@ def test_the_torch_form_and_the_body(make_causal_conv: Make, relative_error: Err
 
 
 @needs_library
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(**SIZES)
 def test_the_kernel(isa: str, make_causal_conv: Make, relative_error: Error, seed: int, **sizes: int) -> None:
     inputs = make_causal_conv(*sizes.values(), seed=seed)

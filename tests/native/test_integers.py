@@ -73,7 +73,7 @@ def run(inputs: Inputs, step: int, *, library: bool, threads: int = 1) -> Tensor
     return torch.from_numpy(session.run(None, inputs)[0])
 
 
-@settings(max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=30, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.integers(1, 2),
     H=st.integers(1, 12),

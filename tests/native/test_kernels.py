@@ -23,7 +23,7 @@ pytestmark = pytest.mark.processor
 Make = Callable[..., Any]
 Error = Callable[[Tensor, Tensor], float]
 # The fixture only selects the kernels, which every example may share.
-SHARED = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 CHANNELS = st.sampled_from([1, 3, 4, 7, 8, 15, 16, 17, 31, 32, 33, 48, 49, 64, 100])
 STATES = st.sampled_from([1, 2, 3, 5, 8, 9, 16, 17, 24, 33])
 

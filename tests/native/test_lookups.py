@@ -70,7 +70,7 @@ def assert_same(found: npt.NDArray[np.generic], wanted: npt.NDArray[np.generic])
     np.testing.assert_array_equal(found, wanted)
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(size=SIZES, kind=st.sampled_from(TYPES), threads=st.sampled_from([1, 2]), seed=st.integers(0, 99))
 def test_every_kernel(isa: str, size: int, kind: str, threads: int, seed: int) -> None:
     x, table = numbers(size, kind, seed)

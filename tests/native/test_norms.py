@@ -61,7 +61,7 @@ def relative(found: np.ndarray, wanted: np.ndarray) -> float:
 
 @pytest.mark.parametrize("op", BODIES)
 @pytest.mark.parametrize("library", [False, pytest.param(True, marks=needs_library)], ids=["body", "kernel"])
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 3),
     H=st.integers(1, 20),

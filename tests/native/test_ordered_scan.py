@@ -46,7 +46,7 @@ def run(arrays: Arrays, threads: int = 1) -> torch.Tensor:
     return torch.from_numpy(session.run(None, arrays)[0])
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     batch=st.integers(1, 2),
     T=st.integers(1, 90),

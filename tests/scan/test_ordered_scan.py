@@ -49,7 +49,7 @@ def run_body(inputs: OrderedScanInputs, opset: int = 20) -> torch.Tensor:
     return torch.from_numpy(session.run(None, arrays)[0])
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 @given(
     batch=st.integers(1, 2),
     T=st.integers(1, 40),
@@ -102,7 +102,7 @@ def test_the_operator_is_well_formed(make_ordered_scan: Make) -> None:
     torch.library.opcheck(torch.ops.evm.ordered_scan.default, arguments)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(H=st.integers(1, 7), W=st.integers(1, 7))
 def test_the_cross_order_is_that_of_the_map(H: int, W: int) -> None:
     order, back = make_cross_order(H, W)

@@ -60,7 +60,7 @@ def relative(found: torch.Tensor, expected: torch.Tensor) -> float:
     return float((found.double() - expected).abs().max() / expected.abs().max().clamp_min(1e-30))
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     batch=st.integers(1, 2),
     K=st.integers(1, 4),
@@ -102,7 +102,7 @@ def test_decay_as_large_as_float32_allows() -> None:
         torch.testing.assert_close(y, now, rtol=1e-4, atol=1e-4)
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(
     batch=st.integers(1, 2),
     H=st.integers(1, 13),
@@ -124,7 +124,7 @@ def test_2d_forms_agree_with_reference(
         )
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(H=st.integers(1, 9), W=st.integers(1, 9), step=st.integers(1, 4))
 def test_scatter_inverts_gather(H: int, W: int, step: int) -> None:
     x = torch.arange(1.0, H * W + 1).view(1, H, W, 1)

@@ -25,7 +25,7 @@ def paste_pixel(mask: np.ndarray, box: np.ndarray, x: int, y: int) -> float:
     return value
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     size=st.tuples(st.integers(1, 25), st.integers(1, 25)),
     cells=st.tuples(st.integers(1, 8), st.integers(1, 8)),

@@ -31,7 +31,7 @@ def loaded(path: Path) -> ir.Model:
     return model
 
 
-@settings(max_examples=6, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=6, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(seed=st.integers(0, 99), spread=st.sampled_from([0.5, 2.0]))
 def test_the_network_stays_the_same_function(networks: Networks, seed: int, spread: float) -> None:
     """Whatever the scales are, for every group at once."""

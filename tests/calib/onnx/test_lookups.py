@@ -61,7 +61,7 @@ def runtime_s_own(function: str) -> onnxruntime.InferenceSession:
 
 
 @pytest.mark.processor
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(function=st.sampled_from(list(FUNCTIONS)), low=LOW, high=HIGH, share=st.floats(0.1, 1.5))
 def test_a_table_is_what_the_runtime_makes_of_every_integer(
     function: str, low: float, high: float, share: float
@@ -281,7 +281,7 @@ def test_depthwise_convolutions_of_a_network(measured: Measured, networks: Calla
         np.testing.assert_allclose(*scores, atol=0.005 * float(np.abs(scores[1]).max()))
 
 
-@settings(max_examples=6, deadline=None)
+@settings(max_examples=6)
 @given(data=st.data())
 def test_any_choice_of_layers(measured: Measured, networks: Callable[..., Path], data: st.DataObject) -> None:
     chosen = data.draw(st.sets(st.sampled_from(measured.chosen)))

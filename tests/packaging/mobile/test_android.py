@@ -134,7 +134,7 @@ def test_a_name_that_is_no_kotlin_package_is_refused(make_named: MakeNamed, tmp_
     assert not (tmp_path / "out").exists()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,39}", fullmatch=True))
 def test_any_other_name_gives_kotlin_that_parses(make_named: MakeNamed, mistakes: Mistakes, name: str) -> None:
     if name.lower() in KOTLIN_PACKAGES:

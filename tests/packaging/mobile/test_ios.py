@@ -133,7 +133,7 @@ def test_a_name_that_swift_has_taken_is_refused(make_named: MakeNamed, tmp_path:
     assert not (tmp_path / "out").exists()
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     st.from_regex(r"[A-Za-z][A-Za-z0-9]{0,39}", fullmatch=True),
     st.sampled_from([*sorted(SWIFT_MEMBERS), "class", "func", "nil", "Any", "operator", "x"]),
