@@ -32,6 +32,7 @@ class Target:
     classifiers: bool = False  # labels become a part of the model, which then gives probabilities
     finds_any_number: bool = False  # has operators whose results are as many as the image decides
     searches: bool = False  # its quantiser can measure which parts to turn to integers
+    quantized_from: str | None = None  # the target whose float bundles its quantiser takes, where not its own
 
     @property
     def suffix(self) -> str:
@@ -88,6 +89,18 @@ TARGETS = {
             PythonPackage("tensorrt", "tensorrt", "engines for the GPU in this machine"),
             PythonPackage("tensorrt_rtx", "tensorrt-rtx-cu13", "engines built without a GPU"),
         ),
+    ),
+    "openvino": Target(
+        model_file="model.onnx",
+        exporter="openvino",
+        quantizer="openvino",
+        runtime="openvino",
+        precisions=("fp32", "fp16"),
+        scan_forms=("inlined",),
+        offers=("opset", "dynamic_batch", "dynamic_size"),
+        platforms=(),
+        packages=(PythonPackage("openvino", "openvino", "--target openvino"),),
+        quantized_from="onnx",  # in the other form a scan cannot be told from layers
     ),
 }
 

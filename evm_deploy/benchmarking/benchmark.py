@@ -27,6 +27,7 @@ from evm_deploy.profiling.report import ProfileReport, Result
 from evm_deploy.reporting import check_page, write_page
 from evm_deploy.reporting.accuracy import Accuracy, AccuracyShare, collect_accuracies, match_accuracy
 from evm_deploy.runtimes import PYTORCH, find_runtime
+from evm_deploy.targets import TARGETS
 from evm_deploy.tasks import find_task
 
 Say = Callable[[str], None]
@@ -137,11 +138,12 @@ def _make_bundle(
     if variant.precision != INT8:
         chosen = options.make_export_options(variant.target, variant.precision)
         return pipeline.export(checkpoint, out, chosen, progress=stage).bundle
-    source = made.get(Variant(variant.target, "fp32"))
+    source = made.get(Variant(TARGETS[variant.target].quantized_from or variant.target, "fp32"))
     if source is None:
         raise InputError("int8 is made of the fp32 bundle, which there is not.", "see what became of that.")
     data = options.calibration if options.calibration is not None else options.data
-    quantized = pipeline.quantize(source.path, str(data), out, QuantizeOptions(samples=options.samples), progress=stage)
+    chosen_integers = QuantizeOptions(samples=options.samples, target=variant.target)
+    quantized = pipeline.quantize(source.path, str(data), out, chosen_integers, progress=stage)
     return quantized.bundle
 
 

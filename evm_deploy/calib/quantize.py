@@ -38,9 +38,9 @@ def quantize(
         manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
         if options.plots is not None:
             prepare_folder(Path(options.plots))
-        form = _choose_form(manifest.target, options)
+        target, form = _choose_target(source, options)
         options = dataclasses.replace(options, scan_form=form)
-        quantizer, model_file = find_quantizer(manifest.target), TARGETS[manifest.target].model_file
+        quantizer, model_file = find_quantizer(target), TARGETS[target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
         images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}
@@ -49,6 +49,7 @@ def quantize(
         draft.write_sample(Sample(images[first], tuple(expected[first])))
         manifest = dataclasses.replace(
             manifest,
+            target=target,
             precision="int8",
             scan_form=form,
             model_file=model_file,
@@ -76,13 +77,19 @@ def quantize(
     return report
 
 
-def _choose_form(target: str, options: QuantizeOptions) -> str:
-    """The form of scans. Raises OptionError: one that the target does not have."""
-    forms = TARGETS[target].scan_forms
-    if options.scan_form is None:
-        return forms[0]
-    check_choice("scan form", options.scan_form, forms)
-    return options.scan_form
+def _choose_target(source: Bundle, options: QuantizeOptions) -> tuple[str, str]:
+    """The target, and the form of its scans. Raises OptionError: one that does not exist, or not from this bundle."""
+    known = source.manifest.target
+    target = options.target or known
+    check_choice("target", target, TARGETS)
+    row = TARGETS[target]
+    wanted = row.quantized_from or target
+    if known != wanted:
+        what = f"{source.path} is for {known}: integers for {target} are made of a bundle for {wanted}."
+        raise OptionError(what, f"export it with --target {wanted}, and quantize that with --target {target}.")
+    form = options.scan_form or row.scan_forms[0]
+    check_choice("scan form", form, row.scan_forms)
+    return target, form
 
 
 def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Samples:

@@ -61,6 +61,9 @@ class QuantizeOptions:
     plots: str | os.PathLike[str] | None = field(
         default=None, metadata=option("A folder for pictures of histograms, ranges, the search.", kind=Path)
     )
+    target: str | None = field(  # None: that of the bundle
+        default=None, metadata=option("openvino, of an ONNX bundle; else the bundle's own.")
+    )
     scan_form: str | None = field(  # None: the first that the target has
         default=None, metadata=option("operator; inlined: standard operators only.")
     )

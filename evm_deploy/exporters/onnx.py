@@ -58,7 +58,7 @@ def export(network: Network, manifest: Manifest, options: ExportOptions) -> onnx
     name_blocks(proto, {NETWORK + block for block in network.blocks})  # before the passes take out what it reads
     if fitted:
         prepend_fitting(proto, INPUT, steps)
-    finished = finish(proto, inlined=options.scan_form == "inlined")
+    finished = finish(proto, inlined=manifest.scan_form == "inlined")
     del finished.graph.output[len(manifest.model_outputs) :]  # the names of these values stay
     return finished
 
