@@ -70,7 +70,7 @@ def usual_sizes(height: int, width: int, short: int) -> tuple[int, int]:
     return short, int(short * width / height)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 400), st.integers(1, 400), st.sampled_from([32, 97, 224]))
 def test_square_sizes_are_the_usual_transform(height: int, width: int, side: int) -> None:
     short = int(side / 0.875)
@@ -83,7 +83,7 @@ def test_square_sizes_are_the_usual_transform(height: int, width: int, side: int
     np.testing.assert_array_equal(preprocess(image, Preprocessing((side, side), baked=True)), expected[None])
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.integers(1, 300), st.integers(1, 300), st.integers(32, 256), st.integers(32, 256))
 def test_every_pixel_comes_from_the_image(height: int, width: int, h: int, w: int) -> None:
     """The crop never reaches past the resized image, which Pillow would fill with black."""
@@ -143,7 +143,7 @@ LEVELS = st.floats(0.01, 1)
 COLOURS = st.tuples(LEVELS, LEVELS, LEVELS)
 
 
-@settings(deadline=None, max_examples=150)
+@settings(max_examples=150)
 @given(
     size=st.tuples(SIDES, SIDES),
     target=st.tuples(st.integers(32, 90), st.integers(32, 90)),

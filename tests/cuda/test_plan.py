@@ -38,7 +38,7 @@ def check(plan: LaunchPlan, sequences: int, D: int, N: int) -> None:
     assert tile["EVM_VECTOR"] == 1 or D % tile["EVM_VECTOR"] == 0
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     B=st.integers(1, 300),
     K=st.integers(1, 9),
@@ -52,7 +52,7 @@ def test_selective_scan(B: int, K: int, L: int, D: int, N: int, dtype: str, sms:
     check(plan_selective_scan(B, K, L, D, N, dtype, sms), B * K, D, N)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     B=st.integers(1, 300),
     H=st.integers(1, 200),
@@ -68,7 +68,7 @@ def test_efficient_scan_2d(B: int, H: int, W: int, D: int, N: int, R: int, step:
     check(plan_efficient_scan_2d(B, H, W, D, step**2, N, R, step, dtype, sms), B * step**2, D, N)
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @given(
     B=st.integers(1, 300),
     T=st.integers(1, 4000),
@@ -84,7 +84,7 @@ def test_grouped_scan(B: int, T: int, K: int, L: int, D: int, N: int, R: int, dt
     check(plan_grouped_scan(B, T, K, L, D, N, R, dtype, sms), B * K, D, N)
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(
     B=st.integers(1, 300),
     K=st.integers(1, 9),

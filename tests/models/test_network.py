@@ -91,7 +91,7 @@ def test_mixed_precision(micro):
     torch.testing.assert_close(found.float(), model(x), atol=2e-3, rtol=5e-2)
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(h=st.integers(1, 7), w=st.integers(1, 7))
 @torch.inference_mode()
 def test_patch_merging_takes_four_neighbours(h, w):
@@ -110,7 +110,7 @@ def test_patch_merging_takes_four_neighbours(h, w):
         assert not found[:, :, m:].any()
 
 
-@settings(deadline=None, max_examples=10)
+@settings(max_examples=10)
 @given(h=st.integers(1, 4), w=st.integers(1, 4))
 def test_cross_scan_visits_every_token_in_four_orders(h, w):
     g = torch.Generator().manual_seed(10 * h + w)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evm_deploy.errors import BundleError
@@ -241,7 +241,6 @@ SAID = st.dictionaries(st.sampled_from(NAMES), JSON)
 STEPS = st.dictionaries(st.sampled_from(["type", "scale", "size", "edge", "keep_ratio", "crop_size", "mean"]), JSON)
 
 
-@settings(deadline=None)
 @given(
     st.dictionaries(st.sampled_from(["args", "config", "pretrained_cfg"]), SAID),
     st.dictionaries(st.sampled_from(["data_preprocessor", "model"]), JSON),

@@ -23,7 +23,7 @@ from evm_deploy.tasks.agreement import compare
 
 Modules = Callable[..., Any]
 DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "images"
-SHARED = settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
+SHARED = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 BYTES = "Uint8Array.from(atob(given.bytes), (c) => c.charCodeAt(0))"
 PREPARE = """async (module, given) => {

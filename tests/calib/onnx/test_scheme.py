@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from evm_deploy.calib.onnx.scheme import LARGEST_PAIR, ONNXRUNTIME, TENSORRT, quantise_weights
@@ -11,7 +11,6 @@ from evm_deploy.calib.ranges import Range
 SHAPES = [((3, 4), 0), ((5, 3), 1), ((4, 3, 2, 3), 0), ((6, 1, 3, 3), 0), ((2, 5, 3), (0, 2))]
 
 
-@settings(deadline=None)
 @given(case=st.sampled_from(SHAPES), scale=st.sampled_from([1e-20, 1e-3, 1.0, 1e10]), seed=st.integers(0, 99))
 def test_weights_are_rounded_to_the_nearest(
     case: tuple[tuple[int, ...], int | tuple[int, ...]], scale: float, seed: int
@@ -26,7 +25,6 @@ def test_weights_are_rounded_to_the_nearest(
     assert (np.abs(integers * along - weights) <= 0.5001 * along).all()
 
 
-@settings(deadline=None)
 @given(seed=st.integers(0, 999), spread=st.sampled_from([0.0, 0.1, 1.0]))
 def test_no_pair_of_neighbours_overflows_16_bits(seed: int, spread: float) -> None:
     """In the order of the kernels: over the channels of a pixel first, in fours from the beginning of a row."""
@@ -53,7 +51,6 @@ def test_a_least_scale_is_kept() -> None:
     assert integers[1].any()
 
 
-@settings(deadline=None)
 @given(low=st.floats(-1e6, 0), high=st.floats(1e-6, 1e6))
 def test_zero_is_exact_and_the_ends_are_there(low: float, high: float) -> None:
     scale, zero = ONNXRUNTIME.compute_parameters(Range(low, high))

@@ -41,7 +41,8 @@ def run_photos(bundles):
     return run
 
 
-@pytest.mark.parametrize("name", ["retinanet", pytest.param("mask_rcnn", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["retinanet", "mask_rcnn"])
 def test_boxes_of_photos_of_all_sizes(request, run_photos, bundles, list_misses, name):
     head = request.getfixturevalue(name)
     for photo, (boxes, scores, labels, *_) in run_photos(head):
@@ -64,6 +65,7 @@ def test_classes_of_photos_of_all_sizes(upernet, bundles, run_photos):
         assert (found != expected).float().mean() < 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("size", [(1, 2000), (2000, 1), (40, 56), (1500, 2000)])
 def test_images_of_any_size_are_fitted_into_the_scale(retinanet, bundles, list_misses, tmp_path, size):
     bundle = bundles("retinanet")
@@ -83,6 +85,7 @@ def test_images_of_any_size_are_fitted_into_the_scale(retinanet, bundles, list_m
         assert list_misses(found, photo.expected) == []
 
 
+@pytest.mark.slow
 def test_the_smallest_maps(retinanet, bundles):
     """Of images of 1 to 33 pixels: maps of one cell, and fewer places than are taken of a level."""
     bundle = bundles("retinanet")
@@ -98,6 +101,7 @@ def test_the_smallest_maps(retinanet, bundles):
             torch.testing.assert_close(found.scores, expected.scores, rtol=0, atol=1e-4)
 
 
+@pytest.mark.slow
 def test_the_scale_stands_in_the_manifest_where_there_is_one(bundles, exported):
     manifest = bundles("retinanet").manifest
     assert '"scale"' in manifest.to_json()
@@ -109,6 +113,7 @@ def test_the_scale_stands_in_the_manifest_where_there_is_one(bundles, exported):
             dataclasses.replace(said, **changes)
 
 
+@pytest.mark.slow
 def test_an_image_is_prepared_unpadded(bundles, retinanet):
     photo = next(each for each in retinanet.photos("micro") if each.shape == (40, 56))
     found = preprocess(photo.pixels, bundles("retinanet").manifest.preprocessing)
