@@ -100,6 +100,7 @@ TARGETS = {
         offers=("opset", "dynamic_batch", "dynamic_size"),
         platforms=(),
         packages=(PythonPackage("openvino", "openvino", "--target openvino"),),
+        finds_any_number=True,
         quantized_from="onnx",  # in the other form a scan cannot be told from layers
     ),
 }

@@ -143,6 +143,15 @@ def test_engines_of_t(exported, name):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["retinanet_micro", "maskrcnn_micro", "upernet_micro"])
+def test_openvino_runs_the_whole_graph(exported, name):
+    pytest.importorskip("openvino")
+    bundle = exported(name, target="openvino", image_size=(64, 96), verify=True)
+    assert bundle.manifest.last_steps is None
+    assert "openvino" in {row["runtime"] for row in bundle.manifest.parity["rows"]}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["retinanet_micro", "maskrcnn_micro", "upernet_micro"])
 def test_float16_by_onnxruntime(exported, name):
     bundle = exported(name, precision="fp16", image_size=(64, 96), verify=True)
     assert evm_deploy.verify(bundle.path).passed
