@@ -78,6 +78,7 @@ def test_images_are_read_as_their_names_say(data: ModuleType, runner: TorchRunne
     assert sum(path.stem.endswith(f"_{name}") for path, name in zip(PNGS, found, strict=True)) >= 11
 
 
+@pytest.mark.slow
 def test_training_runs_end_to_end(tmp_path: Path):
     output = run(DIGITS / "train.py", "--out", str(tmp_path), "--epochs", "1", "--limit", "128")
     assert "held-out digits" in output

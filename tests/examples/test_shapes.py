@@ -60,6 +60,7 @@ def test_detector_finds_the_shapes(shapes: ModuleType, scenes: Path, tmp_path: P
     assert Bundle.open(tmp_path / "float").labels() == shapes.SHAPES
 
 
+@pytest.mark.slow
 def test_segmenter_names_their_pixels(shapes: ModuleType, scenes: Path, tmp_path: Path):
     exact, rounded = evaluate("segmenter", scenes, "masks", tmp_path)
     assert exact["mIoU"] >= 0.8

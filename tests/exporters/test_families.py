@@ -73,6 +73,7 @@ def test_a_lost_carry_is_seen_in_the_graph(golden: Any) -> None:
     assert np.abs(found - np.load(GOLDEN / "vim.npz")["micro_logits_64x64_seed64064"]).max() > 10 * GOLDEN_LOGITS
 
 
+@pytest.mark.slow
 def test_coreml_keeps_scans_in_float32_and_their_convolutions_in_float16(
     golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

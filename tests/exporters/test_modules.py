@@ -227,7 +227,7 @@ class FaintScan(TwoScans):
     [
         {},
         {"scan_form": "inlined"},
-        {"target": "coreml"},
+        pytest.param({"target": "coreml"}, marks=pytest.mark.slow),
         pytest.param({"target": "coreml", "precision": "fp16"}, marks=pytest.mark.slow),
     ],
 )

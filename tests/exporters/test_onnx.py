@@ -92,7 +92,10 @@ def test_the_same_model_gives_the_same_bytes(two_stages: Callable[..., Efficient
         ExportOptions(image_size=(33, 61), opset=23, scan_form="inlined"),
         ExportOptions(image_size=(64, 64), precision="fp16"),
         ExportOptions(image_size=(64, 64), bake_preprocessing=True, softmax=True, dynamic_batch=True),
-        ExportOptions(image_size=(64, 64), bake_preprocessing=True, precision="fp16", dynamic_size=True),
+        pytest.param(
+            ExportOptions(image_size=(64, 64), bake_preprocessing=True, precision="fp16", dynamic_size=True),
+            marks=pytest.mark.slow,
+        ),
     ],
     ids=["opset 18", "inlined", "fp16", "baked", "baked fp16"],
 )
@@ -140,12 +143,8 @@ ABLATIONS: dict[str, dict[str, Any]] = {
 }
 
 
-SHORT = ("EVSS everywhere, step 3", "no scan at all")
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in SHORT else pytest.param(name, marks=pytest.mark.slow) for name in ABLATIONS]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ABLATIONS)
 def test_ablations_with_dynamic_sizes(two_stages: Callable[..., EfficientVMamba], name: str) -> None:
     model = two_stages(**ABLATIONS[name]).eval()
     proto = export(model, ExportOptions(image_size=(64, 64), dynamic_batch=True, dynamic_size=True))
@@ -191,7 +190,7 @@ def broken(proto: onnx.ModelProto, carry: bool) -> onnx.ModelProto:
     return changed
 
 
-@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+@pytest.mark.parametrize("precision", ["fp32", pytest.param("fp16", marks=pytest.mark.slow)])
 def test_a_broken_scan_fails_the_tolerance(golden: Any, exported: Callable[..., Bundle], precision: str) -> None:
     model, image = golden.model("tiny"), golden.image(224, 224)
     proto = onnx.load(exported("tiny", precision=precision, image_size=(224, 224)).model_path)

@@ -130,7 +130,8 @@ def check(outcomes: list[dict[str, Any]], command: Command) -> None:
     assert {found["code"] for found in outcomes} == {0, 2, -9}
 
 
-@pytest.mark.parametrize("most", [pytest.param(2, id="some"), pytest.param(EVERY, id="all", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("most", [pytest.param(2, id="some"), pytest.param(EVERY, id="all")])
 def test_package(most: int, make_bundle: Callable[..., Bundle], shim: Path, tmp_path: Path) -> None:
     for name in ("old", "new"):
         make_bundle(tmp_path / name, model=name.encode())

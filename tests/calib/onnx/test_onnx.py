@@ -146,6 +146,7 @@ def test_pixels_are_taken_as_they_are(quantized: Callable[..., Bundle]) -> None:
     assert min(row["cosine"] for row in bundle.manifest.parity["rows"]) >= INT8_COSINE
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(3, 64, 64), (1, 80, 96)])
 def test_any_batch_and_size_still(quantized: Callable[..., Bundle], shape: tuple[int, int, int]) -> None:
     batch, h, w = shape

@@ -118,12 +118,11 @@ def package_bytes(package: Path) -> int:
     return sum(file.stat().st_size for file in package.rglob("*") if file.is_file())
 
 
-@pytest.mark.parametrize(
-    "name", ["micro", *(pytest.param(name, marks=pytest.mark.slow) for name in ("tiny", "small", "base"))]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["micro", "tiny", "small", "base"])
 @pytest.mark.parametrize(
     ("precision", "tolerance"),
-    [pytest.param("fp32", GOLDEN_LOGITS, marks=pytest.mark.slow), ("fp16", GOLDEN_COREML_FP16)],
+    [("fp32", GOLDEN_LOGITS), ("fp16", GOLDEN_COREML_FP16)],
 )
 def test_goldens(golden: Any, exported: Callable[..., Bundle], name: str, precision: str, tolerance: float) -> None:
     bundle = exported(name, target="coreml", precision=precision, image_size=(224, 224))
@@ -303,6 +302,7 @@ def test_compressed_weights(
     assert consumers_of_compressed(result.bundle.model_path) == {"conv", "linear", "matmul"}  # A is as it was
 
 
+@pytest.mark.slow
 def test_constants_that_a_weight_shares_with_others_stay(micro: Callable[..., EfficientVMamba], tmp_path: Path) -> None:
     """The biases of an untrained network are zeros like those of its norms, so they are one constant."""
     save_file(micro().state_dict(), tmp_path / "untrained.safetensors")

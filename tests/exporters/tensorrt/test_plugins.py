@@ -88,9 +88,9 @@ def make_graph(golden: Any, exported: Callable[..., Bundle], name: str, precisio
 @pytest.mark.parametrize(
     ("name", "precision"),
     [
-        ("micro", "fp32"),
         ("micro", "fp16"),
-        ("vim_micro", "fp16"),
+        pytest.param("micro", "fp32", marks=pytest.mark.slow),
+        pytest.param("vim_micro", "fp16", marks=pytest.mark.slow),
         pytest.param("vmamba_v2_micro", "fp16", marks=pytest.mark.slow),
     ],
 )

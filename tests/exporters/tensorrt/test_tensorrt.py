@@ -48,7 +48,7 @@ def options(**changes: Any) -> ExportOptions:
     return ExportOptions(**{"target": "tensorrt", "image_size": (64, 64), "compute_capabilities": ("8.6",), **changes})
 
 
-@pytest.mark.parametrize("kind", ["fp32", "fp16"])
+@pytest.mark.parametrize("kind", [pytest.param("fp32", marks=pytest.mark.slow), "fp16"])
 def test_a_bundle_with_an_engine(small: Path, tmp_path: Path, kind: str) -> None:
     trt = pytest.importorskip("tensorrt_rtx")
     said: list[str] = []

@@ -322,6 +322,7 @@ def test_contenders_that_did_not_take_turns_are_refused(visit: Callable[..., Vis
     assert client.ask("POST", "/profile", json.dumps(document))[0] == 400
 
 
+@pytest.mark.slow
 def test_hundreds_of_idle_connections_stop_nobody(
     visit: Callable[..., Visit], capfd: pytest.CaptureFixture[str], caplog: pytest.LogCaptureFixture
 ) -> None:
