@@ -26,18 +26,23 @@ from evm_deploy.runtimes.pytorch import TorchRunner
 DIMS, DEPTHS, STATES = (16, 32, 64, 128), (1, 1, 1, 1), 4
 V2 = {"d_inner": DIMS, "gate": False, "conv_bias": False, "mlp": 4, "stem": "3x3 twice", "downsample": "3x3"}
 SEED, BATCH = 0, 32
-FADE = 0.3  # the share of the steps in which loud notes become as faint as they are
 LISTENED = 50  # the last steps, whose answers say whether the notes are told apart
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A network and how it is trained: the notes start `boost` times as loud, and fade once this share is `right`."""
+    """A network and how it is trained.
+
+    The notes start `boost` times as loud. Once the share `right` of them is told apart, they fade, within the share
+    `fade` of the steps, to as faint as they are: linearly with `slowing` 1, ever more slowly with more.
+    """
 
     network: Callable[[], nn.Module]
     learning_rate: float
     boost: float
     right: float
+    fade: float = 0.3
+    slowing: int = 1
 
 
 RECIPES = {
@@ -45,7 +50,12 @@ RECIPES = {
         lambda: EfficientVMamba(ModelConfig(DIMS, DEPTHS, d_state=STATES, num_classes=CLASSES)), 3e-3, 6.0, 0.0
     ),
     # A norm before every layer hides how loud a note is: this one takes longer to hear any.
-    "vmamba": Recipe(lambda: VMamba(VMambaConfig(DIMS, DEPTHS, d_state=1, num_classes=CLASSES, **V2)), 6e-4, 12.0, 0.7),
+    "vmamba": Recipe(
+        lambda: VMamba(VMambaConfig(DIMS, DEPTHS, d_state=1, num_classes=CLASSES, **V2)),
+        *(6e-4, 12.0, 0.7),
+        fade=0.5,
+        slowing=3,
+    ),
 }
 
 
@@ -79,7 +89,8 @@ def train(recipe: Recipe, steps: int) -> nn.Module:
     for step in range(steps):
         if faded or sum(right) / LISTENED >= recipe.right:
             faded += 1
-        boost = 1 + (recipe.boost - 1) * max(0.0, 1 - max(0, faded - 1) / (FADE * steps))
+        left = max(0.0, 1 - max(0, faded - 1) / (recipe.fade * steps))
+        boost = 1 + (recipe.boost - 1) * left**recipe.slowing
         images, labels = map(torch.from_numpy, draw_inputs(step, boost))
         scores = model(images)
         loss = F.cross_entropy(scores, labels)
