@@ -35,11 +35,11 @@ def quantize(
     _check_places(bundle, out, options)
     with write_bundle(out, options.overwrite) as draft:
         source = Bundle.open(bundle)
+        target, form = _choose_target(source, options)
+        options = dataclasses.replace(options, scan_form=form)
         manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
         if options.plots is not None:
             prepare_folder(Path(options.plots))
-        target, form = _choose_target(source, options)
-        options = dataclasses.replace(options, scan_form=form)
         quantizer, model_file = find_quantizer(target), TARGETS[target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
@@ -78,7 +78,9 @@ def quantize(
 
 
 def _choose_target(source: Bundle, options: QuantizeOptions) -> tuple[str, str]:
-    """The target, and the form of its scans. Raises OptionError: one that does not exist, or not from this bundle."""
+    """The target, and the form of its scans. Raises OptionError: one that does not exist, or not from this bundle; a
+    search that the target does not have.
+    """
     known = source.manifest.target
     target = options.target or known
     check_choice("target", target, TARGETS)
@@ -87,17 +89,16 @@ def _choose_target(source: Bundle, options: QuantizeOptions) -> tuple[str, str]:
     if known != wanted:
         what = f"{source.path} is for {known}: integers for {target} are made of a bundle for {wanted}."
         raise OptionError(what, f"export it with --target {wanted}, and quantize that with --target {target}.")
+    if options.search and not row.searches:
+        raise OptionError(f"the search measures on onnxruntime; the result is for {target}.", "leave it out.")
     form = options.scan_form or row.scan_forms[0]
     check_choice("scan form", form, row.scan_forms)
     return target, form
 
 
 def _read_samples(source: Bundle, data: Data, options: QuantizeOptions) -> Samples:
-    """The images to calibrate on. Raises OptionError for a search that the target does not have."""
+    """The images to calibrate on."""
     manifest, labels = source.manifest, source.labels()
-    if options.search and not TARGETS[manifest.target].searches:
-        what = f"the search measures on onnxruntime; {source.path} is for {manifest.target}."
-        raise OptionError(what, "leave it out.")
     task, annotations = find_task(manifest.task), None
     metric = task.metric
     if options.search and isinstance(metric, FindingsMetric):

@@ -33,7 +33,7 @@ def fit_preprocessing(
             what = f"{spell_option(ExportOptions, name)} is for classifiers: images are fitted into the size."
             raise OptionError(what, "leave it out.")
     if options.scale is not None and not options.dynamic_size:
-        what = f"--scale {spell_scale(options.scale)} is for models of any size: images are fitted into --image-size."
+        what = f"--scale {spell_sides(options.scale)} is for models of any size: images are fitted into --image-size."
         raise OptionError(what, "add --dynamic-size, or leave --scale out.")
     colours = ("mean", "std", "channels")
     given = {name: value for name in colours if (value := getattr(options, name)) is not None}
@@ -57,7 +57,7 @@ def choose_preprocessing(
     `options.preprocessing` is there in the place of what is recorded. Raises OptionError: a fill, and nothing to pad.
     """
     if options.scale is not None:
-        what = f"--scale {spell_scale(options.scale)} is for detectors and segmenters, with their last steps."
+        what = f"--scale {spell_sides(options.scale)} is for detectors and segmenters, with their last steps."
         raise OptionError(what, "leave it out: --image-size says what images are resized to.")
     values, sources, remarks = dict(recorded.values), dict(recorded.sources), recorded.remarks
     if options.preprocessing is not None:
@@ -77,9 +77,9 @@ def choose_preprocessing(
     return steps, PreprocessingRecord(sources, (*said, *_compare_sizes(options, recorded)))
 
 
-def spell_scale(scale: tuple[int, int]) -> str:
+def spell_sides(sides: tuple[int, int]) -> str:
     """As the option is written."""
-    return "x".join(map(str, scale))
+    return "x".join(map(str, sides))
 
 
 def check_padding(steps: Preprocessing) -> None:
@@ -98,6 +98,6 @@ def _compare_sizes(options: ExportOptions, recorded: RecordedPreprocessing) -> l
     sizes = (options.image_size, *options.more_sizes)
     if recorded.image_size is None or recorded.image_size in sizes:
         return []
-    said, taken = ("x".join(map(str, size)) for size in (recorded.image_size, options.image_size))
+    said, taken = map(spell_sides, (recorded.image_size, options.image_size))
     what = f"{recorded.size_source} of the checkpoint states images of {said}"
     return [f"{what}; the model takes {taken}, as --image-size says"]

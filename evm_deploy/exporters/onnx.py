@@ -24,8 +24,8 @@ IR_VERSION = 10  # the newest that onnxruntime 1.20 reads
 # Pixels of a side that may be any: from less on, PyTorch guards against maps of one row, and has to trace twice; traced
 # with less, the rows of such maps would be fixed.
 TRACED_FROM = 64
-PIXELS = 96, 128  # of an original image that is traced with
 HEAD_TRACED_FROM = 1152  # the same of a head: no map of its pyramid may have one row
+PIXELS = 96, 128  # of an original image that is traced with
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:

@@ -44,6 +44,9 @@ def test_what_it_cannot_do_is_said_in_a_line(exported: Callable[..., Bundle], mo
         OpenVinoRunner(exported("micro").read_model())
     with pytest.raises(OptionError, match="made of a bundle for onnx"):
         evm_deploy.quantize(bundle.path, [np.zeros((64, 64, 3), np.uint8)], bundle.path.parent / "int8")
+    search, images = QuantizeOptions(target="openvino", search=True), [np.zeros((64, 64, 3), np.uint8)]
+    with pytest.raises(OptionError, match="measures on onnxruntime; the result is for openvino"):
+        evm_deploy.quantize(exported("micro").path, images, bundle.path.parent / "b", search)
     monkeypatch.setitem(sys.modules, "openvino", None)
     with pytest.raises(MissingToolError, match="openvino cannot be imported"):
         open_bundle(bundle)

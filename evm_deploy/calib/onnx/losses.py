@@ -82,15 +82,18 @@ class FindingsLoss:
         self.score = metric.name
         self._task, self._metric, self._samples = task, metric, samples
         self._trusted: list[Truth] = []
-        self.labelled, digest = True, hashlib.sha256()
+        self.labelled, digest, true, own = True, hashlib.sha256(), [], []
         for sample, findings in self._find(run):
-            self._trusted.append(metric.trust(findings))
+            self._trusted.append(trusted := metric.trust(findings))
             self.labelled &= sample.truth is not None
-            digest.update(pickle.dumps((self._trusted[-1], sample.truth)))
+            digest.update(pickle.dumps((trusted, sample.truth)))
+            own.append(metric.keep(findings, trusted))
+            if sample.truth is not None:
+                true.append(metric.keep(findings, sample.truth))
         self.images = len(self._trusted)
         if not self.images:
             raise InputError(*NO_IMAGES)
-        self._share, _ = self._measure_shares(run)
+        self._share, _ = self._compute_shares(true, own)
         self.content = digest.digest() + repr(self._share).encode()
 
     def measure(self, run: Run) -> tuple[float, float]:
@@ -109,6 +112,9 @@ class FindingsLoss:
             own.append(self._metric.keep(findings, trusted))
             if self.labelled and sample.truth is not None:
                 true.append(self._metric.keep(findings, sample.truth))
+        return self._compute_shares(true, own)
+
+    def _compute_shares(self, true: Sequence[Any], own: Sequence[Any]) -> tuple[float, float]:
         agreement = self._compute_share(own)
         return (self._compute_share(true) if self.labelled else agreement), agreement
 
