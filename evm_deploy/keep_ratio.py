@@ -14,6 +14,14 @@ BITS = 11  # of a weight
 ONE = 1 << BITS
 
 
+def find_fitted_size(
+    height: int, width: int, image_size: tuple[int, int], scale: tuple[int, int] | None
+) -> tuple[int, int]:
+    """(h, w) of an image in the input of a model: it fits into a box with sides `scale` (long, short), either way
+    round, or, of a model of one size, into `image_size` (h, w)."""
+    return find_size_within(height, width, *image_size) if scale is None else find_size(height, width, *scale)
+
+
 def find_size(height: int, width: int, long: int, short: int) -> tuple[int, int]:
     """(h, w) of an image that is made as large as fits into a box with sides `long` and `short`, either way round."""
     return find_size_within(height, width, *((long, short) if height > width else (short, long)))

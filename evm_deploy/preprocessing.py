@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from evm_deploy.decoding import DecodingError, UInt8
 from evm_deploy.errors import ImageError
-from evm_deploy.keep_ratio import find_size, find_size_within, resize_bilinear
+from evm_deploy.keep_ratio import find_fitted_size, resize_bilinear
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.resizing import resize_and_crop
 from evm_deploy.showing.findings import Placement
@@ -40,11 +40,8 @@ def preprocess(image: UInt8, preprocessing: Preprocessing) -> npt.NDArray[np.flo
 
 def place_image(height: int, width: int, said: Preprocessing) -> Placement:
     """Where an image of this size lies in the model's input, where `resize` is "fit"."""
-    if said.baked:
-        return Placement((height, width), (height, width))
-    if said.scale is not None:
-        return Placement((height, width), find_size(height, width, *said.scale))
-    return Placement((height, width), find_size_within(height, width, *said.image_size))
+    size = height, width
+    return Placement(size, size if said.baked else find_fitted_size(height, width, said.image_size, said.scale))
 
 
 def _fit(image: UInt8, said: Preprocessing) -> npt.NDArray[np.float32] | UInt8:

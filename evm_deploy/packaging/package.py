@@ -92,9 +92,6 @@ def _open_bundle(path: Path, platform: str) -> Bundle:
         able = " or ".join(name for name, row in PLATFORMS.items() if row.shows_findings)
         what = f"{path} is {task.title}: packages for {platform} do not show what it finds"
         raise OptionError(f"{what}.", f"package it for {able}, or export it with --raw for code of your own.")
-    if task.locate is not None and bundle.manifest.preprocessing.baked:
-        what = f"{path} takes images of any size as they are decoded, which no loader gives to {task.title}."
-        raise OptionError(what, "export it without --bake-preprocessing.")
     if bundle.manifest.last_steps is not None:
         raise OptionError(f"{path} has its last steps beside the model.", "export it with --target onnx, or --raw.")
     return bundle

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from evm_deploy.errors import InputError
 from evm_deploy.showing.answers import NotAnAnswer
 from evm_deploy.tasks.io_spec import IOSpec, Shape
-from evm_deploy.tasks.task import Metric, PostProcess, SearchScore, Shown, Task
+from evm_deploy.tasks.task import GoldenLimits, Metric, PostProcess, SearchScore, Shown, Task
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -166,6 +166,7 @@ CLASSIFICATION = Task(
     post_process=_post_process,
     given_by_label=_is_probabilities,
     compare=_compare,
+    limit_golden=GoldenLimits,
     show=_show,
     locate=None,
     metric=Metric("top-1", _check_labels, _find_best),

@@ -18,6 +18,7 @@ from evm_deploy.tasks.average_precision import (
 )
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
+from evm_deploy.tasks.task import GoldenLimits
 from evm_deploy.tasks.truth import THINGS, FindingsMetric
 
 if TYPE_CHECKING:
@@ -82,6 +83,13 @@ def _compare(
     return rows
 
 
+def _limit_golden(tolerance: float) -> GoldenLimits:
+    from evm_deploy.tasks.matching import choose_limits
+
+    limits = choose_limits(tolerance)
+    return GoldenLimits(limits.missed, limits.overlap)
+
+
 def _compare_masks(name: str, found: Array, expected: Array, least: float) -> Comparison:
     """By the cells that are covered."""
     from evm_deploy.showing.masks import LEAST
@@ -112,6 +120,7 @@ DETECTION = dataclasses.replace(
     empty_outputs=True,
     count_classes=lambda outputs: None,
     compare=_compare,
+    limit_golden=_limit_golden,
     locate=_locate,
     metric=METRIC,
     search_score=METRIC,

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from evm_deploy.tasks.io_spec import IOSpec, Shape
-from evm_deploy.tasks.task import Task
+from evm_deploy.tasks.task import GoldenLimits, Task
 
 if TYPE_CHECKING:
     from evm_deploy.tasks.agreement import Comparison
@@ -58,6 +58,7 @@ FEATURES = Task(
     post_process=lambda outputs: None,
     given_by_label=lambda spec: False,
     compare=_compare,
+    limit_golden=GoldenLimits,
     show=NO_CLASSES,
     locate=None,
     metric=NO_CLASSES,

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from evm_deploy.tasks.features import FEATURES
 from evm_deploy.tasks.io_spec import IOSpec, Shape
 from evm_deploy.tasks.pixel_accuracy import PixelAccuracy, keep_pixels, trust_pixels
+from evm_deploy.tasks.task import GoldenLimits
 from evm_deploy.tasks.truth import LABEL_MAP, FindingsMetric
 
 if TYPE_CHECKING:
@@ -42,7 +43,11 @@ def _compare(
     differing = found[0] != expected[0]
     share = float(differing.mean())
     agreement = Agreement(float(differing.sum()), share, 1 - share, float("inf"), 1 - share)
-    return [Comparison(outputs[0].name, agreement, share <= MOST_DIFFERING * tolerance / 1e-4)]
+    return [Comparison(outputs[0].name, agreement, share <= _find_most_differing(tolerance))]
+
+
+def _find_most_differing(tolerance: float) -> float:
+    return MOST_DIFFERING * tolerance / 1e-4
 
 
 def _locate(found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings:
@@ -61,6 +66,7 @@ SEMANTIC_SEGMENTATION = dataclasses.replace(
     describe_outputs=_describe_outputs,
     count_classes=lambda outputs: None,
     compare=_compare,
+    limit_golden=lambda tolerance: GoldenLimits(_find_most_differing(tolerance)),
     locate=_locate,
     metric=METRIC,
     search_score=METRIC,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from evm_deploy.tasks.io_spec import IOSpec, Shape
 
@@ -91,6 +91,13 @@ class Locate(Protocol):
     def __call__(self, found: Sequence[Array], placement: Placement, labels: Sequence[str] | None) -> Findings: ...
 
 
+class GoldenLimits(NamedTuple):
+    """How far a package's loader may be from the golden outputs, and what of two detections makes them one."""
+
+    most: float  # of numbers, by the largest one; of detections, of the scores without a match; of pixels, in class
+    overlap: float = 1.0
+
+
 PostProcess = Callable[["tuple[Tensor, ...]"], "tuple[Tensor, ...]"]
 
 
@@ -112,6 +119,7 @@ class Task:
     post_process: Callable[[Sequence[IOSpec]], PostProcess | None]  # what makes these of the network's own outputs
     given_by_label: Callable[[IOSpec], bool]  # Core ML may give this output as a dictionary of labels
     compare: Compare
+    limit_golden: Callable[[float], GoldenLimits]  # by the tolerance of the bundle
     show: Show | str
     locate: Locate | None  # what is shown in the pixels of an image, in the place of `show`
     metric: Metric | FindingsMetric | str

@@ -1,4 +1,4 @@
-// The page: opens the bundles, checks their golden pairs, classifies images, measures, and sends the profile.
+// The page: opens the bundles, checks their golden pairs, runs images through them, measures, and sends the profile.
 
 import { openBundle } from "./bundle.mjs";
 import { coloured, TASKS } from "./findings.mjs";
@@ -63,13 +63,13 @@ async function open(ways) {
 }
 
 function ready() {
-  const classifiers = page.contenders.filter(({ bundle, error }) => ["classification", ...Object.keys(TASKS)].includes(bundle.manifest.task) && !error);
-  find("picture").hidden = classifiers.length === 0;
-  find("model").replaceChildren(...classifiers.map(({ bundle }, at) => new Option(bundle.name, at)));
-  find("model-choice").hidden = classifiers.length < 2;
+  const able = page.contenders.filter(({ bundle, error }) => ["classification", ...Object.keys(TASKS)].includes(bundle.manifest.task) && !error);
+  find("picture").hidden = able.length === 0;
+  find("model").replaceChildren(...able.map(({ bundle }, at) => new Option(bundle.name, at)));
+  find("model-choice").hidden = able.length < 2;
   find("camera-button").hidden = !matchMedia("(pointer: coarse)").matches;
   let last = null;
-  const again = () => last && classify(classifiers[Number(find("model").value)], last);
+  const again = () => last && answer(able[Number(find("model").value)], last);
   for (const id of ["file", "camera"]) {
     find(id).addEventListener("change", ({ target }) => {
       last = target.files[0] ?? last;
@@ -90,7 +90,8 @@ function busy(measuring) {
   find("stop").hidden = !measuring;
 }
 
-async function classify({ bundle, runner }, file) {
+/** Shows what a model says of an image file. */
+async function answer({ bundle, runner }, file) {
   busy(true);
   find("stop").hidden = true;
   status("Reading the image", null);
@@ -103,7 +104,7 @@ async function classify({ bundle, runner }, file) {
     showClasses(classes, seen, `${figure(ms)} ms, ${runner.way.name}`, boxes);
     status(classes.length ? `${classes[0].label}, ${(classes[0].share * 100).toFixed(0)} %` : "Nothing was found.");
   } catch (error) {
-    status(`The image was not classified: ${error.message}.`);
+    status(`The image was not used: ${error.message}.`);
   }
   busy(false);
 }
@@ -160,7 +161,7 @@ async function send(profile) {
   if (!answer.ok) throw new Error(`the profile was refused: ${(await answer.text()).slice(0, 300)}`);
   document.documentElement.dataset.sent = "yes";
   page.sent = true;
-  status("Measured, and sent. You can still classify images here.");
+  status("Measured, and sent. You can still choose images here.");
 }
 
 /** Whether a profiler waits for what this page finds. */

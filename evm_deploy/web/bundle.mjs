@@ -6,8 +6,8 @@ import { readSteps } from "./preprocess.mjs";
 import { sha256 } from "./sha256.mjs";
 
 /**
- * Fetches a model of config.json ({name, folder, sha256, tolerance}); `tell(bytes)` hears how much has arrived.
- * Resolves to {name, tolerance, manifest, steps, sha256, model, input, expected, labels}. Rejects: a file is missing or
+ * Fetches a model of config.json ({name, folder, sha256, limits}); `tell(bytes)` hears how much has arrived.
+ * Resolves to {name, limits, manifest, steps, sha256, model, input, expected, labels}. Rejects: a file is missing or
  * is not the one that was exported, or the manifest asks for what is not known here.
  */
 export async function openBundle(entry, tell) {

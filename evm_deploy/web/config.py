@@ -9,6 +9,7 @@ from typing import Any, Literal
 from evm_deploy.bundle import MANIFEST, Bundle
 from evm_deploy.errors import OptionError
 from evm_deploy.targets import target_of
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import find_tolerance
 from evm_deploy.web.runtime import VERSION
 
@@ -27,13 +28,14 @@ class PageModel:
 
     def describe(self) -> dict[str, Any]:
         """The facts that the page has before it fetches the bundle. Raises BundleError: an unknown precision."""
+        manifest = self.bundle.manifest
         text = (self.bundle.path / MANIFEST).read_bytes()
         return {
             "name": self.name,
             "folder": self.folder,
             "sha256": hashlib.sha256(text).hexdigest(),
             "bytes": sum((self.bundle.path / name).stat().st_size for name in self.list_files()),
-            "tolerance": find_tolerance(self.bundle.manifest),
+            "limits": find_task(manifest.task).limit_golden(find_tolerance(manifest))._asdict(),
         }
 
 

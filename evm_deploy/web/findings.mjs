@@ -3,16 +3,12 @@
 const LEAST = 0.5; // the probability from which on a pixel is covered
 const TURN = 0.61803398875; // of the circle of hues, to the next class
 const MOST_CLASSES = 65536;
-const SAME_BOX = 0.99; // intersection over union of the same box found twice; in 8 bits, half
-const COARSE = 0.1; // the tolerance from which on a model has 8 bits
-const [MOST_MISSED, MOST_MISSED_AT_ALL] = [0.02, 0.5]; // of the scores, for each 1e-4 of the tolerance, and at most
-const MOST_DIFFERING = 0.005; // of the pixels, likewise
 
 const THINGS = ["boxes", "scores", "labels"];
 
 /**
  * The tasks that find something, by name: what their outputs are, in order, how far these are from the expected ones
- * ({error, most}), and what was found ({things, classes, map}, of which only some are there).
+ * ({error, most}) by the limits of config.json, and what was found ({things, classes, map}, of which only some are there).
  */
 export const TASKS = {
   detection: { meanings: THINGS, compare: compareThings, locate: locateThings },
@@ -127,10 +123,8 @@ export function coloured(image, { things = [], map = null }) {
   return { ...image, data };
 }
 
-/** By the share of the scores that detections have which one of the two alone found. */
-function compareThings(found, expected, tolerance) {
-  const least = tolerance >= COARSE ? 0.5 : SAME_BOX;
-  const most = tolerance >= COARSE ? tolerance : Math.min((MOST_MISSED * tolerance) / 1e-4, MOST_MISSED_AT_ALL);
+/** By the share of the scores that detections have which one of the two alone found; `overlap` makes two boxes one. */
+function compareThings(found, expected, { overlap: least, most }) {
   const box = ({ data }, at) => data.subarray(4 * at, 4 * at + 4);
   const total = [found, expected].reduce((sum, [, scores]) => scores.data.reduce((all, score) => all + score, sum), 0);
   const free = new Set(found[1].data.keys());
@@ -157,8 +151,8 @@ function overlapOf(one, other) {
 }
 
 /** By the share of the pixels that have another class. */
-function compareClasses([found], [expected], tolerance) {
+function compareClasses([found], [expected], { most }) {
   const same = found.data.length === expected.data.length;
   const differing = expected.data.reduce((sum, index, at) => sum + (index !== found.data[at]), 0);
-  return { error: same ? differing / expected.data.length : NaN, most: (MOST_DIFFERING * tolerance) / 1e-4 };
+  return { error: same ? differing / expected.data.length : NaN, most };
 }

@@ -1,16 +1,16 @@
 // Compares outputs with the bundle's golden pair.
 
 /**
- * Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. `task` is a row of tasks that
- * find something; others are compared by their numbers.
+ * Found and expected outputs to {relative_error, tolerance, passed}, as the profile has it. `limits` are of
+ * config.json; `task` is a row of tasks that find something; others are compared by their numbers.
  */
-export function golden(found, expected, tolerance, task = { compare: compareNumbers }) {
-  const { error, most } = task.compare(found, expected, tolerance);
+export function golden(found, expected, limits, task = { compare: compareNumbers }) {
+  const { error, most } = task.compare(found, expected, limits);
   const finite = Number.isFinite(error);
   return { relative_error: finite ? error : null, tolerance: most, passed: finite && error <= most };
 }
 
-function compareNumbers(found, expected, tolerance) {
+function compareNumbers(found, expected, { most }) {
   let worst = 0;
   expected.forEach((wanted, output) => {
     const values = found[output]?.data ?? [];
@@ -22,7 +22,7 @@ function compareNumbers(found, expected, tolerance) {
     }
     worst = Math.max(worst, error / peak);
   });
-  return { error: worst, most: tolerance };
+  return { error: worst, most };
 }
 
 const ROUNDING = 1e-3; // how far a probability may be beyond 0 and 1

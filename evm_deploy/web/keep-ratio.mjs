@@ -9,6 +9,7 @@ export function fittedSize({ height, width }, rows, columns) {
 
 /** `image` {width, height, data: RGB bytes} resized to {height, width}. */
 export function resizedBilinear(image, { height, width }) {
+  if (image.height === height && image.width === width) return image;
   const down = neighbours(image.height, height);
   const across = neighbours(image.width, width);
   const data = new Uint8ClampedArray(height * width * 3);

@@ -31,7 +31,7 @@ export async function load(bundle, runner) {
   try {
     const given = { name: bundle.name, model: bundle.model, input: bundle.input };
     const { outputs, loadMs, firstMs } = await thread.call("load", given);
-    Object.assign(contender, { loadMs, firstMs, golden: golden(outputs, bundle.expected, bundle.tolerance, TASKS[bundle.manifest.task]) });
+    Object.assign(contender, { loadMs, firstMs, golden: golden(outputs, bundle.expected, bundle.limits, TASKS[bundle.manifest.task]) });
     if (!contender.golden.passed) contender.error = wrong(contender.golden);
   } catch (error) {
     contender.error = `it does not run here: ${error.message}`;

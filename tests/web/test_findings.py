@@ -12,6 +12,7 @@ from evm_deploy.preprocessing import preprocess
 from evm_deploy.showing.drawing import draw_classes, pick_colour
 from evm_deploy.showing.findings import Placement
 from evm_deploy.showing.locating import locate_classes, locate_things
+from evm_deploy.tasks import TASKS
 
 from .test_page import encoded, prepared
 
@@ -28,9 +29,9 @@ LOCATE = """(module, { task, outputs, placement, labels }) => {
   const plain = (mask) => mask && { ...mask, covered: [...mask.covered] };
   return { classes, map: map && [...map], things: things?.map((each) => ({ ...each, mask: plain(each.mask) })) };
 }"""
-GOLDEN = """(m, { found, wanted }) => {
+GOLDEN = """(m, { found, wanted, limits }) => {
   const outputs = (all) => all.map((data) => ({ data: Float32Array.from(data) }));
-  return m.TASKS.detection.compare(outputs(found), outputs(wanted), 1e-4);
+  return m.TASKS.detection.compare(outputs(found), outputs(wanted), limits);
 }"""
 
 
@@ -109,14 +110,18 @@ def test_images_are_fitted_as_opencv_does(modules: Modules, size: tuple[int, int
 def test_the_golden_pair_of_things(modules: Modules) -> None:
     def compare(found: list[np.ndarray], wanted: list[np.ndarray]) -> Any:
         plain = ([each.ravel().tolist() for each in outputs] for outputs in (found, wanted))
-        return modules("findings.mjs", GOLDEN, dict(zip(("found", "wanted"), plain, strict=True)))
+        return modules("findings.mjs", GOLDEN, {**dict(zip(("found", "wanted"), plain, strict=True)), "limits": limits})
 
+    limits = TASKS["detection"].limit_golden(1e-4)._asdict()
     things = make_things(7, PLACES[0])[:3]
     fewer = [each[:-1] for each in things]
     assert compare(things, things) == {"error": pytest.approx(0), "most": pytest.approx(0.02)}
     share = things[1][-1] / (things[1].sum() + fewer[1].sum())
     assert compare(fewer, things)["error"] == pytest.approx(share, rel=1e-3)
     assert compare([each[:0] for each in things], things)["error"] == 1
+    twice = [np.concatenate([each, each]) for each in things]
+    assert compare(things, twice)["error"] == pytest.approx(1 / 3)  # each of those found is in one pair alone
+    assert compare(twice, things)["error"] == pytest.approx(1 / 3)
 
 
 def test_colours_are_those_of_drawings(modules: Modules) -> None:

@@ -190,19 +190,19 @@ def test_other_arrays_are_errors(modules: Modules) -> None:
             modules("npy.mjs", READ, {"bytes": base64.b64encode(wrong).decode()})
 
 
-GOLDEN = """(m, given) => m.golden([{ data: given.found.map(Number) }], [{ data: given.wanted }], given.tolerance)"""
+GOLDEN = """(m, given) => m.golden([{ data: given.found.map(Number) }], [{ data: given.wanted }], given)"""
 
 
 @pytest.mark.parametrize(("found", "wanted"), [([1.0, 2.0], [1.0, 2.5]), ([0.1], [0.2]), ([30.0], [-40.0])])
 def test_golden_error_is_the_one_of_verify(modules: Modules, found: list[float], wanted: list[float]) -> None:
     expected = compare(np.float32(found), np.float32(wanted), scores=False).relative
-    error = modules("golden.mjs", GOLDEN, {"found": found, "wanted": wanted, "tolerance": 0.1})["relative_error"]
+    error = modules("golden.mjs", GOLDEN, {"found": found, "wanted": wanted, "most": 0.1})["relative_error"]
     assert error == pytest.approx(expected, rel=1e-6)
 
 
 @pytest.mark.parametrize("found", [["NaN", 2], [1, "Infinity"], [1], [1, 2, 3], [1, 2.5]], ids=str)
 def test_wrong_outputs_do_not_pass(modules: Modules, found: list[Any]) -> None:
-    given = {"found": found, "wanted": [1, 2], "tolerance": 1e-4}
+    given = {"found": found, "wanted": [1, 2], "most": 1e-4}
     assert modules("golden.mjs", GOLDEN, given)["passed"] is False
 
 

@@ -77,7 +77,7 @@ def _make_site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -
 def _expect(model: PageModel) -> ExpectedResult:
     manifest, entry = model.bundle.manifest, model.describe()
     size = model.bundle.model_path.stat().st_size
-    return ExpectedResult(manifest.target, manifest.precision, entry["sha256"], size, entry["tolerance"])
+    return ExpectedResult(manifest.target, manifest.precision, entry["sha256"], size, entry["limits"]["most"])
 
 
 def _announce(server: PageServer, lan: bool, say: Say) -> None:

@@ -9,11 +9,9 @@ from onnx import TensorProto, helper
 from PIL import Image
 
 import evm_deploy
-from evm_deploy.errors import OptionError
 from evm_deploy.exporters.fitting import FITTED, prepend_fitting
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.models.heads.detections import Detections
-from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
 from evm_deploy.scan import native
@@ -79,8 +77,6 @@ def test_boxes_are_in_pixels_of_photos_of_all_sizes(retinanet, bundles, list_mis
     (one,) = evm_deploy.predict(bundle.path, tmp_path / "image.png")
     boxes = np.array([thing.box for thing in one.findings.things])
     assert np.abs(boxes - photo["boxes"]).max() < 0.02
-    with pytest.raises(OptionError, match="which no loader gives to a detector"):
-        evm_deploy.package(bundle.path, tmp_path / "package", PackageOptions(platform="linux"))
 
 
 @pytest.mark.slow

@@ -21,6 +21,10 @@ from evm_deploy.errors import OptionError
 from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 
 NAMES = ("retinanet", "maskrcnn", "upernet")
+BAKED: Any = {"image_size": (96, 128), "dynamic_size": True, "scale": (96, 64), "bake_preprocessing": True}
+COMPILES = pytest.mark.skipif(
+    not (shutil.which("cmake") and shutil.which("c++")), reason="there is no cmake, or no c++"
+)
 SIZES = ((61, 83), (97, 45), (1, 2000), (2000, 1), (64, 64))  # (h, w) of the images, the last without anything in it
 
 
@@ -42,7 +46,10 @@ def images(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
 
 @pytest.fixture(scope="module")
 def packed(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    out = tmp_path_factory.mktemp("packages") / "linux"
+    return pack(bundles, tmp_path_factory.mktemp("packages") / "linux")
+
+
+def pack(bundles: list[Path], out: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evm_deploy.packaging.cross.find_version", lambda: None)
         evm_deploy.package(bundles, out, PackageOptions(platform="linux"))
@@ -50,10 +57,23 @@ def packed(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 
 @pytest.fixture(scope="module")
+def evm_run(packed: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The program of the package, built."""
+    build = tmp_path_factory.mktemp("build")
+    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # for onnxruntime
+    for words in (["-S", packed, "-B", build], ["--build", build, "-j2"]):
+        subprocess.run(["cmake", *map(str, words)], capture_output=True, check=True, env=environment)
+    return build / "evm_run"
+
+
+@pytest.fixture(scope="module")
 def expected(bundles: list[Path], images: list[Path]) -> list[list[dict[str, Any]]]:
     """What `predict --json` says of each image, by bundle."""
-    found = [evm_deploy.predict(bundle, images) for bundle in bundles]
-    return [[json.loads(json.dumps(one.findings.to_dict())) for one in each] for each in found]
+    return [predict(bundle, images) for bundle in bundles]
+
+
+def predict(bundle: Path, images: list[Path]) -> list[dict[str, Any]]:
+    return [json.loads(json.dumps(one.findings.to_dict())) for one in evm_deploy.predict(bundle, images)]
 
 
 def call(*words: str | Path) -> Any:
@@ -97,17 +117,28 @@ def test_the_python_loader_finds_what_predict_finds(
 
 
 @pytest.mark.slow
-@pytest.mark.skipif(not (shutil.which("cmake") and shutil.which("c++")), reason="there is no cmake, or no c++")
+@COMPILES
 def test_the_cpp_loader_finds_what_predict_finds(
-    packed: Path, images: list[Path], expected: Any, tmp_path: Path
+    packed: Path, evm_run: Path, images: list[Path], expected: Any
 ) -> None:
-    environment = os.environ | {"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"}  # for onnxruntime
-    for words in (["-S", packed, "-B", tmp_path], ["--build", tmp_path, "-j2"]):
-        subprocess.run(["cmake", *map(str, words)], capture_output=True, check=True, env=environment)
     for name, wanted in zip(NAMES, expected, strict=True):
         model = packed / f"models/{name}_micro"
-        check_same(call(tmp_path / "evm_run", model, *images, "--json"), wanted)
-        assert "passed" in call(tmp_path / "evm_run", "--golden", model)
+        check_same(call(evm_run, model, *images, "--json"), wanted)
+        assert "passed" in call(evm_run, "--golden", model)
+
+
+@pytest.mark.slow
+@COMPILES
+@pytest.mark.parametrize("name", NAMES)
+def test_the_loaders_give_pixels_to_what_resizes_them_itself(
+    name: str, exported: Callable[..., Bundle], evm_run: Path, images: list[Path], tmp_path: Path
+) -> None:
+    bundle = exported(f"{name}_micro", **BAKED).path
+    model = pack([bundle], tmp_path / "package") / f"models/{name}_micro"
+    expected = predict(bundle, images)
+    for loader in ([sys.executable, "-B", tmp_path / "package/python/evm_model.py"], [evm_run]):
+        check_same(call(*loader, model, *images, "--json"), expected)
+        assert "passed" in call(*loader, "--golden", model)
 
 
 @pytest.mark.parametrize("platform", [name for name, row in PLATFORMS.items() if not row.shows_findings])

@@ -34,7 +34,7 @@ import onnxruntime
 from evm_answers import NotAnAnswer
 from evm_decoding import MAX_BYTES, DecodingError, convert_to_rgb, decode_image
 from evm_findings import Findings, Placement, draw_pictures
-from evm_keep_ratio import find_size, find_size_within, resize_bilinear
+from evm_keep_ratio import find_fitted_size, resize_bilinear
 from evm_locating import locate_classes, locate_things
 from evm_matching import choose_limits, match_boxes
 from evm_resizing import FILTERS, RESIZED, resize_and_crop
@@ -81,12 +81,8 @@ class Steps:
 
     def place(self, height: int, width: int) -> Placement:
         """Where an image of this size lies in the input of a detector or segmenter."""
-        if self.baked:
-            return Placement((height, width), (height, width))
-        if self.scale is not None:
-            long, short = self.scale
-            return Placement((height, width), find_size(height, width, long, short))
-        return Placement((height, width), find_size_within(height, width, *self.image_size))
+        size = height, width
+        return Placement(size, size if self.baked else find_fitted_size(height, width, self.image_size, self.scale))
 
     def apply(self, image: np.ndarray) -> np.ndarray:
         """The model's input for RGB, uint8 (H, W, 3): float32 NCHW, or uint8 NHWC if baked. Raises DecodingError."""

@@ -171,6 +171,7 @@ Image like_opencv(const Image& image, int width, int height) {
 }  // namespace
 
 Image resized(const Image& image, int width, int height, Interpolation interpolation) {
+  if (image.width == width && image.height == height && interpolation == Interpolation::opencv_bilinear) return image;
   if (interpolation == Interpolation::opencv_bilinear) return like_opencv(image, width, height);
   return taller(wider(image, width, interpolation), height, interpolation);
 }
