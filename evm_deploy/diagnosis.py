@@ -12,20 +12,20 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from evm_deploy.targets import TARGETS
+from evm_deploy.targets import TARGETS, PythonPackage
 
 LIBRARIES = ("torch", "onnx", "onnxscript", "onnxruntime")
-# Libraries that only some targets and commands need: the module, its package, and what is not available without it.
+# Libraries that only some targets and commands need.
 OPTIONAL = (
-    *((row.module, row.name, row.purpose) for target in TARGETS.values() for row in target.packages),
-    ("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
-    ("matplotlib", "matplotlib", "pictures of ranges and of profiles"),
-    ("jinja2", "jinja2", "profiles as HTML"),
-    ("aiohttp", "aiohttp", "profile --device browser"),
-    ("segno", "segno", "its QR code in the terminal"),
-    ("cryptography", "cryptography", "signed packages"),
-    ("distributed", "distributed", "evaluate --workers and --cluster"),
-    ("pycocotools", "pycocotools", "evaluate of detectors"),
+    *(package for target in TARGETS.values() for package in target.packages),
+    PythonPackage("nvrtc", "nvidia-cuda-nvrtc", "our CUDA kernels, unless nvcc is there"),
+    PythonPackage("matplotlib", "matplotlib", "pictures of ranges and of profiles"),
+    PythonPackage("jinja2", "jinja2", "profiles as HTML"),
+    PythonPackage("aiohttp", "aiohttp", "profile --device browser"),
+    PythonPackage("segno", "segno", "its QR code in the terminal"),
+    PythonPackage("cryptography", "cryptography", "signed packages"),
+    PythonPackage("distributed", "distributed", "evaluate --workers and --cluster"),
+    PythonPackage("pycocotools", "pycocotools", "evaluate of detectors"),
 )
 # Programs that only some commands start: the program, what is not available without it, how to get it.
 PROGRAMS = (
@@ -58,7 +58,7 @@ class Check:
 
 def doctor() -> list[Check]:
     """Checks this machine. Returns a row for each thing that a command uses. Raises nothing."""
-    optional = [_check_optional(*row) for row in OPTIONAL]
+    optional = map(_check_optional, OPTIONAL)
     programs = [_check_program(*row) for row in PROGRAMS]
     return [_check_python(), *map(_check_library, LIBRARIES), _check_native(), *optional, *programs, _check_gpu()]
 
@@ -88,12 +88,27 @@ def _check_library(name: str) -> Check:
     return Check(name, "ok", version)
 
 
-def _check_optional(name: str, package: str, purpose: str) -> Check:
+def _check_optional(package: PythonPackage) -> Check:
     try:  # from its metadata, because some take seconds to import
-        version = importlib.metadata.version(package)
+        version = importlib.metadata.version(package.name)
     except importlib.metadata.PackageNotFoundError:
-        return Check(name, "missing", f"not installed: needed for {purpose}", f"pip install {package}", required=False)
-    return Check(name, "ok", f"{version} is installed", required=False)
+        detail, fix = f"not installed: needed for {package.purpose}", _find_obstacle(package)
+        return Check(package.module, "missing", detail, fix or f"pip install {package.name}", required=False)
+    return Check(package.module, "ok", f"{version} is installed", required=False)
+
+
+def _find_obstacle(package: PythonPackage) -> str | None:
+    """What has to be done before the package can be installed here."""
+    library, version = platform.libc_ver()
+    if sys.version_info[:2] < package.python:
+        return f"use Python {_spell(package.python)} or newer."
+    if library == "glibc" and _parse_version(version) < package.glibc:
+        return f"use a system with glibc {_spell(package.glibc)} or newer; this has {version}."
+    return None
+
+
+def _spell(version: tuple[int, int]) -> str:
+    return ".".join(map(str, version))
 
 
 def _check_program(name: str, purpose: str, fix: str) -> Check:

@@ -1,4 +1,4 @@
-"""Describes the contents of a file: a checkpoint, an ONNX model, a Core ML package, a bundle, or a package."""
+"""Describes the contents of a file: a checkpoint, a model for a target, a bundle, or a package."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ LARGEST_GRAPH = (2 << 30) - 1  # bytes of an .onnx file: protobuf has no more
 
 @dataclass(frozen=True)
 class Inspection:
-    """What was found: `kind` is "checkpoint", "onnx", "coreml", "bundle" or "package"; `facts` are plain values."""
+    """What was found: `kind` is "checkpoint", "bundle", "package" or the target of a model; `facts` plain values."""
 
     path: Path
     kind: str
@@ -31,11 +31,11 @@ class Inspection:
 
 
 def inspect(path: str | os.PathLike[str], *, key: str | None = None) -> Inspection:
-    """Reads a checkpoint, an `.onnx` file, an `.mlpackage`, a bundle's folder or a package; runs nothing in it.
+    """Reads a checkpoint, an `.onnx`, `.mlpackage` or `.aimodel`, a bundle's folder or a package; runs nothing in it.
 
     key: of a checkpoint that holds several networks, where the one to look at is; without it they are only listed.
-    Raises InputError: nothing there, or nothing that can be read as what its name says; MissingToolError: a package,
-    and no coremltools.
+    Raises InputError: nothing there, or nothing that can be read as what its name says; MissingToolError: a model for
+    Core ML or Core AI, and no coremltools or coreai-core.
     """
     path = Path(path)
     if not path.exists():
@@ -103,6 +103,12 @@ def _find_format(path: Path) -> str | None:
 
 def _describe_coreml(path: Path) -> dict[str, Any]:
     from evm_deploy.runtimes.mil.describe import describe
+
+    return describe(path)
+
+
+def _describe_coreai(path: Path) -> dict[str, Any]:
+    from evm_deploy.runtimes.aimodel import describe
 
     return describe(path)
 
@@ -197,4 +203,5 @@ def _count_bytes(tensor: onnx.TensorProto) -> int:
     return size * int(math.prod(tensor.dims))
 
 
-_READERS = {"onnx": _describe_onnx, "coreml": _describe_coreml}  # by the target that has such files
+# By the target that has such files.
+_READERS = {"onnx": _describe_onnx, "coreml": _describe_coreml, "coreai": _describe_coreai}

@@ -1,4 +1,4 @@
-"""Imports libraries that only some commands need, when they are used; coremltools without its warnings."""
+"""Imports libraries that only some commands need, when they are used; Apple's without their warnings."""
 
 import functools
 import importlib
@@ -37,6 +37,21 @@ def coremltools() -> ModuleType:
         raise _make_missing_error("coremltools", error) from error
     finally:
         logger.setLevel(level)
+
+
+@functools.cache
+def coreai() -> ModuleType:
+    """Imports `coreai.authoring`, silently. Raises MissingToolError: coreai-core is missing, or cannot be imported."""
+    return import_library("coreai.authoring.asset", "coreai-core")
+
+
+@functools.cache
+def coreai_torch() -> ModuleType:
+    """Imports coreai-torch, after `coreai`, which has to be first. Raises MissingToolError as `coreai` does."""
+    coreai()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return import_library("coreai_torch", "coreai-torch")
 
 
 def _make_missing_error(package: str, error: Exception) -> MissingToolError:

@@ -13,6 +13,8 @@ class PythonPackage:
     module: str
     name: str  # as pip calls it
     purpose: str  # what cannot be done without it
+    python: tuple[int, int] = (3, 10)  # the oldest that has it
+    glibc: tuple[int, int] = (2, 17)  # the same, on Linux
 
 
 @dataclass(frozen=True)
@@ -21,7 +23,7 @@ class Target:
 
     model_file: str  # its name in the bundle
     exporter: str  # in `exporters/`: writes the model
-    quantizer: str  # in `calib/`: turns it to integers
+    quantizer: str | None  # in `calib/`: turns it to integers; None: nothing does
     runtime: str  # in `runtimes/`: runs it
     precisions: tuple[str, ...]
     scan_forms: tuple[str, ...]  # the first is the default
@@ -102,6 +104,21 @@ TARGETS = {
         packages=(PythonPackage("openvino", "openvino", "--target openvino"),),
         finds_any_number=True,
         quantized_from="onnx",  # in the other form a scan cannot be told from layers
+    ),
+    "coreai": Target(
+        model_file="model.aimodel",
+        exporter="coreai",
+        quantizer=None,
+        runtime="coreai",
+        precisions=("fp32", "fp16"),
+        scan_forms=("inlined",),
+        offers=("author", "licence", "version", "description"),
+        platforms=(),
+        packages=(
+            PythonPackage("coreai", "coreai-core", "--target coreai", python=(3, 11), glibc=(2, 34)),
+            PythonPackage("coreai_torch", "coreai-torch", "export --target coreai", python=(3, 11)),
+        ),
+        writes_folder=True,
     ),
 }
 

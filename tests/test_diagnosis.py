@@ -99,3 +99,25 @@ def test_a_program(monkeypatch: pytest.MonkeyPatch) -> None:
     assert row("ssh").status == "missing"
     assert row("ssh").ready
     assert "openssh-client" in row("ssh").fix
+
+
+@pytest.mark.parametrize(
+    ("python", "libc", "fix"),
+    [
+        ((3, 11, 2), ("glibc", "2.34"), "pip install coreai-core"),
+        ((3, 10, 9), ("glibc", "2.34"), "use Python 3.11 or newer."),
+        ((3, 11, 2), ("glibc", "2.31"), "use a system with glibc 2.34 or newer; this has 2.31."),
+        ((3, 11, 2), ("", ""), "pip install coreai-core"),
+    ],
+)
+def test_a_package_that_this_system_has_not(
+    monkeypatch: pytest.MonkeyPatch, python: tuple[int, ...], libc: tuple[str, str], fix: str
+) -> None:
+    def find(package: str) -> str:
+        raise module.importlib.metadata.PackageNotFoundError
+
+    monkeypatch.setattr(module.importlib.metadata, "version", find)
+    monkeypatch.setattr(module.platform, "libc_ver", lambda: libc)
+    monkeypatch.setattr(module.sys, "version_info", python)
+    (package,) = (row for row in module.OPTIONAL if row.name == "coreai-core")
+    assert module._check_optional(package).fix == fix

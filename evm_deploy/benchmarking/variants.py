@@ -27,7 +27,8 @@ def list_variants(targets: Sequence[str]) -> Iterator[Variant]:
     """Lists all forms for these targets, or for all targets if none is named. int8 comes last, as it needs fp32."""
     for target, row in TARGETS.items():
         if not targets or target in targets:
-            yield from (Variant(target, precision) for precision in (*row.precisions, INT8))
+            precisions = (*row.precisions, *([INT8] if row.quantizer else []))
+            yield from (Variant(target, precision) for precision in precisions)
 
 
 def find_obstacle(variant: Variant, data: bool) -> str | None:

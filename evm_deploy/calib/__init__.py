@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from evm_deploy.errors import OptionError
 from evm_deploy.targets import TARGETS
 
 if TYPE_CHECKING:
@@ -37,5 +38,8 @@ class Quantizer(Protocol):
 
 
 def find_quantizer(target: str) -> Quantizer:
-    """Imports the module that quantises bundles of a target."""
-    return cast(Quantizer, importlib.import_module(f"{__name__}.{TARGETS[target].quantizer}"))
+    """Imports the module that quantises bundles of a target. Raises OptionError: there is none."""
+    module = TARGETS[target].quantizer
+    if module is None:
+        raise OptionError(f"there are no integer models for {target} here.", "leave --target out, or name another.")
+    return cast(Quantizer, importlib.import_module(f"{__name__}.{module}"))

@@ -36,11 +36,11 @@ def quantize(
     with write_bundle(out, options.overwrite) as draft:
         source = Bundle.open(bundle)
         target, form = _choose_target(source, options)
+        quantizer, model_file = find_quantizer(target), TARGETS[target].model_file
         options = dataclasses.replace(options, scan_form=form)
         manifest, labels, samples = source.manifest, source.labels(), _read_samples(source, data, options)
         if options.plots is not None:
             prepare_folder(Path(options.plots))
-        quantizer, model_file = find_quantizer(target), TARGETS[target].model_file
         facts = quantizer.quantize(source, samples, options, draft.path / model_file, say)
         calibration = facts.pop("calibration") | {"data": samples.record(), "source": manifest.checkpoint.sha256}
         images = {sample.name: sample.input for sample in itertools.islice(samples, VERIFIED_SAMPLES)}

@@ -14,7 +14,18 @@ from evm_deploy import cli
 
 PACKAGE = Path(evm_deploy.__file__).parent
 HEAVY = {"torch", "onnx", "onnxruntime", "onnxscript", "pydantic", "scipy", "PIL", "numpy"}
-HEAVY |= {"aiohttp", "coremltools", "cryptography", "jinja2", "matplotlib", "segno", "tensorrt", "tensorrt_rtx"}
+HEAVY |= {
+    "aiohttp",
+    "coreai",
+    "coreai_torch",
+    "coremltools",
+    "cryptography",
+    "jinja2",
+    "matplotlib",
+    "segno",
+    "tensorrt",
+    "tensorrt_rtx",
+}
 COMMANDS = sorted(typer.main.get_command(cli.app).commands)  # type: ignore[attr-defined]
 CLI_ONLY = {"typer", "click", "rich"}
 

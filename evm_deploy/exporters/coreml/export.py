@@ -17,9 +17,9 @@ import torch
 from torch import Tensor
 
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
-from evm_deploy.exporters.coreml.recurrence import FORMS, Form, measure
 from evm_deploy.exporters.coreml.weights import compress
 from evm_deploy.exporters.deployed import INPUT, Source, build_reference
+from evm_deploy.exporters.recurrence import FORMS, Form, measure
 from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.graph.scan_results import name_result
 from evm_deploy.operators.ordered_scan import GROUPS
