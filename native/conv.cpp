@@ -3,7 +3,6 @@
 #include "conv.h"
 
 #include <algorithm>
-#include <stdexcept>
 
 #include "sizes.h"
 
@@ -18,7 +17,7 @@ void check(const CausalConv& c) {
   count_numbers({c.groups, c.taps, c.channels});
   for (int64_t i = 0; i < count_numbers({c.groups, c.length}); ++i)
     if (c.order[i] < 0 || c.order[i] >= c.tokens)
-      throw std::invalid_argument("evm: the order of a convolution names a token that is not there");
+      refuse("evm: the order of a convolution names a token that is not there");
 }
 
 }  // namespace

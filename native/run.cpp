@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <memory>
 #include <new>
-#include <stdexcept>
 #include <vector>
 
 #include "scan.h"
@@ -79,9 +78,9 @@ struct Projected {
 };
 
 void check_sizes(const EfficientScan2D& s) {
-  if (s.step < 1 || s.step > kMostSteps) throw std::invalid_argument("evm: step is not between 1 and 64");
+  if (s.step < 1 || s.step > kMostSteps) refuse("evm: step is not between 1 and 64");
   if (s.integers && s.channels > kMostIntegerChannels)
-    throw std::invalid_argument("evm: more than 65536 channels, whose integer products do not fit int32");
+    refuse("evm: more than 65536 channels, whose integer products do not fit int32");
   count_numbers({s.batch, s.height, s.width, s.channels});
   count_numbers({s.step, s.width, s.channels});
   count_numbers({s.step * s.step, s.batch, s.channels});
@@ -289,12 +288,12 @@ struct Order {
       : reads(static_cast<size_t>(s.groups * s.length)), writes(reads.size(), -1) {
     for (size_t i = 0; i < reads.size(); ++i) {
       if (s.order[i] < 0 || s.order[i] >= s.tokens)
-        throw std::invalid_argument("evm: the order of a scan names a token that is not there");
+        refuse("evm: the order of a scan names a token that is not there");
       reads[i] = s.order[i] * s.channels;
     }
     for (int64_t i = 0; i < s.summed * s.results; ++i) {
       if (s.back[i] < 0 || s.back[i] >= static_cast<int64_t>(writes.size()) || writes[static_cast<size_t>(s.back[i])] >= 0)
-        throw std::invalid_argument("evm: the sums of a scan use a token that is not there, or one twice");
+        refuse("evm: the sums of a scan use a token that is not there, or one twice");
       writes[static_cast<size_t>(s.back[i])] = i % s.results * s.channels;
     }
   }

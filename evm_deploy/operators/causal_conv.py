@@ -78,6 +78,7 @@ OPERATOR = Operator(
     translate=translate,
     static_form=static_form,
     flops=flops,
+    page=True,
     gpu=GpuKernel(
         plan,
         sizes=(("x", 1), ("order", 0), ("order", 1), ("x", 2)),

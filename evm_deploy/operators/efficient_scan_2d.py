@@ -78,5 +78,6 @@ OPERATOR = Operator(
         second="dt_proj",
         quantised=quantized_efficient_scan_2d.OPERATOR,
     ),
+    page=True,
     gpu=GpuKernel(plan, sizes=SIDES[1:], result=SIDES),
 )

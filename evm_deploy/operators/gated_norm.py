@@ -30,4 +30,5 @@ OPERATOR = Operator(
     write_body=write_body,
     flops=flops,
     affine=("scale", "bias"),
+    page=True,
 )

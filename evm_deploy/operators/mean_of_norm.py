@@ -29,4 +29,5 @@ OPERATOR = Operator(
     attributes={"epsilon": float},
     write_body=write_body,
     flops=flops,
+    page=True,
 )

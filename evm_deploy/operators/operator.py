@@ -92,6 +92,7 @@ class Operator:
     weight: the weight of its product, where it has one.
     affine: the inputs that y scales with, channel by channel: dividing them divides y.
     library: whether the library for onnxruntime has a kernel.
+    page: whether the page's module has it, and a graph is cut there (`graph/cut.py`). y is float32.
     gpu: its CUDA kernel, where it has one.
     """
 
@@ -114,6 +115,7 @@ class Operator:
     weight: ProductWeight | None = None
     affine: tuple[str, ...] = ()
     library: bool = True
+    page: bool = False
     gpu: GpuKernel | None = None
     result: str | None = None
 

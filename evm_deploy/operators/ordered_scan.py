@@ -77,4 +77,5 @@ OPERATOR = Operator(
     skip="D",
     flops=flops,
     weight=ProductWeight("x_proj", in_axis=1, out_axis=2, scale_axes=(0, 2), second="dt_proj", every_group=True),
+    page=True,
 )

@@ -54,4 +54,5 @@ OPERATOR = Operator(
     flops=flops,
     integer_ops=integer_ops,
     weight=ProductWeight("x_proj", in_axis=1, out_axis=2, scale_axes=(0, 2), second="dt_proj", integer=True),
+    page=True,
 )

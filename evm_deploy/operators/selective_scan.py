@@ -159,5 +159,6 @@ OPERATOR = Operator(
     static_form=static_form,
     skip="D",
     flops=flops,
+    page=True,
     gpu=GpuKernel(plan, sizes=SIDES[1:], result=SIDES),
 )

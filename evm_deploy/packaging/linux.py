@@ -11,6 +11,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from evm_deploy import compiling
 from evm_deploy.exporters.tensorrt.script import SCRIPT, write_script
 from evm_deploy.exporters.tensorrt.shapes import choose_shapes
 from evm_deploy.packaging import cross
@@ -140,7 +141,7 @@ def _write_libraries(folder: Path, say: Say) -> tuple[list[str], dict[str, str]]
     for machine, name in _MACHINES.items():
         out = folder / f"linux-{machine}" / "libevm_ops.so"
         here = sys.platform == "linux" and platform.machine() == machine and native.available()
-        compiler = cross.find_version() if machine in cross.MACHINES else None
+        compiler = compiling.find_zig_version() if machine in cross.MACHINES else None
         if not here and compiler is None:
             how = "install a C++ compiler" if machine not in cross.MACHINES else "pip install ziglang"
             notes.append(

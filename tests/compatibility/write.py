@@ -21,13 +21,13 @@ from PIL import Image
 from safetensors.torch import save_file
 
 import evm_deploy
+from evm_deploy import compiling
 from evm_deploy.benchmarking import benchmark
 from evm_deploy.benchmarking.benchmark_options import BenchmarkOptions
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.evaluation.evaluate_options import EvaluateOptions
 from evm_deploy.exporters.tensorrt import libraries
 from evm_deploy.models import EfficientVMamba, ModelConfig
-from evm_deploy.packaging import cross
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.profiling.profile_options import ProfileOptions
 
@@ -139,7 +139,7 @@ if __name__ == "__main__":
     none = libraries.LibrarySearch(None, ("none was wanted",))
     with (
         mock.patch.object(libraries, "find_library", return_value=none),  # an engine is megabytes
-        mock.patch.object(cross, "find_version", return_value=None),  # compiling takes minutes
+        mock.patch.object(compiling, "find_zig_version", return_value=None),  # compiling takes minutes
         mock.patch("evm_deploy.scan.native.available", return_value=False),  # a library is too
     ):
         main(Path(sys.argv[1]))

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
+from evm_deploy import compiling
 from evm_deploy.bundle import Bundle
-from evm_deploy.packaging import cross
 from evm_deploy.packaging.package import Package, package
 from evm_deploy.packaging.package_options import PackageOptions
 
@@ -19,7 +19,7 @@ Maker = Callable[..., Package]
 @pytest.fixture
 def no_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing compiles for other processors, which takes minutes the first time."""
-    monkeypatch.setattr(cross, "find_version", lambda: None)
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: None)
 
 
 @pytest.fixture

@@ -20,6 +20,7 @@ import pytest
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 
+from evm_deploy import compiling
 from evm_deploy.bundle import Bundle, IOSpec, Sample, write_bundle
 from evm_deploy.exporters.tensorrt.script import SCRIPT
 from evm_deploy.manifest import Manifest, Preprocessing
@@ -241,7 +242,7 @@ def test_a_library_for_the_other_processor(pack: Maker, tmp_path: Path, monkeypa
     def build(machine: str, out: Path) -> None:
         out.write_bytes(b"\x7fELF GLIBC_2.17\0GLIBC_2.3\0")
 
-    monkeypatch.setattr(cross, "find_version", lambda: "0.17")
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: "0.17")
     monkeypatch.setattr(cross, "build_library", build)
     made = pack(tmp_path / "out")
     assert made.index.tools["ziglang"] == "0.17"
@@ -297,11 +298,11 @@ def test_an_installation_without_sources(pack: Maker, tmp_path: Path, monkeypatc
 def test_the_compiler_says_why_it_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from evm_deploy.errors import MissingToolError
 
-    monkeypatch.setattr(cross, "find_version", lambda: None)
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: None)
     with pytest.raises(MissingToolError, match="ziglang"):
         cross.build_library("aarch64", tmp_path / "out")
     fail = subprocess.CompletedProcess([], 1, "", "many lines\nerror: no such thing\n")
-    monkeypatch.setattr(cross, "find_version", lambda: "0.17")
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: "0.17")
     monkeypatch.setattr(subprocess, "run", lambda *arguments, **more: fail)
     with pytest.raises(MissingToolError, match="error: no such thing"):
         cross.build_library("aarch64", tmp_path / "out")

@@ -22,6 +22,7 @@ import pytest
 from PIL import Image
 
 import evm_deploy
+from evm_deploy import compiling
 from evm_deploy.bundle import Bundle
 from evm_deploy.manifest import Preprocessing
 from evm_deploy.packaging import cross
@@ -54,7 +55,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     evm_deploy.export(DIGITS / "digits.safetensors", root / "digits", options)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cross, "find_version", lambda: None)
+        patch.setattr(compiling, "find_zig_version", lambda: None)
         package([root / "digits"], root / "out", PackageOptions("linux", archive=True), lambda stage: None)
     settings = root / "CMakeLists.txt"
     settings.write_text(

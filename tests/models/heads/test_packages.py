@@ -51,7 +51,7 @@ def packed(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
 
 def pack(bundles: list[Path], out: Path) -> Path:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("evm_deploy.packaging.cross.find_version", lambda: None)
+        patch.setattr("evm_deploy.compiling.find_zig_version", lambda: None)
         evm_deploy.package(bundles, out, PackageOptions(platform="linux"))
     return out
 
