@@ -11,8 +11,9 @@ from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundl
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.reserved import KOTLIN_PACKAGES
 from evm_deploy.packaging.sources import copy_native_sources
-from evm_deploy.packaging.templates import fill
+from evm_deploy.packaging.templates import GOLDEN_LIMITS, fill
 from evm_deploy.packaging.vectors import write_vectors
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import find_tolerance
 
 VERSIONS = {"onnxruntime-android": "1.24.3", "Android Gradle plugin": "8.7.3", "Kotlin": "2.0.21"}
@@ -25,13 +26,13 @@ _README = """\
 // build.gradle.kts of your app: dependencies {{ implementation(project(":model")) }}
 import {package}.*
 val runner = Model.{model}.open(context)      // once, off the main thread; close it at the end
-val best = runner.classify(stream)  // of an image file: [Prediction(label=..., index=..., probability=...)]
+{call}
 ```
 
 Your version catalogue needs the entries of `gradle/libs.versions.toml`. The library runs on Android API {min_sdk} and
 newer, on arm64-v8a and x86_64. It prepares an image bit for bit as the exporter does (`Pixels`, `Preprocessing`). Of
 an image file, PNG is read by the library, and JPEG by Android, whose decoder may round otherwise; other files are
-refused. `classify` takes a `Bitmap` as well, with the EXIF orientation as an argument, because `BitmapFactory` ignores
+refused. `{name}` takes a `Bitmap` as well, with the EXIF orientation as an argument, because `BitmapFactory` ignores
 it; one that is not ARGB_8888, or translucent and premultiplied, has lost colours and is refused. Every file of a
 network is compared with the sha256 in its manifest when it is read. `Operators.available` tells whether the app has
 the kernels of the scan for this processor; without them the results are the same, but slower.
@@ -44,6 +45,12 @@ the kernels of the scan for this processor; without them the results are the sam
 The build needs Gradle 8.9 or newer, Java 17, and the Android SDK with its NDK and CMake. The package has no Gradle
 wrapper; `gradle wrapper` adds it.
 """
+_CLASSIFY = (
+    "val best = runner.classify(stream)  // of an image file: [Prediction(label=..., index=..., probability=...)]"
+)
+_FIND = """\
+val found = runner.find(stream)  // of an image file, in its pixels: its things, or its classes and their map
+val drawn = found.draw(bitmap)  // a copy of the upright image under them"""
 _NOT_COMPILED = (
     "The machine that wrote this package has no Android tools: its Kotlin was neither compiled for Android nor run on "
     "a phone. Run the tests above before you rely on it."
@@ -67,15 +74,18 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "ONNXRUNTIME": VERSIONS["onnxruntime-android"],
         "AGP": VERSIONS["Android Gradle plugin"],
         "KOTLIN": VERSIONS["Kotlin"],
+        **GOLDEN_LIMITS,
     }
     fill("android", folder, values)
     write_vectors(folder / "model/src/test/vectors")
     for one in bundles:
         copy_bundle(one.bundle, folder / ASSETS / one.name)
     first = make_constant(bundles[0].name)
+    finds = find_task(bundles[0].bundle.manifest.task).locate is not None
+    name, call = ("find", _FIND) if finds else ("classify", _CLASSIFY)
     return Contents(
         models={one.name: f"{ASSETS}/{one.name}" for one in bundles},
-        readme=_README.format(package=package, model=first, min_sdk=MIN_SDK),
+        readme=_README.format(package=package, model=first, min_sdk=MIN_SDK, name=name, call=call),
         licences=("kotlin", "onnxruntime-android"),
         notes=(_NOT_COMPILED,),
         tools=VERSIONS,

@@ -29,6 +29,8 @@ LICENCES = {
     "onnxruntime-web": Licence("ONNX Runtime Web", "MIT", "Copyright (c) Microsoft Corporation", "in this package"),
     "onnxruntime-android": Licence("ONNX Runtime for Android", "MIT", "Copyright (c) Microsoft Corporation",
                                    "not in this package: fetched by Gradle"),
+    "onnxruntime-swift": Licence("ONNX Runtime for Swift", "MIT", "Copyright (c) Microsoft Corporation",
+                                 "not in this package: fetched by Swift's package manager"),
     "kotlin": Licence("Kotlin's standard library", "Apache-2.0", "Copyright JetBrains s.r.o. and contributors",
                       "not in this package: fetched by Gradle"),
 }

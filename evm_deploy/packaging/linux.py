@@ -18,10 +18,9 @@ from evm_deploy.packaging import cross
 from evm_deploy.packaging.contents import Contents, NamedBundle, Say, copy_bundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.packaging.sources import copy_native_sources
-from evm_deploy.packaging.templates import fill
+from evm_deploy.packaging.templates import GOLDEN_LIMITS, fill
 from evm_deploy.scan import native
-from evm_deploy.tasks import find_task, matching
-from evm_deploy.tasks.semantic_segmentation import MOST_DIFFERING
+from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import FP16_MOST, PARITY, ROUNDED
 
 _MACHINES = {"x86_64": "x86-64", "aarch64": "aarch64"}
@@ -37,8 +36,6 @@ _SHARED = {  # copies for the Python loader
     "evm_deploy.showing.masks": "evm_masks",
     "evm_deploy.tasks.matching": "evm_matching",
 }
-
-_LIMITS = ("SAME_BOX", "SAME_THING", "COARSE", "MOST_MISSED", "MOST_MISSED_AT_ALL")  # of `matching`, for the C++ loader
 
 _README = """\
 ```cpp
@@ -103,8 +100,7 @@ def write(bundles: Sequence[NamedBundle], folder: Path, options: PackageOptions,
         "TOLERANCES": ", ".join(f'{{"{name}", {value!r}}}' for name, value in (PARITY | ROUNDED).items()),
         "TOLERANCES_JSON": json.dumps(PARITY | ROUNDED),
         "FP16_MOST": repr(FP16_MOST),
-        "MOST_DIFFERING": repr(MOST_DIFFERING),
-        **{name: repr(getattr(matching, name)) for name in _LIMITS},
+        **GOLDEN_LIMITS,
     }
     fill("linux", folder, values)
     _copy_shared(folder / "python")

@@ -23,7 +23,6 @@ from evm_deploy.packaging.licences import write_licences
 from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
 from evm_deploy.packaging.readme import render_readme
 from evm_deploy.targets import targets_for
-from evm_deploy.tasks import find_task
 
 LONGEST_NAME = 40
 
@@ -87,12 +86,7 @@ def _open_bundle(path: Path, platform: str) -> Bundle:
     if bundle.manifest.target not in takes:
         what = f"{path} is a bundle for {bundle.manifest.target}"
         raise OptionError(f"{what}; {platform} accepts {' or '.join(takes)}.", f"export it with --target {takes[0]}.")
-    task = find_task(bundle.manifest.task)
-    if task.locate is not None and not PLATFORMS[platform].shows_findings:
-        able = " or ".join(name for name, row in PLATFORMS.items() if row.shows_findings)
-        what = f"{path} is {task.title}: packages for {platform} do not show what it finds"
-        raise OptionError(f"{what}.", f"package it for {able}, or export it with --raw for code of your own.")
-    if bundle.manifest.last_steps is not None:
+    if bundle.manifest.last_steps is not None and not PLATFORMS[platform].runs_last_steps:
         raise OptionError(f"{path} has its last steps beside the model.", "export it with --target onnx, or --raw.")
     return bundle
 

@@ -16,15 +16,15 @@ class Platform:
 
     module: str
     help: str
-    shows_findings: bool = False  # its loaders show what detectors and segmenters find
+    runs_last_steps: bool = False  # its loaders run the graph beside a model that lacks the operators for them
 
 
 PLATFORMS = {
-    "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode"),
+    "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode", runs_last_steps=True),
     "android": Platform("evm_deploy.packaging.android", "a Gradle library and a benchmark app"),
-    "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script", shows_findings=True),
-    "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders", shows_findings=True),
-    "web": Platform("evm_deploy.packaging.web", "a static page that works offline", shows_findings=True),
+    "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script"),
+    "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders"),
+    "web": Platform("evm_deploy.packaging.web", "a static page that works offline"),
 }
 
 

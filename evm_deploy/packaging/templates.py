@@ -6,7 +6,14 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 
+from evm_deploy.tasks import matching
+from evm_deploy.tasks.semantic_segmentation import MOST_DIFFERING
+
 ROOT = Path(__file__).parent / "templates"
+
+_LIMITS = ("SAME_BOX", "SAME_THING", "COARSE", "MOST_MISSED", "MOST_MISSED_AT_ALL")
+# By which loaders compare what was found with a golden pair.
+GOLDEN_LIMITS = {name: repr(getattr(matching, name)) for name in _LIMITS} | {"MOST_DIFFERING": repr(MOST_DIFFERING)}
 
 _PLACE = re.compile(r"@([A-Z][A-Z0-9_]*)@")
 

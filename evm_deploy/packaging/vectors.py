@@ -12,8 +12,9 @@ import numpy.typing as npt
 from PIL import Image, ImageOps
 
 from evm_deploy.jsontext import dumps
+from evm_deploy.keep_ratio import resize_bilinear
 from evm_deploy.manifest import Preprocessing
-from evm_deploy.preprocessing import preprocess
+from evm_deploy.preprocessing import place_image, preprocess
 
 _ORIENTATION = 0x0112  # EXIF's tag
 # (h, w) of images, wide and tall, and their EXIF orientation. They are made smaller, larger, or keep their size.
@@ -37,6 +38,10 @@ _CASES = (
     (2, Preprocessing((33, 47), crop_pct=0.5, resize="letterbox", interpolation="bilinear", fill=255)),
     (0, Preprocessing((40, 33), resize="letterbox", channels="BGR")),
     (1, Preprocessing((32, 64), crop_pct=0.9, resize="letterbox", interpolation="lanczos", fill=1)),
+    (0, Preprocessing((64, 96), crop_pct=1.0, interpolation="opencv_bilinear", resize="fit")),
+    (4, Preprocessing((40, 48), crop_pct=1.0, interpolation="opencv_bilinear", resize="fit", channels="BGR")),
+    (2, Preprocessing((32, 32), crop_pct=1.0, interpolation="opencv_bilinear", resize="fit", scale=(63, 40))),
+    (1, Preprocessing((32, 32), crop_pct=1.0, interpolation="opencv_bilinear", resize="fit", scale=(64, 33))),
 )
 
 
@@ -50,12 +55,19 @@ def write_vectors(folder: Path) -> None:
     for index, (place, steps) in enumerate(_CASES):
         orientation = _IMAGES[place][1]
         turned = _turn_upright(images[place], orientation)
-        crop = preprocess(turned, dataclasses.replace(steps, baked=True))[0]
+        crop = preprocess(_fit(turned, steps), dataclasses.replace(steps, baked=True))[0]
         _save(folder / f"crop{index}.npy", crop)
         _save(folder / f"input{index}.npy", preprocess(turned, steps))
         names = {"image": f"image{place}.npy", "crop": f"crop{index}.npy", "input": f"input{index}.npy"}
         cases.append({**names, "orientation": orientation, "preprocessing": dataclasses.asdict(steps)})
     (folder / "cases.json").write_text(dumps(cases), encoding="utf-8", newline="\n")
+
+
+def _fit(image: npt.NDArray[np.uint8], steps: Preprocessing) -> npt.NDArray[np.uint8]:
+    """The image of a detector resized, which one that is baked does itself."""
+    if steps.resize != "fit":
+        return image
+    return resize_bilinear(image, place_image(image.shape[0], image.shape[1], steps).content)
 
 
 def _make_pattern(sides: tuple[int, int], seed: int) -> npt.NDArray[np.uint8]:

@@ -18,7 +18,7 @@ from PIL import Image
 import evm_deploy
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import OptionError
-from evm_deploy.packaging.package_options import PLATFORMS, PackageOptions
+from evm_deploy.packaging.package_options import PackageOptions
 
 NAMES = ("retinanet", "maskrcnn", "upernet")
 BAKED: Any = {"image_size": (96, 128), "dynamic_size": True, "scale": (96, 64), "bake_preprocessing": True}
@@ -135,14 +135,21 @@ def test_the_loaders_give_pixels_to_what_resizes_them_itself(
 ) -> None:
     bundle = exported(f"{name}_micro", **BAKED).path
     model = pack([bundle], tmp_path / "package") / f"models/{name}_micro"
+    if name == "upernet":  # it does not pad, and has no maps of a side of one pixel
+        images = [image for image, size in zip(images, SIZES, strict=True) if min(size) > 1]
     expected = predict(bundle, images)
     for loader in ([sys.executable, "-B", tmp_path / "package/python/evm_model.py"], [evm_run]):
         check_same(call(*loader, model, *images, "--json"), expected)
         assert "passed" in call(*loader, "--golden", model)
 
 
-@pytest.mark.parametrize("platform", [name for name, row in PLATFORMS.items() if not row.shows_findings])
-def test_packages_that_show_nothing_are_refused(platform: str, bundles: list[Path], tmp_path: Path) -> None:
-    with pytest.raises(OptionError, match=f"packages for {platform} do not show|accepts coreml"):
-        evm_deploy.package(bundles[0], tmp_path / "package", PackageOptions(platform=platform))
-    assert not list(tmp_path.iterdir())
+@pytest.mark.parametrize("platform", ["android", "web"])
+def test_other_packages_take_them_too(
+    platform: str, bundles: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evm_deploy.web.runtime.fetch_files", lambda say: {})
+    made = evm_deploy.package(bundles, tmp_path / "package", PackageOptions(platform=platform))
+    assert set(made.index.models) == {f"{name}_micro" for name in NAMES}
+    with pytest.raises(OptionError, match="ios accepts coreml"):
+        evm_deploy.package(bundles, tmp_path / "phone", PackageOptions(platform="ios"))
+    assert not (tmp_path / "phone").exists()

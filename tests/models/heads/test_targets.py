@@ -5,15 +5,21 @@ import shutil
 
 import numpy as np
 import onnx
+import onnxruntime
 import pytest
 from PIL import Image
 
 import evm_deploy
 from evm_deploy.bundle import Bundle, Draft
-from evm_deploy.errors import BundleError
+from evm_deploy.errors import BundleError, OptionError
 from evm_deploy.models.network import open_checkpoint
+from evm_deploy.packaging.ios import ONNXRUNTIME, ONNXRUNTIME_URL
+from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.runtimes import find_runtime
+from evm_deploy.runtimes.coreml import open_evaluator
 from evm_deploy.runtimes.mil.describe import describe
+from evm_deploy.tasks.detection import DETECTION
+from evm_deploy.tolerances import find_tolerance
 from evm_deploy.verification.artifact import verify_against_model
 from evm_deploy.verification.given import GIVEN
 from evm_deploy.verification.images import make_verification_images
@@ -68,6 +74,34 @@ def test_predict_and_verify_run_both(retinanet, tmp_path):
     (one,) = evm_deploy.predict(retinanet.path, tmp_path / "image.png")
     assert 0 < len(one.findings.things) <= 100
     assert evm_deploy.verify(retinanet.path).passed
+
+
+def test_a_package_for_ios_runs_both(retinanet, tmp_path):
+    """The Swift is not compiled here: its package has what it runs, and gives the graph its inputs by these names."""
+    made = evm_deploy.package(retinanet.path, tmp_path / "package", PackageOptions(platform="ios", name="Rings"))
+    folder = tmp_path / "package" / made.index.models["retinanet_micro"].folder
+    assert made.index.tools["onnxruntime"] == ONNXRUNTIME
+    text = (tmp_path / "package/Package.swift").read_text()
+    assert f'dependencies: [.package(url: "{ONNXRUNTIME_URL}", exact: "{ONNXRUNTIME}")],' in text
+    assert 'dependencies: [.product(name: "onnxruntime", package: "onnxruntime-swift-package-manager")]' in text
+    assert '.macOS("14.0")' in text  # the first that this runs on
+    readme = (tmp_path / "package/README.md").read_text()
+    assert "runner.find(image)" in readme
+    assert f"onnxruntime {ONNXRUNTIME}" in readme
+    bundle = Bundle.open(folder)
+    image, expected = (
+        np.load(folder / "sample/input.npy"),
+        [np.load(folder / f"sample/output{i}.npy") for i in range(3)],
+    )
+    with open_evaluator(bundle) as runner:
+        given = runner.run(image)
+    names = [spec.name for spec in (*bundle.manifest.inputs, *bundle.manifest.last_steps.given)]
+    session = onnxruntime.InferenceSession((folder / LAST_STEPS).read_bytes(), providers=["CPUExecutionProvider"])
+    found = session.run([spec.name for spec in bundle.manifest.outputs], dict(zip(names, (image, *given), strict=True)))
+    rows = DETECTION.compare(found, expected, bundle.manifest.outputs, find_tolerance(bundle.manifest))
+    assert all(row.passed for row in rows)
+    with pytest.raises(OptionError, match="linux accepts onnx"):
+        evm_deploy.package(retinanet.path, tmp_path / "linux", PackageOptions(platform="linux"))
 
 
 def test_a_change_of_what_follows_is_seen(retinanet, remake):

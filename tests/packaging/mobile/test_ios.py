@@ -67,6 +67,7 @@ def test_every_target_of_the_package_has_its_folder(make_named: MakeNamed, tmp_p
     assert (tmp_path / "Sources/CatsBenchmark/main.swift").is_file()
     assert (tmp_path / "Tests/CatsTests/Vectors/cases.json").is_file()
     assert {path.name for path in (tmp_path / "Sources").iterdir()} == {"Cats", "CatsBenchmark"}
+    assert text.count("dependencies: []") == 2  # no classifier needs another package
     tests = [text for name, text in swift(tmp_path).items() if name.startswith("Tests/")]
     assert all("@testable import Cats\n" in text for text in tests)
 

@@ -7,122 +7,27 @@ from __future__ import annotations
 
 import base64
 import dataclasses
-import importlib.util
 import json
-import os
 import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-import evm_deploy
 from evm_deploy.bundle import Bundle
-from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.files import sha256_file
 from evm_deploy.images import load_image
 from evm_deploy.manifest import Preprocessing
-from evm_deploy.packaging import android
-from evm_deploy.packaging.contents import NamedBundle
-from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.prediction import predict_images
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.profiling.requests import DeviceContender, write_request
-from evm_deploy.scan import native
 
-HERE = Path(__file__).parent / "kotlin"
 DIGITS = Path(__file__).parents[3] / "examples" / "digits"
-COMPILER = importlib.util.find_spec("run_kotlin_kernel")
-NAME = "EfficientVMamba"  # as Drive.kt imports it
-
-pytestmark = [
-    pytest.mark.slow,
-    pytest.mark.skipif(COMPILER is None, reason="no Kotlin compiler (pip install kotlin-jupyter-kernel)"),
-    pytest.mark.skipif(shutil.which("javac") is None, reason="no Java compiler (Debian: apt install default-jdk)"),
-    pytest.mark.skipif(not native.available(), reason="the operator library is not built here"),
-]
-
+pytestmark = pytest.mark.slow
 Ask = Callable[..., dict[str, Any]]
-
-
-@pytest.fixture(scope="session")
-def digits(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    out = tmp_path_factory.mktemp("bundles") / "digits"
-    options = ExportOptions(image_size=(64, 64), labels=DIGITS / "labels.txt")
-    evm_deploy.export(DIGITS / "digits.safetensors", out, options)
-    return Bundle.open(out)
-
-
-@pytest.fixture(scope="session")
-def package(digits: Bundle, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("android")
-    android.write(
-        [NamedBundle("digits", digits), NamedBundle("object", digits)],
-        folder,
-        PackageOptions("android", name=NAME),
-        print,
-    )
-    return folder
-
-
-def run(*command: str | Path) -> None:
-    done = subprocess.run([str(word) for word in command], capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr[-5000:]
-
-
-@pytest.fixture(scope="session")
-def classes(package: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
-    """Where the compiled package is, with what it needs to run: everything that it has, without a warning."""
-    assert COMPILER is not None
-    assert COMPILER.submodule_search_locations
-    jars = sorted((Path(COMPILER.submodule_search_locations[0]) / "jars").glob("*.jar"))
-    standard = next(str(jar) for jar in jars if jar.name.startswith("kotlin-stdlib"))
-    folder = tmp_path_factory.mktemp("classes")
-    for part in (HERE / "stand_ins.txt").read_text().split("=== ")[1:]:
-        name, _, text = part.partition("\n")
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    run("javac", "-nowarn", "-d", folder / "java", *folder.rglob("*.java"))
-    sources = [*package.rglob("*.kt"), HERE / "Drive.kt"]
-    compiler = ["java", "-cp", os.pathsep.join(map(str, jars)), "org.jetbrains.kotlin.cli.jvm.K2JVMCompiler", "-Werror"]
-    against = os.pathsep.join([standard, str(folder / "java")])
-    run(*compiler, "-no-stdlib", "-no-reflect", "-cp", against, "-d", folder / "kotlin", *sources)
-    return os.pathsep.join([str(folder / "kotlin"), against])
-
-
-@pytest.fixture(scope="session")
-def ask(package: Path, classes: str) -> Iterator[Ask]:
-    """Asks the program, which lives as long as the tests: `ask("classify", image=..., ...)`."""
-    library = native.native_library()
-    facts = {"java.library.path": library.parent, "evm.python": sys.executable, "evm.session": HERE / "session.py"}
-    words = ["java", *(f"-D{key}={value}" for key, value in facts.items()), "-cp", classes]
-    process = subprocess.Popen(
-        [*words, "org.evmdeploy.benchmark.DriveKt"],
-        cwd=package / "model",
-        env={**os.environ, "EVM_LIBRARY_FOLDER": str(library.parent)},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-        encoding="utf-8",
-    )
-
-    def order(what: str, **more: Any) -> dict[str, Any]:
-        assert process.stdin
-        assert process.stdout
-        process.stdin.write(json.dumps({"do": what, **more}) + "\n")
-        process.stdin.flush()
-        answer: dict[str, Any] = json.loads(process.stdout.readline())
-        return answer
-
-    with process:
-        yield order
-        assert process.stdin
-        process.stdin.close()
 
 
 def test_the_preparation_of_images_is_the_exporters_to_the_bit(ask: Ask) -> None:

@@ -10,8 +10,9 @@ let package = Package(
         .library(name: "@NAME@", targets: ["@NAME@"]),
         .executable(name: "@NAME@Benchmark", targets: ["@NAME@Benchmark"]),
     ],
+    dependencies: [@DEPENDENCIES@],
     targets: [
-        .target(name: "@NAME@", resources: [.copy("Models")]),
+        .target(name: "@NAME@", dependencies: [@PRODUCTS@], resources: [.copy("Models")]),
         .executableTarget(name: "@NAME@Benchmark", dependencies: ["@NAME@"]),
         .testTarget(name: "@NAME@Tests", dependencies: ["@NAME@"], resources: [.copy("Vectors")]),
     ]

@@ -39,8 +39,9 @@ def main(library: str, folder: str) -> None:
         array = np.frombuffer(source.read(read(source, ">i")), kind).reshape(shape)
         sink.write(struct.pack(">i", len(names)))
         for output, value in zip(names, session.run(None, {name: array}), strict=True):
-            data = np.ascontiguousarray(value, np.float32).tobytes()
-            sink.write(utf(output) + struct.pack(">i", len(data)) + data)
+            data = np.ascontiguousarray(value).tobytes()
+            sides = struct.pack(f">i{value.ndim}q", value.ndim, *value.shape)
+            sink.write(utf(output) + utf(str(value.dtype)) + sides + struct.pack(">i", len(data)) + data)
         sink.flush()
 
 

@@ -39,7 +39,8 @@ final class GoldenPairTests: XCTestCase {
         let bundle = try model.bundle()
         let runner = try await ModelRunner(bundle, units: units)
         let found = try runner.run(bundle.goldenInput())
-        let error = try XCTUnwrap(relativeError(found, bundle.goldenOutputs().map { $0.floats() }))
-        XCTAssertLessThanOrEqual(error, tolerance, "\(model) on \(units)")
+        let verdict = try bundle.judge(found, bundle.goldenOutputs(), tolerance)
+        let error = try XCTUnwrap(verdict.error, "\(model) on \(units)")
+        XCTAssertLessThanOrEqual(error, verdict.most, "\(model) on \(units)")
     }
 }

@@ -83,18 +83,19 @@ public enum Benchmark {
             fields["sha256"] = bundle.sha256
             fields["size_bytes"] = bundle.size
             let input = try bundle.goldenInput()
-            let expected = try bundle.goldenOutputs().map { $0.floats() }
+            let expected = try bundle.goldenOutputs()
             let start = now()
             let runner = try await ModelRunner(bundle, units: units)
             let loaded = now()
             let found = try runner.run(input)
             let first = now()
-            let error = relativeError(found, expected)
-            let passed = error.map { $0 <= model.tolerance } ?? false
-            var golden: [String: Any] = ["relative_error": NSNull(), "tolerance": model.tolerance, "passed": passed]
-            if let error { golden["relative_error"] = error }
+            let verdict = try bundle.judge(found, expected, model.tolerance)
+            var golden: [String: Any] = [
+                "relative_error": NSNull(), "tolerance": verdict.most, "passed": verdict.passed,
+            ]
+            if let error = verdict.error { golden["relative_error"] = error }
             fields["golden"] = golden
-            guard passed else { throw ModelError("its outputs are not those of the golden pair") }
+            guard verdict.passed else { throw ModelError("its outputs are not those of the golden pair") }
             fields["load_ms"] = (loaded - start) * 1e3
             fields["first_ms"] = (first - loaded) * 1e3
             return Entrant(fields: fields, call: { _ = try runner.run(input) })

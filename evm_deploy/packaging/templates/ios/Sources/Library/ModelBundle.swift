@@ -8,10 +8,16 @@ struct TensorSpec: Decodable, Sendable {
     let meaning: String
 }
 
+/// What follows the network: a graph in a file, and the outputs of the network, which it takes after the image.
+struct SeparateGraph: Decodable, Sendable {
+    let file: String
+    let given: [TensorSpec]
+}
+
 /// What is read of `manifest.json`.
 struct Manifest: Decodable, Sendable {
     let schemaVersion: Int
-    let task: String
+    let task: ModelTask
     let target: String
     let precision: String
     let modelFile: String
@@ -20,10 +26,12 @@ struct Manifest: Decodable, Sendable {
     let outputs: [TensorSpec]
     let preprocessing: Preprocessing
     let files: [String: String]
+    let lastSteps: SeparateGraph?
 
     private enum CodingKeys: String, CodingKey {
         case schemaVersion = "schema_version"
         case modelFile = "model_file"
+        case lastSteps = "last_steps"
         case task, target, precision, labels, inputs, outputs, preprocessing, files
     }
 }
@@ -50,6 +58,9 @@ public struct ModelBundle: Sendable {
         }
         guard manifest.schemaVersion == 1 else { throw ModelError("the manifest has another version") }
         guard manifest.target == "coreml", manifest.inputs.count == 1 else { throw ModelError("it is not for Core ML") }
+        let (task, meanings) = (manifest.task, manifest.outputs.map(\.meaning))
+        guard task.meanings == nil || task.meanings == meanings, (task.locate != nil) == manifest.preprocessing.fits
+        else { throw ModelError("no bundle of \(task.title)") }
     }
 
     public var precision: String { manifest.precision }
@@ -67,6 +78,13 @@ public struct ModelBundle: Sendable {
         return folder.appendingPathComponent(manifest.modelFile)
     }
 
+    /// The graph that follows the network, after it was held against its hash; nil: the network gives the outputs.
+    func verifiedLastSteps() throws -> URL? {
+        guard let graph = manifest.lastSteps else { return nil }
+        _ = try read(graph.file)
+        return folder.appendingPathComponent(graph.file)
+    }
+
     /// The names of the classes, or nil.
     public func labels() throws -> [String]? {
         guard let name = manifest.labels else { return nil }
@@ -79,10 +97,18 @@ public struct ModelBundle: Sendable {
     public func goldenInput() throws -> Npy { try Npy(parsing: read("sample/input.npy")) }
 
     /// What the network must give for it.
-    public func goldenOutputs() throws -> [Npy] {
+    public func goldenOutputs() throws -> [Output] {
         let count = manifest.outputs.count
         let names = count == 1 ? ["sample/output.npy"] : (0..<count).map { "sample/output\($0).npy" }
-        return try names.map { try Npy(parsing: read($0)) }
+        return try names.map {
+            let array = try Npy(parsing: read($0))
+            return Output(shape: array.shape, values: array.floats())
+        }
+    }
+
+    /// How far outputs are from the expected ones: by numbers, of detections by matching, of pixels by their classes.
+    public func judge(_ found: [Output], _ expected: [Output], _ tolerance: Double) throws -> Verdict {
+        try manifest.task.judge(found, expected, tolerance)
     }
 
     private var modelFiles: [String] {

@@ -6,7 +6,7 @@ public struct Npy: Sendable {
     public let type: String
     public let bytes: Data
 
-    private static let sizes = ["<f4": 4, "<f2": 2, "|u1": 1]
+    private static let sizes = ["<f4": 4, "<f2": 2, "<i4": 4, "<i8": 8, "|u1": 1]
     private static let magic = Data([0x93]) + Data("NUMPY".utf8)
     private static let beforeType = "{'descr': '"
     private static let beforeShape = "', 'fortran_order': False, 'shape': ("
@@ -46,6 +46,14 @@ public struct Npy: Sendable {
             case "<f2":
                 return (0..<raw.count / 2).map {
                     half(UInt16(littleEndian: raw.loadUnaligned(fromByteOffset: 2 * $0, as: UInt16.self)))
+                }
+            case "<i4":
+                return (0..<raw.count / 4).map {
+                    Float(Int32(littleEndian: raw.loadUnaligned(fromByteOffset: 4 * $0, as: Int32.self)))
+                }
+            case "<i8":
+                return (0..<raw.count / 8).map {
+                    Float(Int64(littleEndian: raw.loadUnaligned(fromByteOffset: 8 * $0, as: Int64.self)))
                 }
             default:
                 return raw.map { Float($0) }

@@ -14,6 +14,8 @@ public struct Pixels: Equatable, Sendable {
         self.rgb = rgb
     }
 
+    var size: Size { Size(height: height, width: width) }
+
     /// The image turned as the value of its EXIF tag says, 1 (as it is) to 8. Throws ModelError for another value.
     public func upright(_ orientation: Int) throws -> Pixels {
         guard (1...8).contains(orientation) else {

@@ -3,6 +3,7 @@ import Foundation
 /// What an image is resized to, for a canvas.
 enum Resize: String, Decodable, Sendable {
     case cover, squash, letterbox
+    case fit  // the whole image, as detectors and segmenters take it
 
     func size(_ image: Size, _ canvas: Size) -> Size {
         let (height, width) = (image.height, image.width)
@@ -13,6 +14,8 @@ enum Resize: String, Decodable, Sendable {
                 : Size(height: canvas.height, width: canvas.height * width / height)
         case .squash:
             return canvas
+        case .fit:
+            return fitted(image, canvas)
         case .letterbox:
             return canvas.width * height <= canvas.height * width
                 ? Size(height: max(1, rounded(canvas.width * height, width)), width: canvas.width)
@@ -29,22 +32,29 @@ enum Channels: String, Decodable, Sendable {
     var order: [Int] { self == .rgb ? [0, 1, 2] : [2, 1, 0] }
 }
 
+/// Where an image of the size `original` lies in the input of a detector or segmenter: at the upper left, `content`.
+struct Placement: Equatable, Sendable {
+    let original: Size
+    let content: Size
+}
+
 /// From an image to the input of the network, as the manifest tells it.
 struct Preprocessing: Decodable, Sendable {
     private let imageSize: [Int]
     private let cropPct: Double
     private let resize: Resize
     private let fill: Int
-    private let interpolation: Interpolation
+    private let interpolation: Interpolation?  // nil where the image is fitted, as OpenCV does it
     private let channels: Channels
     private let mean: [Double]
     private let std: [Double]
+    private let scale: [Int]?
     let baked: Bool
 
     private enum CodingKeys: String, CodingKey {
         case imageSize = "image_size"
         case cropPct = "crop_pct"
-        case resize, fill, interpolation, channels, mean, std, baked
+        case resize, fill, interpolation, channels, mean, std, baked, scale
     }
 
     /// Any name of a field.
@@ -67,15 +77,19 @@ struct Preprocessing: Decodable, Sendable {
         cropPct = try said.decode(Double.self, forKey: .cropPct)
         resize = try said.contains(.resize) ? said.decode(Resize.self, forKey: .resize) : .cover
         fill = try said.contains(.fill) ? said.decode(Int.self, forKey: .fill) : 0
-        interpolation = try said.decode(Interpolation.self, forKey: .interpolation)
+        interpolation = resize == .fit ? nil : try said.decode(Interpolation.self, forKey: .interpolation)
         channels = try said.decode(Channels.self, forKey: .channels)
         mean = try said.decode([Double].self, forKey: .mean)
         std = try said.decode([Double].self, forKey: .std)
         baked = try said.decode(Bool.self, forKey: .baked)
+        scale = try said.decodeIfPresent([Int].self, forKey: .scale)
+        let word = try said.decode(String.self, forKey: .interpolation)
+        let fitting = resize == .fit ? word == "opencv_bilinear" && cropPct == 1 : scale == nil
+        let box = scale.map { $0.count == 2 && $0.allSatisfy { (1...4096).contains($0) } } ?? true
         let sides = imageSize.count == 2 && imageSize.allSatisfy { (1...4096).contains($0) }
         let padded = (0...255).contains(fill) && (fill == 0 || resize == .letterbox)
         let colours = mean.count == 3 && std.count == 3 && std.allSatisfy { $0 > 0 }
-        guard sides, padded, colours, (0.1...1).contains(cropPct) else {
+        guard sides, padded, colours, fitting, box, (0.1...1).contains(cropPct) else {
             throw ModelError("the manifest's preprocessing is not valid")
         }
     }
@@ -83,8 +97,23 @@ struct Preprocessing: Decodable, Sendable {
     /// The size of the image that the network takes.
     var size: Size { Size(height: imageSize[0], width: imageSize[1]) }
 
-    /// The part of `pixels` that the network sees, at its size, in RGB. Throws ModelError for an image too narrow.
+    /// Whether the whole image is fitted into the input.
+    var fits: Bool { resize == .fit }
+
+    /// Where an image of a network that `fits` lies in its input.
+    func place(_ pixels: Pixels) -> Placement {
+        let original = pixels.size
+        if baked { return Placement(original: original, content: original) }
+        guard let scale else { return Placement(original: original, content: fitted(original, size)) }
+        let turned = original.height > original.width
+        let box = Size(height: scale[turned ? 0 : 1], width: scale[turned ? 1 : 0])
+        return Placement(original: original, content: fitted(original, box))
+    }
+
+    /// The part of `pixels` that the network sees, in RGB, at its size; or all of them, as large as they fit. Throws
+    /// ModelError for an image too narrow.
     func crop(_ pixels: Pixels) throws -> Pixels {
+        guard let interpolation else { return try resizedBilinear(pixels, place(pixels).content) }
         let canvas = Size(
             height: Int((Double(size.height) / cropPct).rounded(.down)),
             width: Int((Double(size.width) / cropPct).rounded(.down))
@@ -114,16 +143,20 @@ struct Preprocessing: Decodable, Sendable {
         return rgb.indices.map { rgb[$0 - $0 % 3 + order[$0 % 3]] }
     }
 
-    /// The cropped image as numbers, channel by channel; of a network that has not this in itself.
+    /// The cropped image as numbers, channel by channel; of a network that has not this in itself. There are zeros
+    /// below and to the right of an image that does not fill the input.
     func normalised(_ cropped: Pixels) -> [Float] {
-        let plane = cropped.width * cropped.height
+        let canvas = fits && scale != nil ? cropped.size : size
         let order = channels.order
-        var values = [Float](repeating: 0, count: 3 * plane)
+        var values = [Float](repeating: 0, count: 3 * canvas.height * canvas.width)
         for channel in 0..<3 {
             let (mean, std) = (Float(mean[channel]), Float(std[channel]))
-            for place in 0..<plane {
-                let unit = Float(cropped.rgb[3 * place + order[channel]]) / 255
-                values[channel * plane + place] = (unit - mean) / std
+            for y in 0..<cropped.height {
+                let from = 3 * y * cropped.width + order[channel]
+                let to = (channel * canvas.height + y) * canvas.width
+                for x in 0..<cropped.width {
+                    values[to + x] = (Float(cropped.rgb[from + 3 * x]) / 255 - mean) / std
+                }
             }
         }
         return values

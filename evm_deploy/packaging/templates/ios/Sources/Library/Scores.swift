@@ -35,7 +35,7 @@ private func softmax(_ logits: [Float]) -> [Double] {
 /// The largest difference of `found` from `expected` as a share of the largest expected value, at least of 1.
 ///
 /// Nil where a value is not finite, or there are more or fewer of them.
-public func relativeError(_ found: [[Float]], _ expected: [[Float]]) -> Double? {
+func relativeError(_ found: [[Float]], _ expected: [[Float]]) -> Double? {
     guard found.count == expected.count else { return nil }
     var worst = 0.0
     for (mine, right) in zip(found, expected) {

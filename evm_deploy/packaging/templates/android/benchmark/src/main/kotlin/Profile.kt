@@ -4,7 +4,6 @@ import @PACKAGE@.FormatException
 import @PACKAGE@.ModelBundle
 import @PACKAGE@.ModelRunner
 import @PACKAGE@.Operators
-import @PACKAGE@.relativeError
 
 private const val FEW = 100 // samples: with fewer, the 99th percentile is the largest one
 private const val LOADING = "loading includes reading the file and checking its hash"
@@ -119,16 +118,16 @@ private fun entrant(contender: Contender, threads: Int): Entrant {
         val wanted = contender.sha256 ?: bundle.sha256
         if (bundle.sha256 != wanted) throw FormatException("it is another bundle (its sha256 differs)")
         val input = bundle.goldenInput()
-        val expected = bundle.goldenOutputs().map { it.floats() }
+        val expected = bundle.goldenOutputs()
         val start = System.nanoTime()
         val opened = ModelRunner(bundle, threads, operators).also { runner = it }
         val loaded = System.nanoTime()
         val found = opened.run(input.bytes, input.shape)
         val first = System.nanoTime()
-        val error = relativeError(found, expected)
-        val passed = error != null && error <= contender.tolerance
-        fields["golden"] = mapOf("relative_error" to error, "tolerance" to contender.tolerance, "passed" to passed)
-        if (!passed) throw FormatException("its outputs are not those of the golden pair")
+        val verdict = bundle.judge(found, expected, contender.tolerance)
+        fields["golden"] =
+            mapOf("relative_error" to verdict.error, "tolerance" to verdict.most, "passed" to verdict.passed)
+        if (!verdict.passed) throw FormatException("its outputs are not those of the golden pair")
         fields += mapOf("load_ms" to (loaded - start) / 1e6, "first_ms" to (first - loaded) / 1e6)
         return Entrant(contender, fields, opened) { opened.run(input.bytes, input.shape) }
     } catch (error: Exception) {

@@ -2,7 +2,6 @@ package @PACKAGE@
 
 import androidx.test.ext.junit.runners.AndroidJUnit4
 import androidx.test.platform.app.InstrumentationRegistry
-import org.junit.Assert.assertNotNull
 import org.junit.Assert.assertTrue
 import org.junit.Test
 import org.junit.runner.RunWith
@@ -24,10 +23,8 @@ class GoldenPairTest {
     private fun check(model: Model, operators: Boolean) {
         val bundle = model.bundle(context)
         val input = bundle.goldenInput()
-        val expected = bundle.goldenOutputs().map { it.floats() }
         val found = ModelRunner(bundle, operators = operators).use { it.run(input.bytes, input.shape) }
-        val error = relativeError(found, expected)
-        assertNotNull("$model gives other outputs", error)
-        assertTrue("$model is off by $error, more than ${model.tolerance}", error!! <= model.tolerance)
+        val verdict = bundle.judge(found, bundle.goldenOutputs(), model.tolerance)
+        assertTrue("$model is off by ${verdict.error}, more than ${verdict.most}", verdict.passed)
     }
 }

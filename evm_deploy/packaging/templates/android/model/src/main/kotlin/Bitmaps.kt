@@ -58,6 +58,12 @@ fun ModelRunner.classify(image: Bitmap, top: Int = 5, orientation: Int = 1): Lis
 /** The [top] best classes of an image file, see [readImage], best first. Call it off the main thread. */
 fun ModelRunner.classify(file: InputStream, top: Int = 5): List<Prediction> = classify(readImage(file), top)
 
+/** What a detector or segmenter finds in a bitmap, in the pixels of the upright image. Call it off the main thread. */
+fun ModelRunner.find(image: Bitmap, orientation: Int = 1): Findings = find(image.pixels(orientation))
+
+/** What it finds in an image file, see [readImage], in the pixels of the upright image. Call it off the main thread. */
+fun ModelRunner.find(file: InputStream): Findings = find(readImage(file))
+
 private fun InputStream.readAtMost(limit: Int): ByteArray {
     val found = ByteArrayOutputStream()
     val block = ByteArray(1 shl 16)

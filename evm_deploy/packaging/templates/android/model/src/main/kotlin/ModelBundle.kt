@@ -42,6 +42,7 @@ class ModelBundle(private val files: BundleFiles) {
     private val labelsFile: String?
     private val hashes: Map<String, String>
     internal val preprocessing: Preprocessing
+    internal val row: Task
 
     init {
         val text = files.open(MANIFEST).use { it.readAtMost(LARGEST_MANIFEST) }
@@ -57,6 +58,9 @@ class ModelBundle(private val files: BundleFiles) {
         labelsFile = json.stringOrNull("labels")
         hashes = json.strings("files")
         preprocessing = Preprocessing(json.fields("preprocessing"))
+        row = TASKS[task] ?: throw FormatException("the task $task is not known here")
+        val expected = row.meanings == null || row.meanings == outputs.map { it.meaning }
+        if (!expected || (row.locate != null) != preprocessing.fits) throw FormatException("no bundle of ${row.title}")
     }
 
     /** The network itself. Throws FormatException where it is not the file that was exported. */
@@ -70,9 +74,13 @@ class ModelBundle(private val files: BundleFiles) {
     fun goldenInput(): Npy = Npy.parse(read("sample/input.npy"))
 
     /** What the network must give for it. */
-    fun goldenOutputs(): List<Npy> =
-        if (outputs.size == 1) listOf(Npy.parse(read("sample/output.npy")))
-        else outputs.indices.map { Npy.parse(read("sample/output$it.npy")) }
+    fun goldenOutputs(): List<Output> =
+        outputs.indices.map { Npy.parse(read("sample/output${if (outputs.size == 1) "" else it}.npy")) }
+            .map { Output(it.shape, it.floats()) }
+
+    /** How far outputs are from the expected ones: by numbers, of detections by matching, of pixels by their classes. */
+    fun judge(found: List<Output>, expected: List<Output>, tolerance: Double): Verdict =
+        row.judge(found, expected, tolerance)
 
     private fun read(name: String): ByteArray {
         val expected = hashes[name] ?: throw FormatException("the manifest does not list $name")

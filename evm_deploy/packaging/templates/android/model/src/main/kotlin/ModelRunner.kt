@@ -56,29 +56,44 @@ class ModelRunner(
 
     /** The [top] best classes of an image, best first. Throws IllegalStateException for a network without classes. */
     fun classify(image: Pixels, top: Int = 5): List<Prediction> {
-        check(bundle.task == "classification") { "a backbone gives features, not classes" }
-        return best(outputs(image).single(), bundle.outputs.single().meaning == "logits", labels, top)
+        check(bundle.task == "classification") { "the network is ${bundle.row.title}" }
+        return best(outputs(image).single().values, bundle.outputs.single().meaning == "logits", labels, top)
     }
 
-    /** What the network gives for an image: an array for each output. */
-    fun outputs(image: Pixels): List<FloatArray> {
+    /** What a detector or segmenter finds in an image, in its pixels. Throws IllegalStateException for another network. */
+    fun find(image: Pixels): Findings {
+        val locate = checkNotNull(bundle.row.locate) { "the network is ${bundle.row.title}" }
+        return locate(outputs(image), bundle.preprocessing.place(image), labels)
+    }
+
+    /** What the network gives for an image, in the order of the manifest. */
+    fun outputs(image: Pixels): List<Output> {
         val steps = bundle.preprocessing
         val cropped = steps.crop(image)
         val input = if (steps.baked) ByteBuffer.wrap(steps.ordered(cropped)) else floatBytes(steps.normalised(cropped))
-        return run(input, steps.shape)
+        return run(input, steps.shape(cropped))
     }
 
     /** What it gives for an input of [shape] that was prepared elsewhere; the bytes are little-endian. */
-    fun run(input: ByteBuffer, shape: LongArray): List<FloatArray> = tensor(input, shape).use { tensor ->
+    fun run(input: ByteBuffer, shape: LongArray): List<Output> = tensor(input, shape).use { tensor ->
         session.run(mapOf(bundle.input.name to tensor)).use { result ->
-            bundle.outputs.map { output ->
-                val value = result.get(output.name).get() as OnnxTensor
-                FloatArray(value.floatBuffer.remaining()).also { value.floatBuffer.get(it) }
-            }
+            bundle.outputs.map { output(result.get(it.name).get() as OnnxTensor) }
         }
     }
 
     override fun close() = session.close()
+
+    private fun output(value: OnnxTensor): Output {
+        val shape = value.info.shape
+        if (shape.any { it == 0L }) return Output(shape, FloatArray(0))
+        val values = when (value.info.type) {
+            OnnxJavaType.FLOAT -> value.floatBuffer.let { buffer -> FloatArray(buffer.remaining()).also { buffer.get(it) } }
+            OnnxJavaType.INT32 -> value.intBuffer.let { buffer -> FloatArray(buffer.remaining()) { buffer.get(it).toFloat() } }
+            OnnxJavaType.INT64 -> value.longBuffer.let { buffer -> FloatArray(buffer.remaining()) { buffer.get(it).toFloat() } }
+            else -> throw FormatException("an output of type ${value.info.type}")
+        }
+        return Output(shape, values)
+    }
 
     private fun tensor(input: ByteBuffer, shape: LongArray): OnnxTensor {
         val direct = ByteBuffer.allocateDirect(input.remaining()).order(ByteOrder.nativeOrder())

@@ -5,16 +5,18 @@ import java.nio.ByteOrder
 
 /** A plain array of NumPy's file format: [bytes] is little-endian, the last index runs fastest. */
 class Npy private constructor(val shape: LongArray, val type: String, val bytes: ByteBuffer) {
-    /** Its numbers. Throws FormatException for other types than float32, float16 and uint8. */
+    /** Its numbers. Throws FormatException for other types than float32, float16, uint8, int32 and int64. */
     fun floats(): FloatArray = when (type) {
         "<f4" -> FloatArray(bytes.remaining() / 4) { bytes.getFloat(bytes.position() + 4 * it) }
         "<f2" -> FloatArray(bytes.remaining() / 2) { half(bytes.getShort(bytes.position() + 2 * it).toInt()) }
+        "<i4" -> FloatArray(bytes.remaining() / 4) { bytes.getInt(bytes.position() + 4 * it).toFloat() }
+        "<i8" -> FloatArray(bytes.remaining() / 8) { bytes.getLong(bytes.position() + 8 * it).toFloat() }
         "|u1" -> FloatArray(bytes.remaining()) { (bytes.get(bytes.position() + it).toInt() and 255).toFloat() }
         else -> throw FormatException("an array of type $type")
     }
 
     companion object {
-        private val SIZES = mapOf("<f4" to 4, "<f2" to 2, "|u1" to 1)
+        private val SIZES = mapOf("<f4" to 4, "<f2" to 2, "<i4" to 4, "<i8" to 8, "|u1" to 1)
         private val HEADER = Regex("\\{'descr': '([^']+)', 'fortran_order': False, 'shape': \\(([0-9, ]*)\\), \\}\\s*")
         private const val MAGIC = "\u0093NUMPY"
 

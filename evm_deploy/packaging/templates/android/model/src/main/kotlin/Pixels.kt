@@ -8,6 +8,8 @@ class Pixels(val width: Int, val height: Int, val rgb: ByteArray) {
         }
     }
 
+    internal val size: Size get() = Size(height, width)
+
     /** The image turned as the value of its EXIF tag says: [orientation] is 1 (as it is) to 8. */
     fun upright(orientation: Int): Pixels {
         require(orientation in 1..8) { "an EXIF orientation is 1 to 8, not $orientation" }

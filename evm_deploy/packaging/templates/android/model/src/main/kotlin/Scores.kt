@@ -31,7 +31,7 @@ private fun softmax(logits: FloatArray): List<Double> {
  *
  * Null where a value is not finite, or there are more or fewer of them.
  */
-fun relativeError(found: List<FloatArray>, expected: List<FloatArray>): Double? {
+internal fun relativeError(found: List<FloatArray>, expected: List<FloatArray>): Double? {
     if (found.size != expected.size) return null
     var worst = 0.0
     for ((mine, right) in found.zip(expected)) {
