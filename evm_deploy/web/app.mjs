@@ -1,14 +1,14 @@
 // The page: opens the bundles, checks their golden pairs, runs images through them, measures, and sends the profile.
 
-import { openBundle } from "./bundle.mjs";
+import { openBundle, openKernels } from "./bundle.mjs";
 import { coloured, TASKS } from "./findings.mjs";
 import { best } from "./golden.mjs";
 import { decoded } from "./image.mjs";
-import { failed, load, measure, start } from "./measure.mjs";
+import { failed, fits, load, measure, start } from "./measure.mjs";
 import { placed, preprocess } from "./preprocess.mjs";
 import { deviceFacts, profileOf } from "./profile.mjs";
 import { figure, find, notice, showChecks, showClasses, showFacts, showMissing, showResults, status } from "./view.mjs";
-import { available } from "./ways.mjs";
+import { available, preferred } from "./ways.mjs";
 
 const CLASSES = 5;
 const ROWS = 20; // of what a detector or segmenter found
@@ -23,11 +23,11 @@ async function main() {
   else keep();
   page.bundles = await bundles(config);
   page.device = await deviceFacts();
-  Object.assign(page, await available(config));
+  Object.assign(page, await available(config, await openKernels(config)));
   facts();
   showMissing(page.missing);
   if (!page.ways.length) throw new Error("this browser can run the models in none of the ways that were asked for");
-  await open([page.ways.at(-1).provider === "wasm" ? page.ways.at(-1) : page.ways[0]]);
+  await open([preferred(page.ways, page.bundles)]);
   ready();
   if (config.mode === "profile") await run();
   else status("Ready. Choose an image, or measure how fast it is.");
@@ -50,11 +50,13 @@ async function bundles({ models }) {
 /** Loads every bundle in each of `ways`, one after another, and shows whether its golden pair passes. */
 async function open(ways) {
   for (const way of ways) {
+    const bundles = page.bundles.filter((bundle) => fits(bundle, way));
+    if (!bundles.length) continue;
     status(`Starting ${way.name}`, null);
     let runner = null;
     let reason = null;
     await start(way).then((made) => (runner = made), (error) => (reason = error));
-    for (const bundle of page.bundles) {
+    for (const bundle of bundles) {
       say(`Loading ${bundle.name}, ${way.name}`, null);
       page.contenders.push(runner ? await load(bundle, runner) : failed(bundle, way, reason));
       showChecks(page.contenders);

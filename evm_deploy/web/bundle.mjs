@@ -2,13 +2,14 @@
 
 import { checkTask } from "./findings.mjs";
 import { readNpy } from "./npy.mjs";
+import { readPlan } from "./parts.mjs";
 import { readSteps } from "./preprocess.mjs";
 import { sha256 } from "./sha256.mjs";
 
 /**
- * Fetches a model of config.json ({name, folder, sha256, limits}); `tell(bytes)` hears how much has arrived.
- * Resolves to {name, limits, manifest, steps, sha256, model, input, expected, labels}. Rejects: a file is missing or
- * is not the one that was exported, or the manifest asks for what is not known here.
+ * Fetches a model of config.json ({name, folder, sha256, limits, cut}); `tell(bytes)` hears how much has arrived.
+ * Resolves to {name, limits, manifest, steps, sha256, model, input, expected, labels, cut}. Rejects: a file is
+ * missing or is not the one that was exported, or the manifest asks for what is not known here.
  */
 export async function openBundle(entry, tell) {
   const text = await fetched(entry.folder + "manifest.json", tell);
@@ -28,7 +29,29 @@ export async function openBundle(entry, tell) {
   const labels = manifest.labels === null ? null : lines(await read(manifest.labels));
   const input = readNpy((await read("sample/input.npy")).buffer);
   const model = await read(manifest.model_file);
-  return { ...entry, manifest, steps, model, input, expected, labels };
+  const cut = entry.cut ? await openCut(entry, tell) : null;
+  return { ...entry, manifest, steps, model, input, expected, labels, cut };
+}
+
+/** The cut graph of a model: {plan, files: bytes by name}. */
+async function openCut({ name, cut }, tell) {
+  const open = async (file, digest) => {
+    const bytes = await fetched(cut.folder + file, tell);
+    if ((await sha256(bytes)) !== digest) throw new Error(`${file} of ${name} has been changed`);
+    return bytes;
+  };
+  const plan = readPlan(await open(cut.plan, cut.sha256));
+  const files = {};
+  for (const [file, digest] of Object.entries(plan.files)) files[file] = await open(file, digest);
+  return { plan, files };
+}
+
+/** The bytes of the kernels' module that config.json names, or null. */
+export async function openKernels({ kernels }) {
+  if (!kernels) return null;
+  const bytes = await fetched(`runtime/${kernels.file}`, () => {});
+  if ((await sha256(bytes)) !== kernels.sha256) throw new Error(`${kernels.file} has been changed`);
+  return bytes;
 }
 
 /** Bytes of a file beside this page. */

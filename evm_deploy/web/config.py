@@ -2,8 +2,8 @@
 
 import hashlib
 import importlib.metadata
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from evm_deploy.bundle import MANIFEST, Bundle
@@ -11,6 +11,7 @@ from evm_deploy.errors import OptionError
 from evm_deploy.targets import target_of
 from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import find_tolerance
+from evm_deploy.web.kernels import MODULE
 from evm_deploy.web.runtime import VERSION
 
 
@@ -21,10 +22,20 @@ class PageModel:
     name: str  # shown on the page; unique
     folder: str  # the folder with its files, relative to the page, with a slash at the end
     bundle: Bundle
+    cut: Mapping[str, bytes] = field(default_factory=dict)  # the cut graph (graph/cut.py), the plan first; or nothing
+
+    @property
+    def cut_folder(self) -> str:
+        """The folder with the cut graph, as `folder`."""
+        return f"cut/{self.folder}"
 
     def list_files(self) -> tuple[str, ...]:
         """The bundle's files, the manifest first."""
         return (MANIFEST, *sorted(self.bundle.manifest.files))
+
+    def list_cut_files(self) -> dict[str, bytes]:
+        """The files of the cut graph, by their names relative to the page."""
+        return {self.cut_folder + name: data for name, data in self.cut.items()}
 
     def describe(self) -> dict[str, Any]:
         """The facts that the page has before it fetches the bundle. Raises BundleError: an unknown precision."""
@@ -34,9 +45,18 @@ class PageModel:
             "name": self.name,
             "folder": self.folder,
             "sha256": hashlib.sha256(text).hexdigest(),
-            "bytes": sum((self.bundle.path / name).stat().st_size for name in self.list_files()),
+            "bytes": sum((self.bundle.path / name).stat().st_size for name in self.list_files())
+            + sum(map(len, self.cut.values())),
             "limits": find_task(manifest.task).limit_golden(find_tolerance(manifest))._asdict(),
+            "cut": self._describe_cut(),
         }
+
+    def _describe_cut(self) -> dict[str, str] | None:
+        if not self.cut:
+            return None
+        plan = next(iter(self.cut))
+        digest = hashlib.sha256(self.cut[plan]).hexdigest()
+        return {"folder": self.cut_folder, "plan": plan, "sha256": digest}
 
 
 @dataclass(frozen=True)
@@ -56,14 +76,14 @@ def make_config(
     *,
     threads: int = 0,
     provider: str = "all",
+    module: bytes | None = None,
 ) -> dict[str, Any]:
     """The content of `config.json`. threads: of WASM; 0 measures with one thread and with a thread for each core.
-    provider: all, or only webgpu.
+    provider: all, or only webgpu. module: the kernels of our operators, MODULE in the folder of the runtime.
 
     Raises OptionError: onnxruntime-web cannot run a bundle.
     """
-    for model in models:
-        check_model(model)
+    check_models(models)
     return {
         "mode": mode,
         "title": title,
@@ -73,12 +93,14 @@ def make_config(
         "method": {"iterations": method.iterations, "seconds": method.seconds, "warm_up": method.warm_up},
         "threads": threads,
         "provider": provider,
+        "kernels": None if module is None else {"file": MODULE, "sha256": hashlib.sha256(module).hexdigest()},
     }
 
 
-def check_model(model: PageModel) -> None:
-    """Raises OptionError unless a browser can run the bundle."""
-    manifest = model.bundle.manifest
-    if not target_of(manifest.target).is_portable:
-        fix = "export it with --target onnx."
-        raise OptionError(f"{model.bundle.path} is a {manifest.target} bundle: browsers run onnx bundles.", fix)
+def check_models(models: Sequence[PageModel]) -> None:
+    """Raises OptionError unless a browser can run the bundles."""
+    for model in models:
+        target = model.bundle.manifest.target
+        if not target_of(target).is_portable:
+            fix = "export it with --target onnx."
+            raise OptionError(f"{model.bundle.path} is a {target} bundle: browsers run onnx bundles.", fix)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import functools
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
+from evm_deploy import compiling
 from evm_deploy.compiling import native_sources, run_zig
 from evm_deploy.errors import MissingToolError
 from evm_deploy.files import read_file
@@ -15,6 +17,17 @@ LARGEST = 1 << 20  # bytes; it has 80 thousand
 _UNITS = ("conv", "dispatch", "isa_baseline", "norm", "run", "wasm_module")
 _FLAGS = ("-std=c++17", "-O3", "-ffp-contract=fast", "-msimd128", "-fvisibility=hidden")
 _NO_LIBRARY = ("-fno-exceptions", "-fno-rtti", "-fno-threadsafe-statics")
+
+
+Say = Callable[[str], None]
+
+
+def find_module(say: Say) -> bytes | None:
+    """The module; None where ziglang, which compiles it, is not installed. Raises MissingToolError: ziglang fails."""
+    if compiling.find_zig_version() is None:
+        return None
+    say("compiling the kernels for the page")
+    return build_module()
 
 
 @functools.cache

@@ -24,12 +24,16 @@ export async function start(way) {
   }
 }
 
+/** Whether the model is there in the form that the way runs: whole, or cut for our kernels. */
+export const fits = (bundle, way) => !way.kernels || bundle.cut !== null;
+
 /** A contender {bundle, way, runner, name, loadMs, firstMs, golden, error}: loaded, and held to the golden pair. */
 export async function load(bundle, runner) {
   const { way, thread } = runner;
   const contender = { bundle, way, runner, name: `${bundle.name} (${way.name})`, error: null };
   try {
-    const given = { name: bundle.name, model: bundle.model, input: bundle.input };
+    const cut = way.kernels ? { ...bundle.cut, kernels: way.kernels } : null;
+    const given = { name: bundle.name, model: bundle.model, file: bundle.manifest.model_file, input: bundle.input, cut };
     const { outputs, loadMs, firstMs } = await thread.call("load", given);
     Object.assign(contender, { loadMs, firstMs, golden: golden(outputs, bundle.expected, bundle.limits, TASKS[bundle.manifest.task]) });
     if (!contender.golden.passed) contender.error = wrong(contender.golden);

@@ -5,25 +5,37 @@ const WEBGPU = { module: "ort.webgpu.min.mjs", engine: "ort-wasm-simd-threaded.a
 
 /**
  * What config.json asks for ({provider, threads}) and this browser has: {ways, missing}. A way is {name, runtime,
- * provider, threads, module, engine}; `missing` says in sentences what it has not, and why.
+ * provider, threads, module, engine, kernels}; `missing` says in sentences what it has not, and why. `kernels`: the bytes
+ * of evm_ops.wasm, with which there are twice as many ways on WASM, or null.
  */
-export async function available({ provider, threads }) {
+export async function available({ provider, threads }, kernels) {
   const cores = navigator.hardwareConcurrency || 1;
   const most = crossOriginIsolated ? cores : 1;
   const wanted = threads === 0 ? [...new Set([1, most])] : [threads];
   const ways = [];
   const missing = [];
   if (provider !== "webgpu") {
-    ways.push(...wanted.filter((count) => count <= most || count <= 1).map(wasm));
-    if (ways.length < wanted.length || (threads === 0 && !crossOriginIsolated)) missing.push(noThreads(cores, threads));
+    const possible = wanted.filter((count) => count <= most || count <= 1);
+    ways.push(...possible.flatMap((count) => (kernels ? [wasm(count), wasm(count, kernels)] : [wasm(count)])));
+    if (possible.length < wanted.length || (threads === 0 && !crossOriginIsolated)) missing.push(noThreads(cores, threads));
   }
-  if (await navigator.gpu?.requestAdapter().catch(() => null)) ways.push({ name: "WebGPU", ...WEBGPU, threads: 1 });
+  if (await navigator.gpu?.requestAdapter().catch(() => null)) ways.push({ name: "WebGPU", ...WEBGPU, threads: 1, kernels: null });
   else missing.push(`WebGPU was not run: ${noGpu()}.`);
-  return { ways: ways.map((way) => ({ ...way, runtime: `onnxruntime-web ${way.provider}` })), missing };
+  const runtime = ({ provider, kernels }) => `onnxruntime-web ${provider}${kernels ? " + evm_ops" : ""}`;
+  return { ways: ways.map((way) => ({ ...way, runtime: runtime(way) })), missing };
 }
 
-function wasm(threads) {
-  return { name: threads === 1 ? "WASM, 1 thread" : `WASM, ${threads} threads`, ...WASM, threads };
+/** The way to run `bundles` with until all are measured: with our kernels and all threads, where all can be. */
+export function preferred(ways, bundles) {
+  const ours = ways.findLast(({ kernels }) => kernels);
+  if (ours && bundles.every(({ cut }) => cut)) return ours;
+  const last = ways.findLast(({ kernels }) => !kernels);
+  return last.provider === "wasm" ? last : ways[0];
+}
+
+function wasm(threads, kernels = null) {
+  const name = kernels ? "WASM with our kernels" : "WASM";
+  return { name: `${name}, ${threads} ${threads === 1 ? "thread" : "threads"}`, ...WASM, threads, kernels };
 }
 
 function noThreads(cores, threads) {

@@ -1,6 +1,7 @@
 // One way of running, in a thread of its own with an onnxruntime of its own: its number of threads is set once.
 
 import { plainNumbers } from "./npy.mjs";
+import { Parts } from "./parts.mjs";
 
 // y = x, as ONNX. Loading it first keeps the runtime's own start out of the loading time of the models.
 const IDENTITY = "CAc6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEA0=";
@@ -30,10 +31,10 @@ const calls = {
     return { ms: performance.now() - began, accelerator: names.join(" ") || null };
   },
 
-  /** Loads a model and runs it once. {name, model, input} to {loadMs, firstMs, outputs}. */
-  async load({ name, model, input }) {
+  /** Loads a model, cut or whole, and runs it once. {name, model, file, input, cut} to {loadMs, firstMs, outputs}. */
+  async load({ name, model, file, input, cut }) {
     const began = performance.now();
-    const session = await ort.InferenceSession.create(model, options);
+    const session = cut ? await Parts.open(ort, options, cut, model, file) : await ort.InferenceSession.create(model, options);
     const loadMs = performance.now() - began;
     const made = { session, feeds: { [session.inputNames[0]]: tensor(input) } };
     sessions.set(name, made);

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from evm_deploy import compiling
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import EvmDeployError, OptionError
 from evm_deploy.files import sha256_file
@@ -18,7 +19,7 @@ from evm_deploy.packaging import web
 from evm_deploy.packaging.contents import RESERVED, Contents, NamedBundle
 from evm_deploy.packaging.package_options import PackageOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.web import runtime
+from evm_deploy.web import kernels, runtime
 
 EXAMPLES = Path(__file__).parents[2] / "examples" / "digits"
 PATIENCE = 60.0  # seconds that a test waits for what takes a moment
@@ -27,9 +28,10 @@ OPTIONS = PackageOptions("web", name="Digits")
 
 @pytest.fixture
 def without_runtime(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Empty files instead of onnxruntime-web's."""
+    """Empty files instead of onnxruntime-web's, and no compiler for the kernels."""
     (tmp_path / "empty").touch()
     monkeypatch.setattr(runtime, "fetch_files", lambda say: dict.fromkeys(runtime.FILES, tmp_path / "empty"))
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: None)
 
 
 def written(folder: Path, *bundles: Bundle) -> Contents:
@@ -68,6 +70,25 @@ def test_another_model_is_another_version(make_bundle: Callable[..., Bundle], tm
     written(tmp_path / "first", make_bundle(tmp_path / "one"))
     written(tmp_path / "second", make_bundle(tmp_path / "two", model=b"another"))
     assert (tmp_path / "first" / "files.js").read_text() != (tmp_path / "second" / "files.js").read_text()
+
+
+@pytest.mark.usefixtures("without_runtime")
+def test_kernels_and_the_cut_graph_are_in_it_where_they_can_be_compiled(
+    make_bundle: Callable[..., Bundle], exported: Callable[..., Bundle], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    without = written(tmp_path / "without", make_bundle(tmp_path / "bundle"))
+    assert without.notes == (web.NO_KERNELS,)
+    assert not [name for name in names(tmp_path / "without") if name.startswith("cut/") or name.endswith("ops.wasm")]
+    monkeypatch.setattr(compiling, "find_zig_version", lambda: "0.17")
+    monkeypatch.setattr(kernels, "build_module", lambda: b"module")
+    made = written(tmp_path / "with", exported("digits", labels=EXAMPLES / "labels.txt"))
+    assert made.notes == ()
+    assert made.tools["ziglang"] == "0.17"
+    assert (tmp_path / "with/runtime/evm_ops.wasm").read_bytes() == b"module"
+    config = json.loads((tmp_path / "with/config.json").read_text())
+    plan = config["models"][0]["cut"]
+    assert sha256_file(tmp_path / "with" / plan["folder"] / plan["plan"]) == plan["sha256"]
+    assert config["kernels"]["sha256"] == sha256_file(tmp_path / "with/runtime/evm_ops.wasm")
 
 
 def test_bundles_for_others_are_refused_before_anything_is_written(
@@ -146,6 +167,7 @@ def test_the_golden_pair_agrees_and_images_get_their_class(chromium: Any, site: 
     assert chromium.driver.title == "Digits"
     assert "passed" in text(chromium, "checks")
     assert "of 1.0e-4" in text(chromium, "checks")
+    assert ("with our kernels" in text(chromium, "checks")) == (compiling.find_zig_version() is not None)
     assert classify(chromium, "held_out_003_is_3.png") == "3, 94 %"
     assert classify(chromium, "held_out_007_is_7.png").startswith("7, ")
     assert chromium.errors() == []
@@ -178,9 +200,15 @@ def test_it_measures_and_saves_a_profile(chromium: Any, site: Site, tmp_path: Pa
     assert chromium.errors() == []
 
 
-@pytest.mark.parametrize("name", ["model.onnx", "manifest.json", "sample/output.npy"])
+CUT = ["cut/models/m0/plan.json", "cut/models/m0/part0.onnx", "runtime/evm_ops.wasm"]
+WHOLE = ["models/m0/model.onnx", "models/m0/manifest.json", "models/m0/sample/output.npy"]
+
+
+@pytest.mark.parametrize("name", [*WHOLE, *CUT])
 def test_a_changed_byte_is_noticed(chromium: Any, digits: Path, site: Site, name: str) -> None:
-    path = digits / "app" / "models" / "m0" / name
+    path = digits / "app" / name
+    if name in CUT and not path.exists():
+        pytest.skip("ziglang is not installed")
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     try:

@@ -7,10 +7,12 @@ import io
 import socket
 import sys
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from evm_deploy.errors import DeviceError, MissingToolError, OptionError
+from evm_deploy.graph.cut import split_graph
 from evm_deploy.jsontext import dumps
 from evm_deploy.profiling import report, requests
 from evm_deploy.profiling.devices.answers import refuse_options
@@ -18,14 +20,15 @@ from evm_deploy.profiling.devices.posted import ExpectedResult, accept_profile
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
 from evm_deploy.web import list_page_files, runtime
-from evm_deploy.web.config import PageMethod, PageModel, make_config
+from evm_deploy.web.config import PageMethod, PageModel, check_models, make_config
+from evm_deploy.web.kernels import MODULE, find_module
 
 if TYPE_CHECKING:
     from evm_deploy.profiling.devices.page_server import PageServer, Site
 
 INSTALL = 'pip install "evm-deploy[browser]"'
 PROVIDERS = ("cpu", "webgpu")  # cpu: WASM, and WebGPU if the browser has it; webgpu: only WebGPU
-# Options that a page cannot follow: it always takes every way that the browser has, and none has our operators.
+# Options that a page cannot follow: it always takes every way that the browser has.
 NOT_HERE = ("affinity", "every_way", "library", "operators", "checkpoint", "runner", "app")
 ELSEWHERE = "192.0.2.1"  # a reserved address (RFC 5737); asking for the route to it sends nothing
 
@@ -35,8 +38,9 @@ Say = Callable[[str], None]
 def measure(address: str, bundles: Sequence[Path], options: ProfileOptions, say: Say) -> ProfileReport:
     """Serves the page until a browser has sent its profile. See `devices.Device`.
 
-    Every bundle runs on WASM with one thread and with a thread for each core (or only with `options.threads`), and
-    with WebGPU if the browser has it. Raises MissingToolError: aiohttp, segno or onnxruntime-web is not installed.
+    Every bundle runs on WASM with one thread and with a thread for each core (or only with `options.threads`), each
+    with and without our kernels (where ziglang is there, which compiles them), and with WebGPU if the browser has it.
+    Raises MissingToolError: aiohttp, segno or onnxruntime-web is not installed.
     """
     _check(options)
     models = [
@@ -64,10 +68,18 @@ def _make_site(models: Sequence[PageModel], options: ProfileOptions, say: Say) -
     provider = "webgpu" if options.provider == "webgpu" else "all"
     method = PageMethod(options.iterations if options.seconds is None else None, options.seconds, options.warm_up)
     title = "Models in this browser"
-    facts = make_config("profile", title, models, method, threads=options.threads, provider=provider)
+    check_models(models)
+    module = find_module(say)
+    if module is None:
+        say("the page has no kernels of our operators: pip install ziglang, which compiles them")
+    else:
+        models = [replace(model, cut=split_graph(model.bundle)) for model in models]
+    facts = make_config("profile", title, models, method, threads=options.threads, provider=provider, module=module)
     files: dict[str, Path | bytes] = {**list_page_files(), "config.json": dumps(facts).encode()}
     files |= {f"runtime/{name}": path for name, path in runtime.fetch_files(say).items()}
+    files |= {} if module is None else {f"runtime/{MODULE}": module}
     for model in models:
+        files |= model.list_cut_files()
         files |= {model.folder + name: model.bundle.path / name for name in model.list_files()}
     expected = {model.name: _expect(model) for model in models}
     asked = report.Method(method.iterations, method.seconds, method.warm_up, interleaved=True)

@@ -21,13 +21,14 @@ import numpy as np
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+from evm_deploy import compiling
 from evm_deploy.bundle import Bundle, IOSpec, Manifest, Sample, write_bundle
 from evm_deploy.errors import DeviceError, EvmDeployError, MissingToolError, OptionError
 from evm_deploy.files import sha256_file
 from evm_deploy.profiling.devices import browser, page_connections, page_server
 from evm_deploy.profiling.profile_options import ProfileOptions
 from evm_deploy.profiling.report import ProfileReport
-from evm_deploy.web import runtime
+from evm_deploy.web import kernels, runtime
 
 EXAMPLES = Path(__file__).parents[3] / "examples" / "digits"
 IMAGES = EXAMPLES / "images"
@@ -102,6 +103,12 @@ class Client:
     def leave(self) -> None:
         self._visit.left = True
         self.ask("POST", "/failed", "the test is over")
+
+
+@pytest.fixture(autouse=True)
+def without_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is compiled for the page, unless a test asks for it."""
+    monkeypatch.setattr(browser, "find_module", lambda say: None)
 
 
 @pytest.fixture
@@ -620,6 +627,21 @@ def test_chromium_measures_and_classifies(chromium: Any, digits: Path) -> None:
     chromium.driver.find_element("id", "file").send_keys(str(IMAGES / "held_out_003_is_3.png"))
     wait(lambda: "94 %" in status(chromium))
     assert status(chromium).startswith("3, ")  # the server has ended, and the page goes on
+
+
+@pytest.mark.usefixtures("web_runtime")
+@pytest.mark.skipif(compiling.find_zig_version() is None, reason="ziglang is not installed")
+def test_our_kernels_run_the_scans_where_the_model_has_any(
+    chromium: Any, digits: Path, colours: Colours, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(browser, "find_module", kernels.find_module)
+    report = measured(chromium, [digits, colours("one")], threads=1)
+    assert [(result.bundle, result.runtime, result.error) for result in report.results] == [
+        ("digits", "onnxruntime-web wasm", None),
+        ("digits", "onnxruntime-web wasm + evm_ops", None),
+        ("one", "onnxruntime-web wasm", None),
+    ]
+    assert all(result.golden and result.golden.passed for result in report.results)
 
 
 @pytest.mark.usefixtures("web_runtime")
