@@ -87,7 +87,8 @@ print(findings.to_dict())  # with --json the program prints the same, and --save
 }
 _ENGINE = """
 TensorRT: `sh {first} model.engine`, run on the board, builds an engine with the board's trtexec. There is a script for
-each model that TensorRT accepts ({scripts}). The loaders in this package run the ONNX files on the CPU.
+each model that TensorRT accepts ({scripts}). The loaders in this package run the ONNX files on the CPU. The engine of
+a detector ends with what its head gives; `last_steps.onnx` beside its model goes on from there, on onnxruntime.
 """
 
 
@@ -174,6 +175,10 @@ def _write_scripts(bundles: Sequence[NamedBundle], folder: Path) -> tuple[list[s
             notes.append(
                 f"TensorRT does not accept the INT8 form of {item.name}: quantize a bundle of --target tensorrt."
             )
+        elif find_task(manifest.task).empty_outputs:
+            notes.append(f"TensorRT lacks the operators of {item.name}: export it with --target tensorrt.")
+        elif not all(isinstance(side, int) for side in manifest.inputs[0].shape[1:]):
+            notes.append(f"{item.name} is for images of any size, and an engine for one: export it without that.")
         else:
             (folder / _ENGINES).mkdir(exist_ok=True)
             scripts.append(f"{_ENGINES}/{item.name}.sh")

@@ -86,8 +86,6 @@ def _open_bundle(path: Path, platform: str) -> Bundle:
     if bundle.manifest.target not in takes:
         what = f"{path} is a bundle for {bundle.manifest.target}"
         raise OptionError(f"{what}; {platform} accepts {' or '.join(takes)}.", f"export it with --target {takes[0]}.")
-    if bundle.manifest.last_steps is not None and not PLATFORMS[platform].runs_last_steps:
-        raise OptionError(f"{path} has its last steps beside the model.", "export it with --target onnx, or --raw.")
     return bundle
 
 

@@ -16,11 +16,10 @@ class Platform:
 
     module: str
     help: str
-    runs_last_steps: bool = False  # its loaders run the graph beside a model that lacks the operators for them
 
 
 PLATFORMS = {
-    "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode", runs_last_steps=True),
+    "ios": Platform("evm_deploy.packaging.ios", "a Swift package for Xcode"),
     "android": Platform("evm_deploy.packaging.android", "a Gradle library and a benchmark app"),
     "jetson": Platform("evm_deploy.packaging.linux", "C++ and Python loaders, engine script"),
     "linux": Platform("evm_deploy.packaging.linux", "C++ and Python loaders"),

@@ -28,6 +28,7 @@ from evm_deploy.packaging import cross, linux
 from evm_deploy.packaging.package import Package
 from evm_deploy.packaging.vectors import write_vectors
 from evm_deploy.scan import native
+from evm_deploy.tasks import describe_image
 from evm_deploy.tolerances import PARITY, ROUNDED
 
 Maker = Callable[..., Package]
@@ -253,12 +254,15 @@ def test_a_jetson_gets_scripts_for_engines(
     pack: Maker, tmp_path: Path, colours: Path, make_bundle: Callable[..., Bundle]
 ) -> None:
     integers = make_bundle(tmp_path / "integers", precision="int8").path
-    made = pack(tmp_path / "out", "jetson", [colours, integers])
+    sizes = make_bundle(tmp_path / "sizes", inputs=(describe_image(("height", "width"), baked=False),)).path
+    made = pack(tmp_path / "out", "jetson", [colours, integers, sizes])
     script = tmp_path / "out/engines/colours.sh"
     assert script.stat().st_mode & 0o111
     assert "engines/colours.sh" in (tmp_path / "out/README.md").read_text()
     assert not (tmp_path / "out/engines/integers.sh").exists()
     assert any("does not accept the INT8 form of integers" in note for note in made.index.notes)
+    assert not (tmp_path / "out/engines/sizes.sh").exists()
+    assert any("sizes is for images of any size" in note for note in made.index.notes)
     tool = tmp_path / "trtexec"
     tool.write_text(
         '#!/bin/sh\nfor word; do case $word in --onnx=*) test -f "${word#--onnx=}";; '

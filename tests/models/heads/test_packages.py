@@ -49,10 +49,10 @@ def packed(bundles: list[Path], tmp_path_factory: pytest.TempPathFactory) -> Pat
     return pack(bundles, tmp_path_factory.mktemp("packages") / "linux")
 
 
-def pack(bundles: list[Path], out: Path) -> Path:
+def pack(bundles: list[Path], out: Path, platform: str = "linux") -> Path:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("evm_deploy.compiling.find_zig_version", lambda: None)
-        evm_deploy.package(bundles, out, PackageOptions(platform="linux"))
+        evm_deploy.package(bundles, out, PackageOptions(platform=platform))
     return out
 
 
@@ -138,6 +138,22 @@ def test_the_loaders_give_pixels_to_what_resizes_them_itself(
     if name == "upernet":  # it does not pad, and has no maps of a side of one pixel
         images = [image for image, size in zip(images, SIZES, strict=True) if min(size) > 1]
     expected = predict(bundle, images)
+    for loader in ([sys.executable, "-B", tmp_path / "package/python/evm_model.py"], [evm_run]):
+        check_same(call(*loader, model, *images, "--json"), expected)
+        assert "passed" in call(*loader, "--golden", model)
+
+
+@pytest.mark.slow
+@COMPILES
+def test_the_loaders_run_what_follows_a_model_for_tensorrt(
+    exported: Callable[..., Bundle], evm_run: Path, images: list[Path], tmp_path: Path
+) -> None:
+    """They find what the bundle for onnxruntime finds, which is one graph."""
+    whole, parts = (exported("maskrcnn_micro", image_size=(96, 128), target=target) for target in ("onnx", "tensorrt"))
+    assert parts.manifest.last_steps is not None
+    model = pack([parts.path], tmp_path / "package", "jetson") / "models/maskrcnn_micro"
+    assert (model / "build_engine.sh").stat().st_mode & 0o111
+    expected = predict(whole.path, images)
     for loader in ([sys.executable, "-B", tmp_path / "package/python/evm_model.py"], [evm_run]):
         check_same(call(*loader, model, *images, "--json"), expected)
         assert "passed" in call(*loader, "--golden", model)

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import hashlib
 import io
 import json
@@ -182,6 +183,9 @@ class Model:
                 raise ValueError(f"images are not prepared as for {self.task.title}")
             ours = self.manifest["scan_form"] != "inlined"
             model = self.read(self.manifest["model_file"])
+            follows = self.manifest.get("last_steps")  # a graph after the model
+            self._given = [str(output["name"]) for output in follows["given"]] if follows is not None else []
+            last_steps = self.read(follows["file"]) if follows is not None else None
             names = self.manifest["labels"]
             self.labels = self.read(names).decode().splitlines() if names is not None else None
         except (OSError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
@@ -198,7 +202,9 @@ class Model:
         try:
             if loaded:
                 options.register_custom_ops_library(operators)
-            self._session = onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
+            open_session = functools.partial(onnxruntime.InferenceSession, providers=["CPUExecutionProvider"])
+            self._session = open_session(model, options)
+            self._last_steps = open_session(last_steps, options) if last_steps is not None else None
         except Exception as error:  # onnxruntime has no common one
             raise ModelError(f"onnxruntime refuses the model of {folder} ({error})") from None
 
@@ -228,7 +234,11 @@ class Model:
 
     def run(self, array: np.ndarray) -> list[np.ndarray]:
         """The outputs, in the order of the manifest, for such an input."""
-        found: list[np.ndarray] = self._session.run(list(self._outputs), {self._input: array})
+        inputs, session = {self._input: array}, self._session
+        if self._last_steps is not None:
+            inputs |= dict(zip(self._given, session.run(self._given, inputs), strict=True))
+            session = self._last_steps
+        found: list[np.ndarray] = session.run(list(self._outputs), inputs)
         return found
 
     def classify(self, image: str | os.PathLike[str] | Image.Image, top: int = 5) -> list[tuple[str, float]]:

@@ -118,6 +118,11 @@ Bundle::Bundle(const std::string& path) : folder(path) {
     meanings.push_back(output.at("meaning").string());
     probabilities = probabilities || meanings.back() == "probabilities";
   }
+  if (const json::Value* follows = said.find("last_steps")) {
+    last_steps = follows->at("file").string();
+    for (const json::Value& output : follows->at("given").array()) given.push_back(output.at("name").string());
+    if (steps.baked || given.size() > 64) throw Error("what follows the model in " + folder + " is not known here");
+  }
   if (outputs.empty() || outputs.size() > 64) throw Error("the model in " + folder + " has no outputs, or too many");
   if (const json::Value* name = said.find("labels")) labels = lines(read(name->string(), kLabels));
 }

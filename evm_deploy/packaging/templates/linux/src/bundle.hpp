@@ -34,6 +34,8 @@ struct Bundle {
   std::string task;
   std::string input;                  // its name
   std::vector<std::string> outputs, meanings;  // their names, and what they are
+  std::string last_steps;           // the file of the graph that follows the model; empty: the model gives the outputs
+  std::vector<std::string> given;   // the outputs of the model, which that graph takes after the image
   bool probabilities = false;
   bool operators = false;  // the graph has our operators
   Steps steps;

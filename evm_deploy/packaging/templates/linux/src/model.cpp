@@ -73,7 +73,7 @@ struct Model::Parts {
   Array golden;
   std::string runtime;
   Facts facts;
-  std::unique_ptr<Session> session;
+  std::unique_ptr<Session> session, last_steps;
 
   explicit Parts(const std::string& folder, const Options& options) : bundle(folder), task(task_of(bundle)), golden(golden_of(bundle)) {
     const Bytes model = bundle.read(bundle.model_file, kModel);  // what is hashed is what is loaded
@@ -81,10 +81,17 @@ struct Model::Parts {
     runtime = operators.empty() ? "onnxruntime" : "onnxruntime + evm_ops";
     facts = {bundle.target, bundle.precision, bundle.manifest_sha256, model.size()};
     session = std::make_unique<Session>(model, options, operators);
+    if (!bundle.last_steps.empty())
+      last_steps = std::make_unique<Session>(bundle.read(bundle.last_steps, kModel), options, "");
   }
 
   std::vector<Output> run(const Bytes& input, const std::vector<int64_t>& shape) {
-    return session->run({bundle.input, shape, bundle.steps.baked}, input, bundle.outputs);
+    std::vector<Session::Tensor> inputs = {{bundle.input, shape, input.data(), input.size(), bundle.steps.baked}};
+    if (!last_steps) return session->run(inputs, bundle.outputs);
+    const std::vector<Output> given = session->run(inputs, bundle.given);
+    for (size_t i = 0; i < given.size(); ++i)
+      inputs.push_back({bundle.given[i], given[i].shape, given[i].values.data(), given[i].values.size() * sizeof(float)});
+    return last_steps->run(inputs, bundle.outputs);
   }
   std::vector<Output> run_golden() { return run(golden.bytes, {golden.shape.begin(), golden.shape.end()}); }
 };

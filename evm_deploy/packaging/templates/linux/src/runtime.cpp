@@ -143,20 +143,26 @@ Session::~Session() = default;
 
 const std::string& Session::version() const { return handles_->version; }
 
-std::vector<Output> Session::run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs) {
+std::vector<Output> Session::run(const std::vector<Tensor>& inputs, const std::vector<std::string>& outputs) {
   const Handles& h = *handles_;
   const auto release = [&](ort::Value* value) { if (value) h.api->ReleaseValue(value); };
   using Owned = std::unique_ptr<ort::Value, decltype(release)>;
-  ort::Value* made = nullptr;
-  h.check(h.api->CreateTensorWithDataAsOrtValue(h.memory, const_cast<uint8_t*>(input.data()), input.size(),
-                                                tensor.shape.data(), tensor.shape.size(),
-                                                tensor.uint8 ? kUint8 : kFloat, &made));
-  const Owned given(made, release);
-  const char* input_name = tensor.name.c_str();
-  std::vector<const char*> names;
+  std::vector<Owned> given;
+  std::vector<const ort::Value*> values;
+  std::vector<const char*> input_names, names;
+  for (const Tensor& input : inputs) {
+    ort::Value* made = nullptr;
+    h.check(h.api->CreateTensorWithDataAsOrtValue(h.memory, const_cast<void*>(input.data), input.bytes,
+                                                  input.shape.data(), input.shape.size(),
+                                                  input.uint8 ? kUint8 : kFloat, &made));
+    given.emplace_back(made, release);
+    values.push_back(made);
+    input_names.push_back(input.name.c_str());
+  }
   for (const std::string& name : outputs) names.push_back(name.c_str());
   std::vector<ort::Value*> raw(outputs.size(), nullptr);
-  ort::Status* status = h.api->Run(h.session, nullptr, &input_name, &made, 1, names.data(), names.size(), raw.data());
+  ort::Status* status = h.api->Run(h.session, nullptr, input_names.data(), values.data(), values.size(), names.data(),
+                                    names.size(), raw.data());
   std::vector<Owned> owned;
   for (ort::Value* value : raw) owned.emplace_back(value, release);
   h.check(status);

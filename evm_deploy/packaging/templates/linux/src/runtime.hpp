@@ -27,11 +27,13 @@ class Session {
   struct Tensor {
     std::string name;
     std::vector<int64_t> shape;
+    const void* data = nullptr;
+    size_t bytes = 0;
     bool uint8 = false;  // otherwise float32
   };
 
   // One run. Throws Error: onnxruntime refuses it, or an output has no such numbers.
-  std::vector<Output> run(const Tensor& tensor, const Bytes& input, const std::vector<std::string>& outputs);
+  std::vector<Output> run(const std::vector<Tensor>& inputs, const std::vector<std::string>& outputs);
 
   const std::string& version() const;
 
