@@ -60,9 +60,17 @@ class Body:
         """A constant vector of int64."""
         return self._constant(np.array(values, np.int64))
 
+    def end(self, axes: int) -> str:
+        """The `ends` of a Slice that goes to the end of so many axes."""
+        return self.ints(*[2**63 - 1] * axes)
+
     def scalar(self, value: int) -> str:
         """A constant scalar of int64."""
         return self._constant(np.array(value, np.int64))
+
+    def number(self, value: float) -> str:
+        """A constant scalar of float32."""
+        return self._constant(np.array(value, np.float32))
 
     def floats(self, value: str) -> str:
         return self("Cast", value, to=TensorProto.FLOAT)
@@ -111,9 +119,9 @@ class Body:
             DOMAIN, operator.name, list(operator.inputs), ["y"], self.nodes, imports, list(operator.attributes)
         )
 
-    def _constant(self, array: npt.NDArray[np.int64]) -> str:
+    def _constant(self, array: npt.NDArray[Any]) -> str:
         value = onnx.numpy_helper.from_array(array)
-        return self._once((array.shape, array.tobytes()), lambda: self("Constant", value=value))
+        return self._once((array.dtype, array.shape, array.tobytes()), lambda: self("Constant", value=value))
 
     def _once(self, key: tuple[object, ...], write: Callable[[], str]) -> str:
         """What `write` names, written at the first call with this key alone."""

@@ -14,8 +14,6 @@ from evm_deploy.operators.operator import Shapes
 if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
 
-END = 2**63 - 1  # "to the end" in Slice
-
 
 def write_atrous_scan(b: Body, x: str, dt_proj: str, step: int, project: Callable[[str], str]) -> None:
     """y of x (B, H, W, D); `project` makes (B, K, L, R+2N) of the tokens (B, K, L, D).
@@ -49,7 +47,7 @@ def flops(shapes: Shapes) -> int:
 
 def _group(b: Body, x: str, k: int, step: int) -> str:
     """Tokens of group k of the padded x, (B, 1, L, D): rows k % step, columns k // step; odd groups by columns."""
-    group = b("Slice", x, b.ints(k % step, k // step), b.ints(END, END), b.ints(1, 2), b.ints(step, step))
+    group = b("Slice", x, b.ints(k % step, k // step), b.end(2), b.ints(1, 2), b.ints(step, step))
     if k % 2:
         group = b("Transpose", group, perm=[0, 2, 1, 3])
     return b("Reshape", group, b.shape(0, 1, -1, b.size(x, 3)))

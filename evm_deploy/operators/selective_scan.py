@@ -13,7 +13,8 @@ if TYPE_CHECKING:
     from evm_deploy.operators.body import Body
 
 
-CHUNK = 28  # tokens; two levels of it are a map of 28 by 28
+CHUNK = 20  # tokens, where the length of the sequences is not known
+LONGEST_CHUNK = 28
 
 
 def write_body(b: Body, chunk: int = CHUNK) -> None:
@@ -26,54 +27,82 @@ def write_body(b: Body, chunk: int = CHUNK) -> None:
     u, B, C = (b.floats(name) for name in ("u", "B", "C"))
     delta = b("Add", b.floats("delta"), b.unsqueeze("delta_bias", 1))
     flag = b.refer("Constant", name="flag", attribute="delta_softplus", fills="value_int", type=int)
-    delta = b("Where", b.booleans(flag), b("Softplus", delta), delta)
+    delta = b("Where", b.booleans(flag), _softplus(b, delta), delta)
 
     L = b.size(u, 2)
     missing = {2: b.missing(L, chunk)}
     padded_u, delta, B, C = (b.pad(t, 4, after=missing) for t in (u, delta, B, C))  # delta = 0 keeps the state
-    x = b("Mul", b.unsqueeze(b("Mul", delta, padded_u), 3), b.unsqueeze(B, 4))  # (B, K, L', N, D)
-    h = _states(b, b.unsqueeze(delta, 3), b.unsqueeze("A", 1), x, chunk, levels=2)
-    y = b("Squeeze", b("MatMul", b.unsqueeze(C, 3), h), b.ints(3))  # (B, K, L', D)
+    delta = b.unsqueeze(delta, 3)  # (B, K, L', 1, D)
+    tokens = _list_tokens(b, b("Mul", delta, b.unsqueeze(padded_u, 3)), chunk)
+    into, out_of = _list_tokens(b, b.unsqueeze(B, 4), chunk), _list_tokens(b, b.unsqueeze(C, 3), chunk)
+    # Twice, in two spellings: a runtime would merge two of one spelling, and keep all of them from pass to pass.
+    first = [b("Mul", token, B) for token, B in zip(tokens, into, strict=True)]  # (B, K, chunks, N, D)
+    again = [b("Mul", B, token) for token, B in zip(tokens, into, strict=True)]
+    states = _states(b, delta, b.unsqueeze("A", 1), first, again, levels=2)
+    read = [b("MatMul", C, h) for C, h in zip(out_of, states, strict=True)]  # (B, K, chunks, 1, D)
+    y = b("Reshape", b("Concat", *read, axis=3), b.shape(0, 0, -1, b.size(u, 3)))
     y = b("Slice", y, b.ints(0), L, b.ints(2))
     y = b("Add", y, b("Mul", u, b.unsqueeze("D", 1)))
     b("CastLike", y, "u", name="y")
 
 
-def _states(b: Body, delta: str, A: str, x: str, T: int, levels: int) -> str:
-    """h_t = exp(delta_t A) h_{t-1} + x_t. delta (B, K, L, 1, D), A (K, 1, N, D), x and h (B, K, L, N, D), L = 0 mod T.
+def _softplus(b: Body, x: str) -> str:
+    """max(x, 0) + log(1 + z), z = exp(-|x|): runtimes compute each of these in vectors, and Softplus number by number.
 
-    T steps in all chunks at once give the states at the chunks' ends; those are a scan over chunks (the next level);
-    T steps more, from what that scan carries in, give every state.
+    log(1 + z) = z log(w) / (w - 1) for w = 1 + z as it is rounded: what it lost is in both (Goldberg 1991, theorem 4).
+    Where nothing is left of z, both are less than the least step above 1, and the quotient is 1.
     """
-    if levels == 0:
-        return _states_of_all_pairs(b, delta, A, x)
-    rest = (b.size(x, 3), b.size(x, 4))  # N, D
-    delta = b("Reshape", delta, b.shape(0, 0, -1, T, 1, b.size(delta, 4)))
-    x = b("Reshape", x, b.shape(0, 0, -1, T, *rest))  # (B, K, chunks, T, N, D)
-    decays = b.many("Split", b("Exp", b("Mul", delta, b.unsqueeze(A, 1))), names=T, axis=3, num_outputs=T)
-    tokens = b.many("Split", x, names=T, axis=3, num_outputs=T)
+    one, less_than_a_step = b.number(1), b.number(1e-7)
+    z = b("Exp", b("Neg", b("Abs", x)))
+    w = b("Add", z, one)
+    kept, log = (b("Max", part, less_than_a_step) for part in (b("Sub", w, one), b("Log", w)))
+    return b("Add", b("Relu", x), b("Mul", z, b("Div", log, kept)))
 
-    h = tokens[0]
-    for decay, token in zip(decays[1:], tokens[1:], strict=True):
+
+def _states(b: Body, delta: str, A: str, first: list[str], again: list[str], levels: int) -> list[str]:
+    """h_t = exp(delta_t A) h_{t-1} + x_t, as lists of the T tokens of every chunk.
+
+    delta (B, K, L, 1, D), A (K, 1, N, D), L = 0 mod T; x, `first` and `again` for the two passes, and h: T of
+    (B, K, L / T, N, D). T steps in all chunks at once give the states at the chunks' ends; those are a scan over
+    chunks (the next level); T steps more, from what that scan carries in, give every state.
+    """
+    T = len(first)
+    # All decays are written before the first state: onnxruntime then computes each shortly before it is needed.
+    decays = [b("Exp", b("Mul", step, A)) for step in _list_tokens(b, delta, T)]
+    h = first[0]
+    for decay, token in zip(decays[1:], first[1:], strict=True):
         h = b("Add", b("Mul", decay, h), token)
-    elapsed = b("ReduceSum", delta, b.ints(3), keepdims=0)  # (B, K, chunks, 1, D)
+    N, D = b.size(h, 3), b.size(h, 4)
+    elapsed = b("ReduceSum", b("Reshape", delta, b.shape(0, 0, -1, T, D)), b.ints(3), keepdims=1)
     chunks = b.size(elapsed, 2)
-    ends = b("Squeeze", h, b.ints(3))
     if levels > 1:
         missing = {2: b.missing(chunks, T)}
-        elapsed, ends = b.pad(elapsed, 5, after=missing), b.pad(ends, 5, after=missing)
-    carried = b.pad(_states(b, elapsed, A, ends, T, levels - 1), 5, before={2: 1})
-    h = b.unsqueeze(b("Slice", carried, b.ints(0), chunks, b.ints(2)), 3)  # what enters each chunk
+        elapsed, h = b.pad(elapsed, 5, after=missing), b.pad(h, 5, after=missing)
+        ends = _list_tokens(b, h, T)
+        carried = b("Concat", *_states(b, elapsed, A, ends, ends, levels - 1), axis=3)  # (B, K, chunks / T, T * N, D)
+        carried = b("Reshape", carried, b.shape(0, 0, -1, N, D))
+    else:
+        carried = _states_of_all_pairs(b, elapsed, A, h)
+    h = b("Slice", b.pad(carried, 5, before={2: 1}), b.ints(0), chunks, b.ints(2))  # what enters each chunk
 
     states = []
-    for decay, token in zip(decays, tokens, strict=True):
+    for decay, token in zip(decays, again, strict=True):
         h = b("Add", b("Mul", decay, h), token)
         states.append(h)
-    return b("Reshape", b("Concat", *states, axis=3), b.shape(0, 0, -1, *rest))
+    return states
+
+
+def _list_tokens(b: Body, sequences: str, T: int) -> list[str]:
+    """(B, K, L, *) as T of (B, K, L / T, *): the first token of every chunk, the second and so on.
+
+    Not by one Split: in a browser's WebGPU a kernel has few buffers.
+    """
+    axis, every = b.ints(2), b.ints(T)
+    return [b("Slice", sequences, b.ints(i), b.end(1), axis, every) for i in range(T)]
 
 
 def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:
-    """The same without steps, over M = L / T^2 tokens (1 at 224): h_i = sum of exp(A sum(delta_j+1..i)) x_j, j <= i.
+    """The same without steps, over M = L / T^2 tokens (4 at 224): h_i = sum of exp(A sum(delta_j+1..i)) x_j, j <= i.
 
     Quadratic in M, yet smaller than the states themselves up to L = T^4; and exact for any L.
     """
@@ -90,8 +119,8 @@ def _states_of_all_pairs(b: Body, delta: str, A: str, x: str) -> str:
 
 
 def fit_body(tokens: int) -> dict[str, int]:
-    """Smaller chunks, so fewer nodes to load, where two levels of them are a sequence of so many tokens."""
-    return {"chunk": min(CHUNK, max(2, math.isqrt(tokens - 1) + 1))}
+    """Chunks of which two levels leave four tokens of so many: shorter ones are fewer nodes, and as fast."""
+    return {"chunk": min(LONGEST_CHUNK, max(2, math.ceil(math.sqrt(tokens / 4))))}
 
 
 def count_tokens(shapes: Shapes, delta_softplus: int) -> int:

@@ -180,8 +180,8 @@ def broken(proto: onnx.ModelProto, carry: bool) -> onnx.ModelProto:
     nodes = list(body.node)
     if carry:  # the states that enter the chunks are the last that is cut to the number of chunks
         target = next(n for n in reversed(nodes) if n.op_type == "Slice" and n.input[0].startswith("pad"))
-    else:  # the product of C and the states
-        target = next(n for n in reversed(nodes) if n.op_type == "MatMul")
+    else:  # the products of C and the states, as one sequence
+        target = next(n for n in reversed(nodes) if n.op_type == "Reshape")
     zeros = onnx.helper.make_node("Sub", [target.output[0]] * 2, ["nothing"])
     position = nodes.index(target) + 1
     for node in nodes[position:]:
