@@ -14,14 +14,16 @@ from onnx import TensorProto, helper
 from evm_deploy.graph.functions import write_body
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.body import Body
+from evm_deploy.operators.selective_scan import fit_body
 
 OPSET = 20
 NAMES = ("u", "delta", "A", "B", "C", "D", "delta_bias")
 Shape = tuple[int, int, int, int]  # K, L, D, N
 
 
-def operator(shape: Shape, chunk: int = 28) -> onnx.ModelProto:
-    """What we export: the operator, its body in chunks."""
+def operator(shape: Shape, chunk: int | None = None) -> onnx.ModelProto:
+    """What we export: the operator, its body in chunks, as long as suits the sequence unless a length is given."""
+    chunk = chunk or fit_body(shape[1])["chunk"]
     node = helper.make_node("SelectiveScan", list(NAMES), ["y"], domain="evm", delta_softplus=1)
     return _model([node], shape, [write_body(OPERATORS["SelectiveScan"], OPSET, chunk=chunk)])
 
@@ -139,8 +141,8 @@ def linear_attention(shape: Shape) -> onnx.ModelProto:
 
 FORMS: dict[str, Callable[[Shape], onnx.ModelProto]] = {
     "chunked (exported)": operator,
-    "chunked, 14 tokens": lambda shape: operator(shape, 14),
-    "chunked, 56 tokens": lambda shape: operator(shape, 56),
+    "chunked, 7 tokens": lambda shape: operator(shape, 7),
+    "chunked, 28 tokens": lambda shape: operator(shape, 28),
     "chunked, corrected": corrected,
     "doubling": doubling,
     "LinearAttention": linear_attention,
