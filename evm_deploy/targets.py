@@ -107,7 +107,7 @@ TARGETS = {
     ),
     "coreai": Target(
         model_file="model.aimodel",
-        exporter="coreai",
+        exporter="coreai.export",
         quantizer=None,
         runtime="coreai",
         precisions=("fp32", "fp16"),

@@ -1,7 +1,7 @@
 """What float16 would cost the recurrence of each scan: measured on images, before anything is converted."""
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +12,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from evm_deploy.models.running import follow_modules
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import ROWS
+from evm_deploy.tolerances import RECURRENCE_FP16
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,16 @@ def measure(model: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
             with torch.inference_mode(), losses:
                 model(image)
     return losses.worst
+
+
+def describe_losses(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
+    """What a parity report should say of the recurrence."""
+    if not losses:
+        return []
+    worst = max(losses, key=lambda name: losses[name])
+    said = f"float16 changes the recurrence by at most {losses[worst]:.1e} ({worst.removeprefix('model.')})"
+    names = ", ".join(name.removeprefix("model.") for name in kept)
+    return [f"{said}; more than {RECURRENCE_FP16:.0e}, so float32 is kept in {names}" if kept else said]
 
 
 class _Losses(TorchDispatchMode):

@@ -14,9 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
-from evm_deploy.errors import BundleError, OutputError, first_line
+from evm_deploy.errors import BundleError, EvmDeployError, OutputError, first_line
+from evm_deploy.exporters.coreai.outputs import find_named, set_outputs
+from evm_deploy.graph.scan_results import find_scans
 from evm_deploy.optional import import_library
-from evm_deploy.runtimes import Runner, Ways
+from evm_deploy.runtimes import Runner, ScanResult, Ways
 from evm_deploy.runtimes.aimodel import FIX, divert_stderr, find_broken_rules, open_asset, read_operations
 from evm_deploy.tasks import IOSpec
 
@@ -41,9 +43,11 @@ def open_bundle(bundle: Bundle, *, library: bool = True) -> Runner:
 
 def find_ways(bundle: Bundle) -> Ways:
     """The one way that there is. Raises what `open_bundle` raises."""
-    broken = find_broken_rules(read_operations(open_asset(bundle.model_path)))
+    asset = open_asset(bundle.model_path)
+    broken = find_broken_rules(read_operations(asset))
     rules = f"no Neural Engine takes it: {'; '.join(broken)}" if broken else RULES_KEPT
-    return Ways((lambda: open_bundle(bundle),), (NOT_A_DEVICE, rules))
+    scans = (lambda: CoreAiScans(bundle.model_path),) if find_named(asset.program) else ()
+    return Ways((lambda: open_bundle(bundle),), (NOT_A_DEVICE, rules), scans)
 
 
 def find_obstacle_to_run() -> str | None:
@@ -85,11 +89,16 @@ class CoreAiRunner:
 
     def run(self, image: npt.NDArray[np.generic]) -> list[npt.NDArray[np.float32]]:
         """The outputs, in the order of the model, for one image. Raises BundleError: the model does not take it."""
+        found = self.run_by_name(image)
+        return [found[name] for name in self._function.desc.output_names]
+
+    def run_by_name(self, image: npt.NDArray[np.generic]) -> dict[str, npt.NDArray[Any]]:
+        """The same by their names."""
         described, make_array = self._function.desc, import_library("coreai.runtime", "coreai-core").NDArray
         with _refuse(f"Core AI cannot run the model on {image.dtype} {image.shape}"):
             given = {described.input_names[0]: make_array(np.ascontiguousarray(image))}
             found = self._await(self._function(given))
-            return [np.array(found[name].numpy()) for name in described.output_names]
+            return {name: np.array(value.numpy()) for name, value in found.items()}
 
     def _await(self, coroutine: Coroutine[Any, Any, Any]) -> Any:
         return self._thread.submit(self._loop.run_until_complete, coroutine).result()
@@ -109,10 +118,47 @@ class CoreAiRunner:
         self.close()
 
 
+class CoreAiScans:
+    """What the scans of a saved program give: it is run with these as its outputs. Raises what `open_bundle` raises."""
+
+    name = CoreAiRunner.name
+
+    def __init__(self, path: Path) -> None:
+        program = open_asset(path).program
+        values = find_named(program)
+        self._scans = find_scans(values)
+        set_outputs(program, values)
+        with _refuse(f"Core AI cannot load the scans of {path}"), tempfile.TemporaryDirectory() as folder:
+            program.save_asset(Path(folder) / path.name)
+            self._runner = CoreAiRunner(Path(folder) / path.name)
+
+    def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
+        """`ScanRunner.run_scans`."""
+        found = self._runner.run_by_name(image)
+        return [
+            ScanResult(scan.operator, found[scan.result], skip=True, groups=found[scan.groups] if scan.groups else None)
+            for scan in self._scans
+        ]
+
+    def close(self) -> None:
+        """Frees the model."""
+        self._runner.close()
+
+    def __enter__(self) -> "CoreAiScans":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: types.TracebackType | None
+    ) -> None:
+        self.close()
+
+
 @contextlib.contextmanager
 def _refuse(what: str) -> Iterator[None]:
     try:
         yield
+    except EvmDeployError:
+        raise
     except OSError as error:  # it compiles into a temporary folder
         fix = "free some space there, or set TMPDIR."
         raise OutputError(f"Core AI cannot write to {tempfile.gettempdir()}: {first_line(error)}.", fix) from error

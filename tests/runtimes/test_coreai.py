@@ -13,11 +13,12 @@ import torch
 
 import evm_deploy
 from evm_deploy import Bundle, ExportOptions
-from evm_deploy.errors import BundleError, InputError, MissingToolError, OptionError
+from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.optional import coreai, coreai_torch
 from evm_deploy.runtimes.aimodel import CoreAiOperation, find_broken_rules, open_asset, read_operations
 from evm_deploy.runtimes.coreai import RULES_KEPT, CoreAiRunner, find_ways, open_bundle
+from evm_deploy.scan import static
 from evm_deploy.tolerances import GOLDEN_LOGITS, PARITY
 
 pytestmark = pytest.mark.skipif(
@@ -41,6 +42,9 @@ def test_the_gate_runs_it_by_apples_runtime(bundle: Bundle, two_stages: Callable
     assert {row["runtime"] for row in rows} == {"core ai"}
     assert max(row["relative"] for row in rows) <= 1e-5
     assert RULES_KEPT in (bundle.manifest.parity or {})["notes"]
+    scans = (bundle.manifest.parity or {})["scans"]
+    assert scans["count"] == scans["compared"] == 1
+    assert scans["relative"] <= 1e-5
     assert evm_deploy.verify(bundle.path).passed
 
 
@@ -95,6 +99,15 @@ def test_what_keeps_a_program_off_the_neural_engine(bundle: Bundle) -> None:
         "a shape that is not fixed (mul)",
         "float64 (constant)",
     ]
+
+
+def test_a_lost_carry_does_not_pass(
+    two_stages: Callable[..., EfficientVMamba], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(static, "_carry_states", lambda decay, end: torch.zeros_like(end))
+    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of layers\.0\..* on core ai for .* is off by"):
+        evm_deploy.export(two_stages().eval(), tmp_path / "out", OPTIONS)
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("bytes_left", [0, 10, 100_000])

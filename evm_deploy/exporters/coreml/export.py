@@ -8,7 +8,7 @@ import tempfile
 import unicodedata
 import warnings
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,17 +19,13 @@ from torch import Tensor
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.weights import compress
 from evm_deploy.exporters.deployed import INPUT, Source, build_reference
-from evm_deploy.exporters.recurrence import FORMS, Form, measure
+from evm_deploy.exporters.recurrence import describe_losses, measure
+from evm_deploy.exporters.scan_marks import SCANS, find_module, mark_forms, name_results
 from evm_deploy.exporters.trace import deploy, trace
-from evm_deploy.graph.scan_results import name_result
-from evm_deploy.operators.ordered_scan import GROUPS
 from evm_deploy.optional import coremltools
 from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import RECURRENCE_FP16
 
-ALIAS = torch.ops.aten.alias.default
-# By the names of the torch operators, for a node of what they became has a copy of its operator.
-SCANS = {str(op): form.operator for op, form in FORMS.items() if form.D is not None}
 KEPT = "kept_float32_"  # begins the names of the operations of such a scan
 FLOAT32_OPERATIONS = ("softmax",)  # of a thousand classes most are below what float16 resolves
 
@@ -64,18 +60,8 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
         "operations": sum(_operations(models[0]).values()),
         "recurrence_float16_error": losses,
         "recurrence_float32": kept,
-        "notes": _notes(losses, kept),
+        "notes": describe_losses(losses, kept),
     }
-
-
-def _notes(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
-    """What a parity report should say of the recurrence."""
-    if not losses:
-        return []
-    worst = max(losses, key=lambda name: losses[name])
-    said = f"float16 changes the recurrence by at most {losses[worst]:.1e} ({worst.removeprefix('model.')})"
-    names = ", ".join(name.removeprefix("model.") for name in kept)
-    return [f"{said}; more than {RECURRENCE_FP16:.0e}, so float32 is kept in {names}" if kept else said]
 
 
 def list_classes(source: Source) -> Sequence[str]:
@@ -140,50 +126,14 @@ def _program(source: Source, size: tuple[int, int], kept: Collection[str]) -> to
         program: torch.export.ExportedProgram = traced.run_decompositions(
             {
                 torch.ops.aten.rms_norm.default: _write_rms_norm,
-                **{op: _mark_results(form) for op, form in FORMS.items()},
+                **mark_forms(),
             }
         )
-    _name_results(program.graph)
-    for node in list(program.graph.nodes):
-        if node.target is ALIAS:  # coremltools does not know it
-            node.replace_all_uses_with(node.args[0])
-            program.graph.erase_node(node)
-        elif str(node.meta.get("original_aten")) in SCANS and _module(node) in kept:
+    name_results(program.graph)
+    for node in program.graph.nodes:
+        if str(node.meta.get("original_aten")) in SCANS and find_module(node) in kept:
             node._rename(KEPT + node.name)
     return program
-
-
-def _mark_results(form: Form) -> Callable[..., Tensor]:
-    """The form of a scan, its result marked by two aliases, and what is added up to it by four: one is an index of
-    everything too, so that there may be one more of each."""
-    if form.D is None:
-        return form.run
-
-    def mark(value: Tensor, aliases: int = 2) -> Tensor:
-        for _ in range(aliases):
-            value = ALIAS(value)
-        return value
-
-    return lambda *arguments: mark(form.run(*arguments, mark=lambda groups: mark(groups, 4)))
-
-
-def _name_results(graph: torch.fx.Graph) -> None:
-    """Names what is marked, so that verification finds it in the program."""
-    number, groups = 0, None
-    for mark in graph.find_nodes(op="call_function", target=ALIAS):
-        if any(user.target is ALIAS for user in mark.users):  # the last of several
-            continue
-        result, aliases = mark, 0
-        while result.target is ALIAS:
-            result, aliases = result.args[0], aliases + 1
-        if aliases >= 4:
-            groups = result
-        elif aliases >= 2:
-            if all(user.op != "output" for user in mark.users):  # whose name is in the signature
-                result._rename(name_result(number, SCANS[str(mark.meta["original_aten"])]))
-                if groups is not None:
-                    groups._rename(GROUPS)
-            number, groups = number + 1, None
 
 
 def _write_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = None, eps: float | None = None) -> Tensor:
@@ -192,12 +142,6 @@ def _write_rms_norm(x: Tensor, shape: Sequence[int], weight: Tensor | None = Non
     eps = torch.finfo(x.dtype).eps if eps is None else eps
     y = x * torch.rsqrt((x * x).mean(axes, keepdim=True) + eps)
     return y if weight is None else y * weight
-
-
-def _module(node: torch.fx.Node) -> str:
-    """The name of the innermost module that the node is in."""
-    *_, (name, _) = node.meta["nn_module_stack"].values()
-    return str(name).partition("@")[0]  # which counts the calls of a module
 
 
 def _may_be_float16(operation: Any) -> bool:
