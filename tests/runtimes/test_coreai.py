@@ -1,6 +1,7 @@
 """Apple's own runtime gives of an `.aimodel` what PyTorch gives, on this machine too."""
 
 import asyncio
+import dataclasses
 import shutil
 import sys
 from collections.abc import Callable
@@ -14,16 +15,18 @@ import torch
 import evm_deploy
 from evm_deploy import Bundle, ExportOptions
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
+from evm_deploy.exporters.coreai import export
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.optional import coreai, coreai_torch
 from evm_deploy.runtimes.aimodel import CoreAiOperation, find_broken_rules, open_asset, read_operations
 from evm_deploy.runtimes.coreai import RULES_KEPT, CoreAiRunner, find_ways, open_bundle
 from evm_deploy.scan import static
-from evm_deploy.tolerances import GOLDEN_LOGITS, PARITY
+from evm_deploy.tolerances import GOLDEN_COREML_FP16, GOLDEN_LOGITS, PARITY, RECURRENCE
 
 pytestmark = pytest.mark.skipif(
     find_spec("coreai") is None or find_spec("coreai_torch") is None, reason="coreai-core, coreai-torch not installed"
 )
+DIGITS = Path(__file__).parents[2] / "examples" / "digits" / "digits.safetensors"
 OPTIONS = ExportOptions(
     target="coreai", image_size=(32, 32), author="a", licence="b", version="c", description="d", labels=None
 )
@@ -44,7 +47,7 @@ def test_the_gate_runs_it_by_apples_runtime(bundle: Bundle, two_stages: Callable
     assert RULES_KEPT in (bundle.manifest.parity or {})["notes"]
     scans = (bundle.manifest.parity or {})["scans"]
     assert scans["count"] == scans["compared"] == 1
-    assert scans["relative"] <= 1e-5
+    assert scans["relative"] <= RECURRENCE["fp32"]
     assert evm_deploy.verify(bundle.path).passed
 
 
@@ -179,7 +182,37 @@ def test_goldens(golden, exported: Callable[..., Bundle], name: str) -> None:  #
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("name", ["digits", "micro", "tiny"])
+def test_goldens_in_float16(golden, exported: Callable[..., Bundle], name: str) -> None:  # type: ignore[no-untyped-def]
+    side = 64 if name == "digits" else 224
+    bundle = exported(name, target="coreai", precision="fp16", image_size=(side, side), verify=name == "digits")
+    facts = evm_deploy.inspect(bundle.model_path).facts
+    assert facts["kept_off_the_neural_engine_by"] == []
+    assert facts["float_operations"]["f16"] > 20 * facts["float_operations"].get("f32", 0)
+    if name == "digits":
+        assert (bundle.manifest.parity or {})["scans"]["compared"] > 0
+        return
+    with open_bundle(bundle) as runner:
+        found = torch.from_numpy(runner.run(golden.image(224, 224).numpy())[0])
+    assert golden.error(f"{name}_logits_224x224", found) <= GOLDEN_COREML_FP16
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_lost_carry_does_not_pass_in_float16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
+    """Whether the recurrence is computed in float16 or stays float32."""
+    monkeypatch.setattr(export, "RECURRENCE_FP16", 0.0 if kept else 1.0)
+    options = ExportOptions(target="coreai", precision="fp16", image_size=(64, 64))
+    made = evm_deploy.export(DIGITS, tmp_path / "out", options).bundle
+    assert bool((made.manifest.build or {})["recurrence_float32"]) == kept
+    monkeypatch.setattr(static, "_carry_states", lambda decay, end: torch.zeros_like(end))
+    with pytest.raises(CheckFailed, match=r"the recurrence of the scan of .* on core ai for .* is off by"):
+        evm_deploy.export(DIGITS, tmp_path / "lost", options)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("options", [{}, {"bake_preprocessing": True}])
 @pytest.mark.parametrize("name", ["digits", "backbone_micro"])
-def test_other_networks(exported: Callable[..., Bundle], name: str) -> None:
-    bundle = exported(name, target="coreai", verify=True)
+def test_other_networks(exported: Callable[..., Bundle], name: str, options: dict[str, bool]) -> None:
+    bundle = exported(name, target="coreai", verify=True, **options)
     assert max(row["relative"] for row in (bundle.manifest.parity or {})["rows"]) <= PARITY["fp32"]

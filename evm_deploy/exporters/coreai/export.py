@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
+from torch import Tensor
 from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 
 from evm_deploy.errors import OutputError, first_line
@@ -62,7 +64,10 @@ def convert(source: Source, kept: Collection[str] = ()) -> Any:
     names = [spec.name for spec in manifest.model_outputs]
     try:
         with quiet():
-            program = traced.run_decompositions({**ct.get_decomp_table(), **mark_forms()})
+            table = {**ct.get_decomp_table(), **mark_forms()}
+            if options.precision == "fp16":
+                table[torch.ops.aten.linear.default] = _write_linear
+            program = traced.run_decompositions(table)
             scans = _give_scans(program)
             converter = ct.TorchConverter(mode=ct.TorchConverter.Mode.RELEASE)  # no paths of this machine
             converter.add_exported_program(
@@ -93,6 +98,15 @@ def _keep_float32(graph: torch.fx.Graph, kept: Collection[str]) -> None:
             y = write(scan.target, *given)
             scan.replace_all_uses_with(write(aten._to_copy.default, y, dtype=torch.float16))
         graph.erase_node(scan)
+
+
+def _write_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """A product with weights as a convolution, which is what a Neural Engine multiplies with; and Apple's runtime for
+    CPUs adds up convolutions in float32, but products in float16: T loses 7.5e-4 so, and 7.0e-3 otherwise.
+    """
+    image = x.reshape(1, -1, 1, x.shape[-1]).permute(0, 3, 1, 2)
+    y = F.conv2d(image, weight.unsqueeze(-1).unsqueeze(-1), bias)
+    return y.permute(0, 2, 3, 1).reshape(*x.shape[:-1], -1)
 
 
 def _give_scans(program: torch.export.ExportedProgram) -> list[str]:
