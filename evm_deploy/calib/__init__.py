@@ -41,5 +41,5 @@ def find_quantizer(target: str) -> Quantizer:
     """Imports the module that quantises bundles of a target. Raises OptionError: there is none."""
     module = TARGETS[target].quantizer
     if module is None:
-        raise OptionError(f"there are no integer models for {target} here.", "leave --target out, or name another.")
+        raise OptionError(f"there are no integer models for {target} here.", "quantize a bundle for another target.")
     return cast(Quantizer, importlib.import_module(f"{__name__}.{module}"))

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from evm_deploy.verification.parity import ParityReport
 
 app = typer.Typer(
-    help="From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML, TensorRT or OpenVINO.",
+    help="From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML, Core AI, TensorRT or OpenVINO.",
     add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
@@ -38,7 +38,7 @@ def common(
         bool, typer.Option("--version", is_eager=True, callback=_print_version, help="Print the version and exit.")
     ] = False,
 ) -> None:
-    """From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML, TensorRT or OpenVINO."""
+    """From a checkpoint or a PyTorch module to a verified bundle for ONNX, Core ML, Core AI, TensorRT or OpenVINO."""
 
 
 def print_report(report: ParityReport) -> None:

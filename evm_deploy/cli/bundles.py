@@ -106,7 +106,7 @@ def inspect(
     ] = None,
     json: Json = False,
 ) -> None:
-    """Say what a checkpoint, an ONNX file, a Core ML package, a bundle or a package holds."""
+    """Say what a checkpoint, an ONNX file, a model for Core ML or Core AI, a bundle or a package holds."""
     from evm_deploy.inspection import inspect as look
 
     found = look(file, key=key)

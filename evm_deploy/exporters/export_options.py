@@ -147,10 +147,10 @@ class ExportOptions:
         ),
     )
     # What Xcode shows of the model.
-    author: str = field(default="", metadata=option("Core ML: who made the model."))
-    licence: str = field(default="", metadata=option("Core ML: its licence.", "--license"))
-    version: str = field(default="", metadata=option("Core ML: its version.", "--model-version"))
-    description: str = field(default="", metadata=option("Core ML: what it does."))
+    author: str = field(default="", metadata=option("Core ML, Core AI: who made the model."))
+    licence: str = field(default="", metadata=option("Core ML, Core AI: its licence.", "--license"))
+    version: str = field(default="", metadata=option("Core ML, Core AI: its version.", "--model-version"))
+    description: str = field(default="", metadata=option("Core ML, Core AI: what it does."))
     compute_capabilities: tuple[str, ...] = field(  # (): all that the library offers
         default=(),
         metadata=option(

@@ -1,7 +1,6 @@
 """Apple's own runtime gives of an `.aimodel` what PyTorch gives, on this machine too."""
 
 import asyncio
-import dataclasses
 import shutil
 import sys
 from collections.abc import Callable
