@@ -157,13 +157,19 @@ static void scan_states(const float* a, float* h, const float* delta, const floa
 using ScanStates = decltype(&scan_states<1, Reach::kAny>);
 
 // States that are taken together, so that they, with what they need, stay in registers.
+#if defined(__wasm__)
+constexpr int kStates = 4;
+#else
 constexpr int kStates = 8;
+#endif
 
 template <Reach reach>
 static ScanStates scan_states_for(int64_t states) {
   static constexpr ScanStates table[] = {
       scan_states<1, reach>, scan_states<2, reach>, scan_states<3, reach>, scan_states<4, reach>,
+#if !defined(__wasm__)
       scan_states<5, reach>, scan_states<6, reach>, scan_states<7, reach>, scan_states<8, reach>,
+#endif
   };
   static_assert(sizeof(table) / sizeof(*table) == kStates, "one entry for each count");
   return table[(states < kStates ? states : kStates) - 1];
