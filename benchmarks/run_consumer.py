@@ -6,6 +6,7 @@ python run_consumer.py TOOL MODEL INPUT.npy OUTPUT.npy
 
 import importlib.metadata
 import json
+import os
 import subprocess
 import sys
 import tempfile
@@ -29,6 +30,7 @@ def prepare_for_quantisation(model: Path, x: Array) -> Array:
     from onnxruntime.quantization.shape_inference import quant_pre_process
 
     with tempfile.TemporaryDirectory() as folder:
+        os.chdir(folder)  # for it leaves files where it runs
         quant_pre_process(model, Path(folder, "prepared.onnx"))
         return run_onnxruntime(Path(folder, "prepared.onnx"), x)
 
@@ -150,7 +152,8 @@ def main() -> None:
         print(json.dumps(list_tools()))
         return
     tool, model, given, result = sys.argv[1:]
-    np.save(result, TOOLS[tool][1](Path(model).resolve(), np.load(given)))
+    target = Path(result).resolve()
+    np.save(target, TOOLS[tool][1](Path(model).resolve(), np.load(given)))
 
 
 if __name__ == "__main__":
