@@ -64,6 +64,7 @@ def quantize(
         made, report = draft.seal(manifest), None
         say("checking what runs on integers")
         checked = quantizer.check(made, source)
+        _check_speed(checked, options.require_speedup)
         notes = [*describe_left_out(calibration["data"]), *calibration.get("notes", ()), *checked.pop("notes", ())]
         calibration |= checked | {"notes": notes}
         if options.verify:
@@ -75,6 +76,15 @@ def quantize(
             manifest = dataclasses.replace(manifest, parity=report.to_dict())
         draft.seal(dataclasses.replace(manifest, calibration=calibration))
     return report
+
+
+def _check_speed(checked: Mapping[str, Any], required: float | None) -> None:
+    """Raises CheckFailed: the speedup that is required is not shown by what was measured."""
+    if required is not None and checked["speed"]["ratio_high"] * required > 1:
+        raise CheckFailed(
+            f"a speedup of {required:g} is not shown: {checked['notes'][-1]}.",
+            "--search for a faster mix, or ship the float bundle.",
+        )
 
 
 def _choose_target(source: Bundle, options: QuantizeOptions) -> tuple[str, str]:
@@ -89,8 +99,9 @@ def _choose_target(source: Bundle, options: QuantizeOptions) -> tuple[str, str]:
     if known != wanted:
         what = f"{source.path} is for {known}: integers for {target} are made of a bundle for {wanted}."
         raise OptionError(what, f"export it with --target {wanted}, and quantize that with --target {target}.")
-    if options.search and not row.searches:
-        raise OptionError(f"the search measures on onnxruntime; the result is for {target}.", "leave it out.")
+    for name, given in (("search", options.search), ("require-speedup", options.require_speedup)):
+        if given and not row.searches:
+            raise OptionError(f"--{name} measures on onnxruntime; the result is for {target}.", "leave it out.")
     form = options.scan_form or row.scan_forms[0]
     check_choice("scan form", form, row.scan_forms)
     return target, form

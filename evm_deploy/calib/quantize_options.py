@@ -54,6 +54,15 @@ class QuantizeOptions:
             fix="0.3 is a usual value.",
         ),
     )
+    require_speedup: float | None = field(
+        default=None,
+        metadata=option(
+            "The least speedup over float here, 1.02 say, or nothing is written.",
+            minimum=1,
+            maximum=100,
+            fix="1.02 asks that int8 is faster at all.",
+        ),
+    )
     by: str = field(default="block", metadata=option("For the search: block or layer."))
     cache: str | os.PathLike[str] | None = field(
         default=None, metadata=option("A folder for what was measured: a killed run goes on from there.", kind=Path)

@@ -50,16 +50,14 @@ class Search:
         return asdict(self)
 
     def make_notes(self) -> list[str]:
-        """The result in sentences."""
+        """The result in sentences. Its time is not among them: that of the finished bundle is measured once more."""
         what = f"of {self.score}" if self.labelled else "of agreement with the float model"
         best = self.best
-        lines = [
+        return [
             f"search: {len(best.parts)} of {len(self.alone)} parts on integers, {best.drop:.2f} points {what} lost on "
-            f"{self.images} images, {best.ratio:.2f} of the float latency"
+            f"{self.images} images",
+            *self.remarks,
         ]
-        if best.ratio >= 1:
-            lines.append("int8 is not faster than float here: ship the float bundle on machines like this one")
-        return [*lines, *self.remarks]
 
 
 def group_layers(layers: Iterable[Layer], by: str) -> dict[str, list[str]]:

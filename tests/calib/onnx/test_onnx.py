@@ -1,5 +1,6 @@
 """A network on integers: what the file holds, what the runtimes make of it, and how near to the float one it stays."""
 
+import contextlib
 import dataclasses
 import shutil
 import tempfile
@@ -24,6 +25,7 @@ from evm_deploy.bundle import Bundle, write_bundle
 from evm_deploy.calib.onnx import quantize as quantizer
 from evm_deploy.calib.onnx.measure import check_same, finish_model, rewrite
 from evm_deploy.calib.onnx.scheme import ONNXRUNTIME
+from evm_deploy.calib.onnx.speed import Speed
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError, OutputError
 from evm_deploy.preprocessing import preprocess
 from evm_deploy.runtimes.onnxruntime import OnnxRunner
@@ -164,6 +166,23 @@ def test_backbones_too(exported: Callable[..., Bundle], photographs: Photographs
     assert made.manifest.parity
     with pytest.raises(OptionError, match="backbone has no classes to search by"):
         evm_deploy.quantize(float_.path, photographs, tmp_path / "s", QuantizeOptions(search=True))
+
+
+@pytest.mark.parametrize(("asked", "written"), [(1.02, False), (1.0, True)])
+def test_integers_that_are_not_faster_are_refused_on_request(
+    networks: Networks,
+    photographs: Photographs,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    asked: float,
+    written: bool,
+) -> None:
+    monkeypatch.setattr("evm_deploy.calib.onnx.quantize.compare_speed", lambda *_: Speed(10.0, 9.9, 0.99, 0.98, 1.0))
+    options = QuantizeOptions(require_speedup=asked, equalise=False, bias_correction=False, verify=False)
+    refused = pytest.raises(CheckFailed, match=r"a speedup of 1\.02 is not shown: int8 takes 0\.99")
+    with contextlib.nullcontext() if written else refused:
+        evm_deploy.quantize(networks(), photographs[:2], tmp_path / "made", options)
+    assert (tmp_path / "made").exists() == written
 
 
 def test_a_block_that_is_excluded_stays_float(quantized: Callable[..., Bundle]) -> None:

@@ -14,6 +14,7 @@ from PIL import Image
 from evm_deploy.calib.onnx.losses import Run, watch_float
 from evm_deploy.calib.onnx.pareto import find_front, plot_search
 from evm_deploy.calib.onnx.search import Mix, search
+from evm_deploy.calib.onnx.speed import Speed
 from evm_deploy.data.annotations import read_annotations
 from evm_deploy.data.samples import Samples, read_samples
 from evm_deploy.errors import CheckFailed, InputError, OutputError
@@ -200,12 +201,16 @@ def test_a_search_is_drawn(pictures: Samples, tmp_path: Path) -> None:
     assert plot_search(found, tmp_path / "plots").stat().st_size > 10_000
 
 
-def test_it_is_said_where_integers_do_not_pay(pictures: Samples) -> None:
-    found = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK)
-    slow = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 1.2), 0.5, 12, True, "top-1")
-    assert "ship the float bundle" in slow.make_notes()[-1]
-    fast = type(found)(found.alone, found.mixes, Mix(("good",), 0.0, 0.0, 0.8), 0.5, 12, True, "top-1")
-    assert len(fast.make_notes()) == 1
+@pytest.mark.parametrize(("low", "high", "verdict"), [(0.7, 0.9, None), (0.9, 1.1, "not faster"), (1.1, 1.3, "slower")])
+def test_there_is_one_verdict_and_it_is_that_of_the_interval(
+    pictures: Samples, low: float, high: float, verdict: str | None
+) -> None:
+    said = Speed(1.0, 1.0, (low + high) / 2, low, high).describe()
+    assert f"[{low:.2f}, {high:.2f}]" in said
+    assert ("ship the float bundle" in said) == (verdict is not None)
+    assert verdict is None or verdict in said
+    (note,) = search(PARTS, write, pictures, 0.5, cache=None, progress=SAY, task=TASK).make_notes()
+    assert "latency" not in note
 
 
 def test_probabilities_diverge_as_their_logits_do() -> None:
