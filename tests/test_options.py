@@ -105,3 +105,9 @@ def test_what_the_command_line_has_by_default_is_the_default(kind: type[Any]) ->
 def test_no_two_options_are_spelled_alike(kind: type[Any]) -> None:
     spellings = [one.spelling for one in read_options(kind).values()]
     assert len(set(spellings)) == len(spellings)
+
+
+@pytest.mark.parametrize("kind", ALL)
+def test_an_option_with_a_range_is_read_as_a_number(kind: type[Any]) -> None:
+    for name, one in read_options(kind).items():
+        assert one.minimum is None or one.kind in (int, float) or one.parse("1") != "1", name

@@ -58,6 +58,7 @@ class QuantizeOptions:
         default=None,
         metadata=option(
             "The least speedup over float here, 1.02 say, or nothing is written.",
+            kind=float,
             minimum=1,
             maximum=100,
             fix="1.02 asks that int8 is faster at all.",
