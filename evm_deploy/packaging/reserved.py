@@ -15,9 +15,9 @@ SWIFT_MODULES = frozenset(
     false fileprivate for func guard if import in init inout internal is let nil operator precedencegroup private
     protocol public repeat rethrows return self Self static struct subscript super switch throw throws true try
     typealias var where while Type Protocol
-    Accelerate CoreFoundation CoreGraphics CoreML CoreVideo CryptoKit Darwin Dispatch Foundation ImageIO ObjectiveC
-    Swift UIKit VideoToolbox XCTest
-    Model ModelRunner Pixels Prediction""".split()
+    Accelerate CoreFoundation CoreGraphics CoreML CoreText CoreVideo CryptoKit Darwin Dispatch Foundation ImageIO
+    ObjectiveC OnnxRuntimeBindings Swift UIKit VideoToolbox XCTest onnxruntime
+    Box ClassMap ClassShare Detection Findings Mask Model ModelRunner Output Pixels Prediction Verdict""".split()
 )
 
 # Members of every Swift type. A case of an enumeration cannot have these names, even in backquotes.

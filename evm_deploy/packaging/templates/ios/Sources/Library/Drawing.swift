@@ -66,7 +66,7 @@ extension Findings {
 func colourOf(_ index: Int) -> [UInt8] {
     let saturation = index / 12 % 2 == 0 ? 0.9 : 0.55
     let hue = (Double(index) * turn).truncatingRemainder(dividingBy: 1) * 6
-    return [5.0, 3.0, 1.0].map { offset in
+    return [5.0, 3.0, 1.0].map { offset -> UInt8 in
         let part = (offset + hue).truncatingRemainder(dividingBy: 6)
         return UInt8((255 * 0.95 * (1 - saturation * max(0, min(part, 4 - part, 1)))).rounded())
     }

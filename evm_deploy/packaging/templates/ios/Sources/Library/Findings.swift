@@ -43,9 +43,9 @@ public struct ClassMap: Sendable {
 public struct Findings: Sendable {
     public let width: Int
     public let height: Int
-    public var things: [Detection] = []
-    public var classes: [ClassShare] = []
-    public var map: ClassMap?
+    public internal(set) var things: [Detection] = []
+    public internal(set) var classes: [ClassShare] = []
+    public internal(set) var map: ClassMap?
 }
 
 private let notBoxes = ModelError("the network gives boxes that are none")

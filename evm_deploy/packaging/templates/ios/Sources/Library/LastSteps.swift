@@ -18,7 +18,7 @@ final class LastSteps: @unchecked Sendable {  // a session may be used by severa
 
     /// The outputs `names`, for inputs by name.
     func run(_ inputs: [String: Output], names: [String]) throws -> [Output] {
-        let values = try inputs.mapValues { input in
+        let values = try inputs.mapValues { input -> ORTValue in
             let data = NSMutableData(bytes: input.values, length: 4 * input.values.count)
             let shape = input.shape.map { NSNumber(value: $0) }
             return try ORTValue(tensorData: data, elementType: .float, shape: shape)
