@@ -47,7 +47,7 @@ evm::Model model("models/{name}");
 
 ```sh
 cmake -S . -B ../build && cmake --build ../build
-../build/evm_run models/{name} image.jpg  # --golden models/* runs the golden pairs, --profile models/* measures times
+../build/evm_run models/{name} image.jpg  # --save FOLDER draws; --golden models/* runs the golden pairs
 ```
 
 In your CMake project: `add_subdirectory({project})` and `target_link_libraries(app PRIVATE evm_model)`. It needs GCC 9

@@ -18,7 +18,10 @@ from PIL import Image
 import evm_deploy
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import OptionError
+from evm_deploy.images import load_image
 from evm_deploy.packaging.package_options import PackageOptions
+from evm_deploy.showing.drawing import draw_mask, pick_colour
+from evm_deploy.showing.findings import DetectedThings, Findings
 
 NAMES = ("retinanet", "maskrcnn", "upernet")
 BAKED: Any = {"image_size": (96, 128), "dynamic_size": True, "scale": (96, 64), "bake_preprocessing": True}
@@ -125,6 +128,42 @@ def test_the_cpp_loader_finds_what_predict_finds(
         model = packed / f"models/{name}_micro"
         check_same(call(evm_run, model, *images, "--json"), wanted)
         assert "passed" in call(evm_run, "--golden", model)
+
+
+@pytest.mark.slow
+@COMPILES
+def test_the_cpp_loader_draws_as_predict_does_but_for_names(
+    packed: Path, bundles: list[Path], evm_run: Path, images: list[Path], tmp_path: Path
+) -> None:
+    for name, bundle in zip(NAMES, bundles, strict=True):
+        out = tmp_path / name
+        call(evm_run, packed / f"models/{name}_micro", *images, "--save", out)
+        for number, one in enumerate(evm_deploy.predict(bundle, images)):
+            assert one.findings is not None
+            start = f"{number:03d}-{images[number].stem}"
+            check_drawing(load_image(out / f"{start}.png"), load_image(images[number]), one.findings)
+            if one.findings.label_map is not None:
+                with Image.open(out / f"{start}.classes.png") as classes:
+                    np.testing.assert_array_equal(classes, one.findings.label_map)
+
+
+def check_drawing(drawn: Any, pixels: Any, found: Findings) -> None:
+    if not isinstance(found, DetectedThings):
+        np.testing.assert_array_equal(drawn, found.draw(pixels))
+        return
+    line = 2 + max(pixels.shape) // 400
+    edges = np.zeros(pixels.shape[:2], bool)
+    for thing in reversed(found.things):
+        pixels = pixels if thing.mask is None else draw_mask(pixels, thing.mask, thing.index)
+        x0, y0, x1, y1 = map(int, thing.box)
+        ring = np.zeros_like(edges)
+        ring[max(y0 - 1, 0) : y1 + 2, max(x0 - 1, 0) : x1 + 2] = True
+        ring[y0 + line : y1 - line, x0 + line : x1 - line] = False
+        edges |= ring
+    np.testing.assert_array_equal(drawn[~edges], pixels[~edges])
+    if found.things:
+        best = found.things[0]
+        assert tuple(drawn[int(best.box[1]), int(best.box[0])]) == pick_colour(best.index)
 
 
 @pytest.mark.slow

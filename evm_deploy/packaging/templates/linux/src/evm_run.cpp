@@ -2,9 +2,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <map>
 
+#include "draw.hpp"
 #include "evm_deploy.hpp"
 #include "json.hpp"
 #include "profile.hpp"
@@ -16,6 +18,7 @@ evm_run --golden BUNDLE...       runs the golden pairs; exit code 1 where one is
 evm_run --profile BUNDLE...      latency, one JSON document on stdout
   --top N            classes of each image (5)
   --json             prints one JSON document
+  --save FOLDER      a new folder for drawings of what is found
   --iterations N     timed runs of each bundle (100)
   --seconds S        of each bundle, instead
   --warm-up N        least runs before timing (5)
@@ -28,6 +31,7 @@ evm_run --profile BUNDLE...      latency, one JSON document on stdout
 struct Arguments {
   bool golden = false, profile = false, json = false;
   size_t top = 5;
+  std::string save;
   evm::Options options;
   evm::Timing timing;
   std::vector<std::string> names;
@@ -55,6 +59,7 @@ Arguments parse(int count, char** values) {
       {"--warm-up", whole(said.timing.warm_up, 1e4, 1)},
       {"--threads", whole(said.options.threads, 1024, 0)},
       {"--seconds", [&](const auto& option, const auto& value) { said.timing.seconds = number(option, value, 0.05, 3600); }},
+      {"--save", [&](const auto&, const auto& value) { said.save = value; }},
       {"--onnxruntime", [&](const auto&, const auto& value) { said.options.onnxruntime = value; }},
       {"--operators", [&](const auto&, const auto& value) { said.options.operators = value; }},
   };
@@ -103,8 +108,32 @@ std::string to_json(const std::vector<evm::Result>& results) {
   return "{\"top\": [" + rows + "]}";
 }
 
+// The files with the drawings of an image, one with a number and a name.
+std::vector<std::string> save(const std::string& folder, size_t number, const std::string& name,
+                              const evm::Findings& found, const evm::Image& image) {
+  std::filesystem::create_directories(folder);
+  char digits[24];
+  std::snprintf(digits, sizeof digits, "%03zu-", number);
+  const std::string start = (std::filesystem::path(folder) / (digits + std::filesystem::path(name).stem().string())).string();
+  std::vector<std::string> files = {start + ".png"};
+  evm::write_png(files[0], evm::draw(found, image));
+  if (!found.label_map.empty()) {
+    files.push_back(start + ".classes.png");
+    evm::write_classes(files[1], found);
+  }
+  return files;
+}
+
+std::string to_json(const std::vector<std::string>& texts) {
+  std::string all;
+  for (const std::string& each : texts) all += (all.empty() ? "" : ", ") + evm::json::quoted(each);
+  return "[" + all + "]";
+}
+
 int predict(const Arguments& said) {
   evm::Model model(said.names[0], said.options);
+  if (!said.save.empty() && (!model.finds() || std::filesystem::exists(said.save)))
+    throw evm::Error("there is nothing to draw in " + said.save + ", or it exists");
   std::string document;
   for (size_t i = 1; i < said.names.size(); ++i) {
     const evm::Image image = evm::read_image(said.names[i]);
@@ -114,6 +143,9 @@ int predict(const Arguments& said) {
       const evm::Findings found = model.find(image);
       if (said.json) answer = evm::to_json(found);
       else print_lines(found);
+      const auto files = said.save.empty() ? std::vector<std::string>() : save(said.save, i - 1, said.names[i], found, image);
+      if (said.json && !files.empty()) answer.insert(answer.size() - 1, ", \"saved\": " + to_json(files));
+      for (const std::string& file : said.json ? std::vector<std::string>() : files) std::printf("    saved %s\n", file.c_str());
     } else {
       const std::vector<evm::Result> best = model.classify(image, said.top);
       if (said.json) answer = to_json(best);
