@@ -334,14 +334,14 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
 class Chromium:
     """A headless Chromium of the tests' own, of the size of a phone; one for the session, a fresh tab for each test."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, flags: Iterable[str] = ("disable-gpu",)) -> None:
         from selenium import webdriver
         from selenium.webdriver.chrome.service import Service
 
         options = webdriver.ChromeOptions()
         options.binary_location = str(shutil.which("chromium"))
-        quiet = "quic background-networking component-update sync gpu"
-        for flag in ("headless=new", "no-sandbox", "no-first-run", *(f"disable-{what}" for what in quiet.split())):
+        quiet = [f"disable-{what}" for what in ("quic", "background-networking", "component-update", "sync")]
+        for flag in ("headless=new", "no-sandbox", "no-first-run", *quiet, *flags):
             options.add_argument(f"--{flag}")
         options.add_argument(f"--user-data-dir={folder}")
         options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
@@ -359,15 +359,26 @@ class Chromium:
         return [entry["message"] for entry in self.driver.get_log("browser") if entry["level"] == "SEVERE"]
 
 
-@pytest.fixture(scope="session")
-def chromium_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+def open_chromium(folder: Path, **options: Any) -> Iterator[Chromium]:
     pytest.importorskip("selenium")
     for program in ("chromium", "chromedriver"):
         if shutil.which(program) is None:
             pytest.skip(f"there is no {program} (Debian: apt install chromium chromium-driver)")
-    browser = Chromium(tmp_path_factory.mktemp("chromium"))
+    browser = Chromium(folder, **options)
     yield browser
     browser.driver.quit()
+
+
+@pytest.fixture(scope="session")
+def chromium_of_session(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Chromium]:
+    yield from open_chromium(tmp_path_factory.mktemp("chromium"))
+
+
+@pytest.fixture
+def chromium_with_webgpu(tmp_path: Path) -> Iterator[Chromium]:
+    """WebGPU by Chromium's software adapter."""
+    flags = ("enable-unsafe-webgpu", "use-webgpu-adapter=swiftshader", "enable-features=Vulkan")
+    yield from open_chromium(tmp_path / "chromium", flags=flags)
 
 
 @pytest.fixture

@@ -22,7 +22,12 @@ const calls = {
     options = {
       executionProviders: [way.provider],
       logSeverityLevel: 3,
-      extra: { session: { force_spinning_stop: "1" } }, // idle, it leaves the cores to the others
+      extra: {
+        session: {
+          force_spinning_stop: "1", // idle, it leaves the cores to the others
+          ...(way.provider !== "wasm" && { disable_cpu_ep_fallback: "1" }), // what it has no kernel for is an error
+        },
+      },
     };
     const identity = await ort.InferenceSession.create(bytesOf(IDENTITY), options);
     await identity.run({ x: new ort.Tensor("float32", Float32Array.of(1), [1]) });

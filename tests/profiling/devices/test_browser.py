@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
@@ -584,6 +585,20 @@ def colours(manifest: Manifest, tmp_path: Path) -> Colours:
     return make
 
 
+@pytest.fixture
+def hard_colours(colours: Colours, tmp_path: Path) -> Path:
+    """A bundle with an operator that WebGPU lacks."""
+    plain = Bundle.open(colours("plain"))
+    model = onnx.load(plain.model_path)
+    model.graph.node[0].output[0] = "means"
+    model.graph.node.append(helper.make_node("Hardmax", ["means"], ["logits"]))
+    with write_bundle(tmp_path / "hard") as draft:
+        (draft.path / "model.onnx").write_bytes(model.SerializeToString())
+        draft.write_sample(plain.sample())
+        draft.seal(plain.manifest)
+    return tmp_path / "hard"
+
+
 def wait(condition: Callable[[], Any]) -> None:
     end = time.monotonic() + PATIENCE
     while not condition():
@@ -712,3 +727,23 @@ def test_the_tiny_model_on_wasm(chromium: Any, exported: Callable[..., Bundle]) 
     assert report.results[0].golden
     assert float(report.results[0].golden.relative_error or 0) < 1e-4
     assert len(report.results[0].samples_ms) == 2
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("web_runtime")
+def test_webgpu_meets_the_golden_pair_by_the_software_adapter(chromium_with_webgpu: Any, digits: Path) -> None:
+    report = measured(chromium_with_webgpu, [digits], provider="webgpu", iterations=2, warm_up=1, timeout=LONG)
+    (result,) = report.results
+    assert (result.runtime, result.error) == ("onnxruntime-web webgpu", None)
+    assert result.golden
+    assert result.golden.passed
+    assert "swiftshader" in str(report.device.accelerator).lower()
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("web_runtime")
+def test_what_webgpu_would_leave_to_the_cpu_is_an_error(chromium_with_webgpu: Any, hard_colours: Path) -> None:
+    served = Visit([hard_colours], dataclasses.replace(OPTIONS, provider="webgpu", timeout=LONG))
+    chromium_with_webgpu.driver.get(served.url)
+    report = served.report()
+    assert "assigned to the default CPU EP" in str(report.results[0].error)
