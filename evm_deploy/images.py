@@ -6,10 +6,20 @@ import os
 from pathlib import Path
 
 from evm_deploy.decoding import MAX_BYTES, DecodingError, UInt8, decode_image
-from evm_deploy.errors import ImageError
+from evm_deploy.errors import ImageError, InputError
 from evm_deploy.files import read_file
 
 SUFFIXES = tuple(".png .jpg .jpeg .jpe .jfif .webp .bmp .gif .tif .tiff .ppm .pgm .pbm .pnm".split())  # of images
+
+
+def list_image_files(path: Path) -> list[Path]:
+    """The images in a folder, in the order of their names; else `path` itself. Raises InputError: there are none."""
+    if not path.is_dir():
+        return [path]
+    files = sorted(file for file in path.glob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise InputError(f"there are no images in {path}.", "name an image file, or a folder of them.")
+    return files
 
 
 def load_image(path: str | os.PathLike[str]) -> UInt8:

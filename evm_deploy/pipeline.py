@@ -194,10 +194,12 @@ def predict(
     save: Location | None = None,
 ) -> "list[Prediction]":
     """The `top` classes of each image, or what is found in it, by the bundle alone; `library` uses our operators where
-    they are built. save: a new folder for drawings of what a detector or segmenter found.
+    they are built. images: files, or folders of them. save: a new folder for drawings of what a detector or segmenter
+    found.
 
     A package, a folder or an archive, is checked as by `verify`, and its one model is taken.
-    Raises BundleError (a backbone has no classes), ImageError; of a package OptionError (several models), CheckFailed.
+    Raises BundleError (a backbone has no classes), InputError, ImageError; of a package OptionError (several models),
+    CheckFailed.
     """
     from evm_deploy.packaging.verify import is_package, open_only_model
     from evm_deploy.prediction import predict_images

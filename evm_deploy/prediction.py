@@ -13,7 +13,7 @@ from evm_deploy.bundle import Bundle
 from evm_deploy.decoding import UInt8
 from evm_deploy.errors import BundleError, OptionError, OutputError
 from evm_deploy.files import write_file
-from evm_deploy.images import load_image
+from evm_deploy.images import list_image_files, load_image
 from evm_deploy.preprocessing import place_image, preprocess
 from evm_deploy.runtimes import find_runtime
 from evm_deploy.showing.findings import Findings, draw_pictures
@@ -41,13 +41,15 @@ def predict_images(
 ) -> list[Prediction]:
     """The `top` classes of each image, or what is found in it; `library` uses our operators where they are built.
 
-    save: a new folder for drawings of what is found. Raises BundleError (a backbone has no classes; scores that are
-    none), ImageError, OptionError (nothing to draw), OutputError.
+    images: files, and folders of them. save: a new folder for drawings of what is found. Raises BundleError (a backbone
+    has no classes; scores that are none), InputError (no image there), ImageError, OptionError (nothing to draw),
+    OutputError.
     """
+    files = [file for path in images for file in list_image_files(path)]
     answer, found = _choose_answer(bundle, top, save), []
     try:
         with find_runtime(bundle).open_bundle(bundle, library=library) as runner:
-            for number, image in enumerate(images):
+            for number, image in enumerate(files):
                 pixels = load_image(image)
                 outputs = runner.run(preprocess(pixels, bundle.manifest.preprocessing))
                 try:

@@ -117,6 +117,17 @@ def test_predict_gives_what_pytorch_gives(bundle: Path, checkpoint: Path, tmp_pa
         assert [share for _, share in found.top] == pytest.approx(best.values.tolist(), abs=1e-5)
 
 
+def test_predict_takes_folders(bundle: Path, tmp_path: Path) -> None:
+    (tmp_path / "folder").mkdir()
+    images = [picture(tmp_path / "folder" / f"{name}.png", seed=1) for name in "ba"]
+    (tmp_path / "folder" / "notes.txt").write_text("no image")
+    found = evm_deploy.predict(bundle, [tmp_path / "folder", images[0]], top=1)
+    assert [one.image for one in found] == [images[1], images[0], images[0]]
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(InputError, match="there are no images in"):
+        evm_deploy.predict(bundle, [images[0], tmp_path / "empty"])
+
+
 def test_a_backbone_makes_a_bundle_but_no_predictions(exported: Callable[..., Bundle], tmp_path: Path) -> None:
     bundle = exported("backbone_micro")
     assert evm_deploy.verify(bundle.path).passed

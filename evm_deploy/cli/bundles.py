@@ -66,7 +66,7 @@ def predict(
     bundle: Annotated[
         Path, typer.Argument(metavar="BUNDLE", help="What export or quantize wrote; or a package of one model.")
     ],
-    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files.")],
+    images: Annotated[list[Path], typer.Argument(metavar="IMAGE...", help="Image files, or folders of them.")],
     top: Annotated[int, typer.Option(min=1, help="Classes to print for each image.")] = 5,
     no_library: Annotated[bool, typer.Option("--no-library", help="Run without our operator library.")] = False,
     save: Annotated[

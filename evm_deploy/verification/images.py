@@ -7,8 +7,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from evm_deploy.errors import InputError
-from evm_deploy.images import SUFFIXES, load_image
+from evm_deploy.images import list_image_files, load_image
 from evm_deploy.jsontext import utf8_name
 from evm_deploy.manifest import Manifest, Preprocessing
 from evm_deploy.preprocessing import preprocess
@@ -27,19 +26,9 @@ def make_verification_images(manifest: Manifest, real: str | os.PathLike[str] | 
         shapes.append((shapes[-1][0], h + 27, max(33, w - 45)))  # odd after the stem and after the first downsample
     shapes += [(1, *size) for size in manifest.more_sizes]
     images = {f"random {b}x{h}x{w}": _make_random(spec, manifest.preprocessing, b, h, w) for b, h, w in shapes}
-    for path in list_image_files(Path(real)) if real else ():
+    for path in list_image_files(Path(real))[:MAX_REAL] if real else ():
         images[utf8_name(path.name)] = preprocess(load_image(path), manifest.preprocessing)
     return images
-
-
-def list_image_files(path: Path) -> list[Path]:
-    """Returns `path` itself, or the images in that folder. Raises InputError when there are none."""
-    if path.is_file():
-        return [path]
-    files = sorted(file for file in path.glob("*") if file.suffix.lower() in SUFFIXES)[:MAX_REAL]
-    if not files:
-        raise InputError(f"{path} is not an image or a folder with images.", "name an image file, or a folder of them.")
-    return files
 
 
 def _make_random(spec: IOSpec, steps: Preprocessing, batch: int, h: int, w: int) -> npt.NDArray[Any]:

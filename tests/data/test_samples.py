@@ -21,9 +21,8 @@ from evm_deploy.data import archive, listing
 from evm_deploy.data import kinds as data
 from evm_deploy.data.samples import Samples, describe_left_out, read_samples
 from evm_deploy.errors import EvmDeployError, InputError, OptionError
-from evm_deploy.images import load_image
+from evm_deploy.images import list_image_files, load_image
 from evm_deploy.preprocessing import preprocess
-from evm_deploy.verification.images import list_image_files
 
 SIZE = Preprocessing((32, 32))
 LABELS = ("cat", "dog", "sea eel")
