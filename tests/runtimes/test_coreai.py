@@ -185,9 +185,10 @@ def test_goldens(golden, exported: Callable[..., Bundle], name: str) -> None:  #
 def test_goldens_in_float16(golden, exported: Callable[..., Bundle], name: str) -> None:  # type: ignore[no-untyped-def]
     side = 64 if name == "digits" else 224
     bundle = exported(name, target="coreai", precision="fp16", image_size=(side, side), verify=name == "digits")
-    facts = evm_deploy.inspect(bundle.model_path).facts
-    assert facts["kept_off_the_neural_engine_by"] == []
-    assert facts["float_operations"]["f16"] > 20 * facts["float_operations"].get("f32", 0)
+    operations = read_operations(open_asset(bundle.model_path))
+    assert find_broken_rules(operations) == []
+    products = ("conv2d", "broadcasting_batch_matmul")
+    assert {each.dtype for each in operations if each.kind in products} == {"f16"}
     if name == "digits":
         assert (bundle.manifest.parity or {})["scans"]["compared"] > 0
         return
@@ -215,3 +216,21 @@ def test_a_lost_carry_does_not_pass_in_float16(tmp_path: Path, monkeypatch: pyte
 def test_other_networks(exported: Callable[..., Bundle], name: str, options: dict[str, bool]) -> None:
     bundle = exported(name, target="coreai", verify=True, **options)
     assert max(row["relative"] for row in (bundle.manifest.parity or {})["rows"]) <= PARITY["fp32"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("name", "steps"),
+    [
+        ("vmamba_v2_micro", False),
+        ("vim_micro", False),
+        ("retinanet_micro", True),
+        ("maskrcnn_micro", True),
+        ("upernet_micro", False),
+    ],
+)
+def test_other_families(exported: Callable[..., Bundle], name: str, steps: bool) -> None:
+    """steps: whether a graph beside the model has the last steps."""
+    bundle = exported(name, target="coreai", image_size=(64, 64), verify=True)
+    assert (bundle.manifest.last_steps is not None) == steps
+    assert (bundle.manifest.parity or {})["passed"]
