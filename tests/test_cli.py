@@ -25,6 +25,7 @@ from evm_deploy.exporters.export_options import ExportOptions
 from evm_deploy.models import EfficientVMamba, ModelConfig
 from evm_deploy.pipeline import ExportResult
 from evm_deploy.prediction import Prediction
+from evm_deploy.showing.findings import DetectedThings, Detection
 from evm_deploy.verification.parity import ParityReport, ParityRow
 
 ROW = ParityRow("stock", "random", "logits", 1e-6, 1e-6, 1.0, float("inf"), 1.0, passed=True)
@@ -188,6 +189,31 @@ def test_predict(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[
     assert cli.main(["predict", "out", "a.png", "--json"]) == 0
     top = json.loads(capsys.readouterr().out)["predictions"][0]["top"]
     assert top == [{"label": "tabby [cat]", "probability": 0.9}, {"label": "dog", "probability": 0.1}]
+
+
+def test_predict_as_a_table(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    things = tuple(Detection((1.0, 2.0, 4.5, 9.0), score, 1, 'a "cat", tabby', (9, 9)) for score in (0.75, 0.5))
+    found = [Prediction(Path(name), (), DetectedThings(given)) for name, given in (("a.png", ()), ("b.png", things))]
+    for answer, rows in (
+        (
+            [Prediction(Path("a.png"), (("cat", 0.9), ("dog", 0.1)))],
+            ["image,label,probability", "a.png,cat,0.9", "a.png,dog,0.1"],
+        ),
+        (
+            found,
+            [
+                "image,label,score,x,y,width,height",
+                *(f'b.png,"a ""cat"", tabby",{s},1.0,2.0,3.5,7.0' for s in (0.75, 0.5)),
+            ],
+        ),
+    ):
+        calls = Calls()
+        calls.answer = answer
+        monkeypatch.setattr("evm_deploy.pipeline.predict", calls)
+        assert cli.main(["predict", "out", "a.png", "--csv"]) == 0
+        assert capsys.readouterr().out.splitlines() == rows
+    assert cli.main(["predict", "out", "a.png", "--csv", "--json"]) == 2
+    assert "two forms of one output" in capsys.readouterr().out
 
 
 def test_inspect_a_bundle(tmp_path: Path, make_bundle: Any, capsys: pytest.CaptureFixture[str]) -> None:

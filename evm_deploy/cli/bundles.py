@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import sys
+from csv import writer
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -11,6 +13,7 @@ import typer
 from evm_deploy import console
 from evm_deploy.cli.app import Json, app, print_json, print_report
 from evm_deploy.errors import OptionError
+from evm_deploy.jsontext import utf8_name
 
 if TYPE_CHECKING:
     from evm_deploy.packaging.verify import PackageReport
@@ -72,12 +75,18 @@ def predict(
     save: Annotated[
         Path | None, typer.Option(help="A new folder for drawings of what a detector or segmenter found.")
     ] = None,
+    csv: Annotated[bool, typer.Option("--csv", help="Print a table, a row for each class or thing.")] = False,
     json: Json = False,
 ) -> None:
     """Classify images with a bundle, or find what is in them."""
     from evm_deploy import pipeline
 
+    if csv and json:
+        raise OptionError("--csv and --json are two forms of one output.", "leave one out.")
     predictions = pipeline.predict(bundle, images, top=top, library=not no_library, save=save)
+    if csv:
+        _print_rows(predictions)
+        return
     if json:
         print_json(bundle=bundle, predictions=list(map(_list_answers, predictions)))
         return
@@ -94,6 +103,24 @@ def _list_answers(one: Prediction) -> dict[str, Any]:
     if one.findings is not None:
         return {"image": one.image, **one.findings.to_dict(), **saved}
     return {"image": one.image, "top": [{"label": name, "probability": value} for name, value in one.top]}
+
+
+def _print_rows(predictions: list[Prediction]) -> None:
+    """Prints comma-separated values: the image, the label, and its probability, its share, or its score and box."""
+    from evm_deploy.showing.findings import DetectedThings
+
+    table, found = writer(sys.stdout, lineterminator="\n"), [one.findings for one in predictions]
+    boxes = isinstance(found[0], DetectedThings)
+    value = "score" if boxes else "probability" if found[0] is None else "share"
+    table.writerow(["image", "label", value, *(("x", "y", "width", "height") if boxes else ())])
+    for one in predictions:
+        image = utf8_name(str(one.image))
+        if isinstance(one.findings, DetectedThings):
+            for thing in one.findings.things:
+                said = thing.to_dict()
+                table.writerow([image, said["label"], said["score"], *said["bbox"]])
+        else:
+            table.writerows([image, *pair] for pair in one.top)
 
 
 @app.command()
