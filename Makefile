@@ -61,7 +61,7 @@ test-slow: .venv/installed system
 
 test-aarch64: .venv/installed
 	$(BIN)/pip install -q -c constraints.txt ziglang
-	$(BIN)/python -m pytest -rs tests/native/test_aarch64.py
+	$(BIN)/python -m pytest -rs tests/native/test_aarch64.py tests/native/test_wasm.py
 
 test-oldest: .venv/installed
 	$(PYTHON) -m venv build/oldest
