@@ -106,7 +106,7 @@ class UperNetSteps(nn.Module):
 
 
 def main() -> None:
-    """Prints a Markdown table for each task, writes benchmarks/results/detection.json."""
+    """Prints a Markdown table for each task, writes benchmarks/results/detection_TASK.json."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tasks", nargs="*", choices=SIZES, default=list(SIZES))
     parser.add_argument("--peers", nargs="*", default=list(PEERS), help="of timm")
@@ -116,14 +116,12 @@ def main() -> None:
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     torch.manual_seed(0)
-    rows = []
     for task in options.tasks:
         image = torch.randn(1, 3, *SIZES[task])
         networks = {name: MAKE[task](body, maps) for name, body, maps in list_backbones(options.peers, image)}
         found = measure(task, networks, image, options.threads, options.rounds)
         print(f"\n{table(found)}", flush=True)
-        rows += found
-    save(Path(__file__).parent / "results" / "detection.json", rows, threads=options.threads)
+        save(Path(__file__).parent / "results" / f"detection_{task}.json", found, threads=options.threads)
 
 
 def list_backbones(peers: Sequence[str], image: Tensor) -> list[tuple[str, Part, tuple[FeatureMap, ...]]]:

@@ -1,10 +1,12 @@
 """timm, which has the networks that ours are compared with, where it is installed."""
 
+import functools
 from types import ModuleType
 
 import torch
 
 
+@functools.cache
 def import_timm() -> ModuleType | None:
     """timm, or None, and a line that says so, where it is not installed."""
     for name in ("nms", "qnms"):  # timm imports torchvision, which a CPU installation need not have
