@@ -23,7 +23,8 @@ from evm_deploy.tolerances import FP16_IO_RELATIVE, KERNEL_RELATIVE
 pytestmark = pytest.mark.processor
 
 Make = Callable[..., CausalConvInputs]
-Error = Callable[[Tensor, Tensor], float]
+Error = Callable[..., float]
+TERM = 0.1  # a term of the sum for one token; with few tokens all sums may be far less
 needs_library = pytest.mark.skipif(not native.available(), reason="no native library")
 SIZES = {
     "batch": st.integers(1, 2),
@@ -73,8 +74,8 @@ def run(inputs: CausalConvInputs, *, library: bool, threads: int = 1, **wrong: A
 def test_the_torch_form_and_the_body(make_causal_conv: Make, relative_error: Error, seed: int, **sizes: int) -> None:
     inputs = make_causal_conv(*sizes.values(), seed=seed)
     expected = convolve_in_a_loop(inputs)
-    assert relative_error(reference.run(inputs), expected) < KERNEL_RELATIVE
-    assert relative_error(run(inputs, library=False), expected) < KERNEL_RELATIVE
+    assert relative_error(reference.run(inputs), expected, TERM) < KERNEL_RELATIVE
+    assert relative_error(run(inputs, library=False), expected, TERM) < KERNEL_RELATIVE
 
 
 @needs_library
@@ -82,7 +83,7 @@ def test_the_torch_form_and_the_body(make_causal_conv: Make, relative_error: Err
 @given(**SIZES)
 def test_the_kernel(isa: str, make_causal_conv: Make, relative_error: Error, seed: int, **sizes: int) -> None:
     inputs = make_causal_conv(*sizes.values(), seed=seed)
-    assert relative_error(native.run(inputs), reference.run(inputs).double()) < KERNEL_RELATIVE
+    assert relative_error(native.run(inputs), reference.run(inputs).double(), TERM) < KERNEL_RELATIVE
 
 
 @needs_library

@@ -115,7 +115,7 @@ def test_onnx_itself_evaluates_a_node(name: str) -> None:
 
 
 def test_the_kernels_are_those_that_the_libraries_have() -> None:
-    library = set(re.findall(r'kName = "(\w+)"', (NATIVE / "ort_library.cpp").read_text()))
+    library = set(re.findall(r'kName = "(\w+)"', (NATIVE / "operators.h").read_text()))
     assert library == {operator.name for operator in OPERATORS.values() if operator.library}
     defined = " ".join(file.read_text() for file in CUDA.glob("*.cu"))
     kernels = {f"evm_{name}" for name in re.findall(r"^evm_(\w+)\(", defined, re.MULTILINE)}
