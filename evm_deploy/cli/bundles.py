@@ -116,9 +116,7 @@ def _print_rows(predictions: list[Prediction]) -> None:
     for one in predictions:
         image = utf8_name(str(one.image))
         if isinstance(one.findings, DetectedThings):
-            for thing in one.findings.things:
-                said = thing.to_dict()
-                table.writerow([image, said["label"], said["score"], *said["bbox"]])
+            table.writerows([image, thing.name, thing.score, *thing.bbox] for thing in one.findings.things)
         else:
             table.writerows([image, *pair] for pair in one.top)
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from evm_deploy.exporters.deployed import Source, build_reference
 from evm_deploy.models.running import follow_modules
 from evm_deploy.operators import OPERATORS
 from evm_deploy.operators.operator import ROWS
@@ -37,6 +38,18 @@ FORMS = {
 }
 
 
+def choose_float32(source: Source, say: Callable[[str], None]) -> tuple[list[str], dict[str, Any]]:
+    """The names of the modules whose scans stay float32, and what the record of the export says of it."""
+    losses: dict[str, float] = {}
+    if source.options.precision == "fp16":
+        say("measuring what float16 costs the recurrence")
+        exact = build_reference(source.network, source.manifest)
+        losses = measure(exact, map(torch.from_numpy, source.images.values()))
+    kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
+    notes = _describe_losses(losses, kept)
+    return kept, {"recurrence_float16_error": losses, "recurrence_float32": kept, "notes": notes}
+
+
 def measure(model: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
     """The name of each module that runs a scan, the innermost, and the largest error of float16 in it on `images`.
 
@@ -52,7 +65,7 @@ def measure(model: nn.Module, images: Iterable[Tensor]) -> dict[str, float]:
     return losses.worst
 
 
-def describe_losses(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
+def _describe_losses(losses: Mapping[str, float], kept: Collection[str]) -> list[str]:
     """What a parity report should say of the recurrence."""
     if not losses:
         return []

@@ -1,16 +1,19 @@
 """A runner for each runtime: it opens a model, computes the outputs of an input array, and is closed."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Protocol, cast
+from typing import TYPE_CHECKING, Protocol, cast
 
 import numpy as np
 import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle
 from evm_deploy.targets import target_of
+
+if TYPE_CHECKING:
+    from evm_deploy.graph.scan_results import NamedScan
 
 PYTORCH, TORCH = "PyTorch", "pytorch"  # what reports call the model, and its runtime
 
@@ -48,6 +51,14 @@ class ScanResult:
     order: npt.NDArray[np.int64] | None = None
     back: npt.NDArray[np.int64] | None = None
     groups: npt.NDArray[np.generic] | None = None
+
+
+def list_results(scans: "Iterable[NamedScan]", found: Mapping[str, npt.NDArray[np.generic]]) -> list[ScanResult]:
+    """What scans that are written out gave, of the values of their program by name."""
+    return [
+        ScanResult(scan.operator, found[scan.result], skip=True, groups=found[scan.groups] if scan.groups else None)
+        for scan in scans
+    ]
 
 
 class ScanRunner(AbstractContextManager["ScanRunner"], Protocol):

@@ -13,7 +13,6 @@ from evm_deploy.optional import coreai, import_library
 
 FIX = "copy the whole folder, or export the model again."
 LARGEST_RANK = 5
-STRUCTURE = ("builtin.module", "coreai.constant", "coreai.graph", "coreai.output")  # no computations
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from evm_deploy.errors import BundleError, EvmDeployError, OutputError, first_li
 from evm_deploy.exporters.coreai.outputs import find_named, set_outputs
 from evm_deploy.graph.scan_results import find_scans
 from evm_deploy.optional import import_library
-from evm_deploy.runtimes import Runner, ScanResult, Ways
+from evm_deploy.runtimes import Runner, ScanResult, Ways, list_results
 from evm_deploy.runtimes.aimodel import FIX, divert_stderr, find_broken_rules, open_asset, read_operations
 from evm_deploy.tasks import IOSpec
 
@@ -135,10 +135,7 @@ class CoreAiScans:
     def run_scans(self, image: npt.NDArray[np.generic]) -> list[ScanResult]:
         """`ScanRunner.run_scans`."""
         found = self._runner.run_by_name(image)
-        return [
-            ScanResult(scan.operator, found[scan.result], skip=True, groups=found[scan.groups] if scan.groups else None)
-            for scan in self._scans
-        ]
+        return list_results(self._scans, found)
 
     def close(self) -> None:
         """Frees the model."""

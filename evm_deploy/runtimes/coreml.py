@@ -12,7 +12,7 @@ import torch
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.graph.scan_results import find_scans
-from evm_deploy.runtimes import Runner, ScanResult, Ways
+from evm_deploy.runtimes import Runner, ScanResult, Ways, list_results
 from evm_deploy.runtimes.apple import FrameworkRunner
 from evm_deploy.runtimes.mil.blobs import Blobs
 from evm_deploy.runtimes.mil.evaluate import Evaluator
@@ -96,10 +96,7 @@ class EvaluatorRunner:
         scans = find_scans(value.name for operation in entry.function.operations for value in operation.outputs)
         names = [name for scan in scans for name in scan.names]
         found = {name: y.float().numpy() for name, y in self._run(entry, image, names).items()}
-        return [
-            ScanResult(scan.operator, found[scan.result], skip=True, groups=found[scan.groups] if scan.groups else None)
-            for scan in scans
-        ]
+        return list_results(scans, found)
 
     def _run(
         self, entry: EntryPoint, image: npt.NDArray[np.generic], inner: Sequence[str] = ()

@@ -41,14 +41,19 @@ class Detection:
     cells: npt.NDArray[np.float32] | None = None
 
     @property
+    def bbox(self) -> list[float]:
+        """The corner, the width and the height of the box."""
+        x0, y0, x1, y1 = self.box
+        return [x0, y0, x1 - x0, y1 - y0]
+
+    @property
     def mask(self) -> Mask | None:
         """The pixels that it covers, bool (h, w); made anew each time, since those of many things take much memory."""
         return None if self.cells is None else paste_mask(self.cells, np.array(self.box, np.float32), self.size)
 
     def to_dict(self) -> dict[str, Any]:
-        """As COCO's results have it; `bbox` is the corner, the width and the height."""
-        x0, y0, x1, y1 = self.box
-        said = {"bbox": [x0, y0, x1 - x0, y1 - y0], "score": self.score, "category_id": self.index, "label": self.name}
+        """As COCO's results have it."""
+        said = {"bbox": self.bbox, "score": self.score, "category_id": self.index, "label": self.name}
         mask = self.mask
         return said if mask is None else said | {"segmentation": encode_mask(mask)}
 

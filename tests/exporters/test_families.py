@@ -78,9 +78,9 @@ def test_coreml_keeps_scans_in_float32_and_their_convolutions_in_float16(
     golden: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     pytest.importorskip("coremltools")
-    from evm_deploy.exporters.coreml import export as coreml
+    from evm_deploy.exporters import recurrence
 
-    monkeypatch.setattr(coreml, "RECURRENCE_FP16", 0.0)
+    monkeypatch.setattr(recurrence, "RECURRENCE_FP16", 0.0)
     torch.save({"model": golden.state_dict("vim_micro")}, tmp_path / "a.pth")
     options = ExportOptions(target="coreml", precision="fp16", image_size=(64, 64), verify=False)
     facts: Any = pipeline.export(tmp_path / "a.pth", tmp_path / "out", options).bundle.manifest.build

@@ -14,7 +14,7 @@ import torch
 import evm_deploy
 from evm_deploy import Bundle, ExportOptions
 from evm_deploy.errors import BundleError, CheckFailed, InputError, MissingToolError, OptionError
-from evm_deploy.exporters.coreai import export
+from evm_deploy.exporters import recurrence
 from evm_deploy.models import EfficientVMamba
 from evm_deploy.optional import coreai, coreai_torch
 from evm_deploy.runtimes.aimodel import CoreAiOperation, find_broken_rules, open_asset, read_operations
@@ -201,7 +201,7 @@ def test_goldens_in_float16(golden, exported: Callable[..., Bundle], name: str) 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_lost_carry_does_not_pass_in_float16(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kept: bool) -> None:
     """Whether the recurrence is computed in float16 or stays float32."""
-    monkeypatch.setattr(export, "RECURRENCE_FP16", 0.0 if kept else 1.0)
+    monkeypatch.setattr(recurrence, "RECURRENCE_FP16", 0.0 if kept else 1.0)
     options = ExportOptions(target="coreai", precision="fp16", image_size=(64, 64))
     made = evm_deploy.export(DIGITS, tmp_path / "out", options).bundle
     assert bool((made.manifest.build or {})["recurrence_float32"]) == kept

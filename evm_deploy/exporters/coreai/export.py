@@ -11,14 +11,13 @@ from torch.export.graph_signature import OutputKind, OutputSpec, TensorArgument
 
 from evm_deploy.errors import OutputError, first_line
 from evm_deploy.exporters.coreai.outputs import FUNCTION, list_outputs, name_values, set_outputs
-from evm_deploy.exporters.deployed import DTYPES, INPUT, Source, build_reference
-from evm_deploy.exporters.recurrence import FORMS, describe_losses, measure
+from evm_deploy.exporters.deployed import DTYPES, INPUT, Source
+from evm_deploy.exporters.recurrence import FORMS, choose_float32
 from evm_deploy.exporters.rewrites.adding import make_writer
 from evm_deploy.exporters.scan_marks import find_module, mark_forms, name_results
 from evm_deploy.exporters.trace import deploy, explain_operation, quiet, trace
 from evm_deploy.graph.scan_results import find_scans
 from evm_deploy.optional import coreai, coreai_torch
-from evm_deploy.tolerances import RECURRENCE_FP16
 
 
 def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[str, Any]:
@@ -27,12 +26,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     Raises MissingToolError: no coreai-torch; InputError: an operation that it does not know.
     """
     coreai_torch()
-    losses: dict[str, float] = {}
-    if source.options.precision == "fp16":
-        progress("measuring what float16 costs the recurrence")
-        exact = build_reference(source.network, source.manifest)
-        losses = measure(exact, map(torch.from_numpy, source.images.values()))
-    kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
+    kept, facts = choose_float32(source, progress)
     progress("converting to Core AI")
     program = convert(source, kept)
     try:
@@ -42,9 +36,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
         raise OutputError(what, "free some space at --out.") from error
     return {
         "functions": [FUNCTION],
-        "recurrence_float16_error": losses,
-        "recurrence_float32": kept,
-        "notes": describe_losses(losses, kept),
+        **facts,
     }
 
 

@@ -18,13 +18,12 @@ from torch import Tensor
 
 from evm_deploy.errors import CheckFailed, InputError, OutputError, first_line
 from evm_deploy.exporters.coreml.weights import compress
-from evm_deploy.exporters.deployed import INPUT, Source, build_reference
-from evm_deploy.exporters.recurrence import describe_losses, measure
+from evm_deploy.exporters.deployed import INPUT, Source
+from evm_deploy.exporters.recurrence import choose_float32
 from evm_deploy.exporters.scan_marks import SCANS, find_module, mark_forms, name_results
 from evm_deploy.exporters.trace import deploy, trace
 from evm_deploy.optional import coremltools
 from evm_deploy.tasks import find_task
-from evm_deploy.tolerances import RECURRENCE_FP16
 
 KEPT = "kept_float32_"  # begins the names of the operations of such a scan
 FLOAT32_OPERATIONS = ("softmax",)  # of a thousand classes most are below what float16 resolves
@@ -38,12 +37,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
     """
     coremltools()
     _check_labels(list_classes(source))
-    losses: dict[str, float] = {}
-    if source.options.precision == "fp16":
-        progress("measuring what float16 costs the recurrence")
-        exact = build_reference(source.network, source.manifest)
-        losses = measure(exact, map(torch.from_numpy, source.images.values()))
-    kept = [name for name, loss in losses.items() if loss > RECURRENCE_FP16]
+    kept, facts = choose_float32(source, progress)
 
     progress("converting to Core ML")
     sizes = (source.options.image_size, *source.options.more_sizes)
@@ -58,9 +52,7 @@ def write(source: Source, path: Path, progress: Callable[[str], None]) -> dict[s
         "weights": source.options.weights,
         "functions": _function_names(sizes),
         "operations": sum(_operations(models[0]).values()),
-        "recurrence_float16_error": losses,
-        "recurrence_float32": kept,
-        "notes": describe_losses(losses, kept),
+        **facts,
     }
 
 
