@@ -11,6 +11,7 @@ import numpy.typing as npt
 
 from evm_deploy.bundle import Bundle, Sample, write_bundle
 from evm_deploy.calib import find_quantizer
+from evm_deploy.calib.onnx.speed import Speed
 from evm_deploy.calib.plots import prepare_folder
 from evm_deploy.calib.quantize_options import QuantizeOptions
 from evm_deploy.data.annotations import read_annotations
@@ -82,7 +83,7 @@ def _check_speed(checked: Mapping[str, Any], required: float | None) -> None:
     """Raises CheckFailed: the speedup that is required is not shown by what was measured."""
     if required is not None and checked["speed"]["ratio_high"] * required > 1:
         raise CheckFailed(
-            f"a speedup of {required:g} is not shown: {checked['notes'][-1]}.",
+            f"a speedup of {required:g} is not shown: {Speed(**checked['speed']).describe()}.",
             "--search for a faster mix, or ship the float bundle.",
         )
 

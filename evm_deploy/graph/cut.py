@@ -14,6 +14,7 @@ from onnx import TensorProto, helper
 from evm_deploy.bundle import Bundle
 from evm_deploy.errors import BundleError
 from evm_deploy.graph.schemas import register
+from evm_deploy.graph.uses import list_used
 from evm_deploy.jsontext import dumps
 from evm_deploy.operators import find_operator
 
@@ -52,16 +53,6 @@ def split_graph(bundle: Bundle) -> dict[str, bytes]:
     return {PLAN: dumps(plan).encode(), **files}
 
 
-def _names_inside(node: onnx.NodeProto) -> list[str]:
-    """The values that a node uses, those of its subgraphs included."""
-    names = [name for name in node.input if name]
-    for attribute in node.attribute:
-        for graph in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-            names += [name for inner in graph.node for name in _names_inside(inner)]
-            names += [value.name for value in graph.output]
-    return names
-
-
 @dataclass
 class _CutStage:
     """Nodes that onnxruntime-web runs, and then nodes that the kernels run, in the order of the graph."""
@@ -74,13 +65,15 @@ class _Cutter:
     def __init__(self, proto: onnx.ModelProto, model: bytes, file: str) -> None:
         self._proto, self._model, self._file = proto, model, file
         graph = proto.graph
-        constants = [node for node in graph.node if node.op_type == "Constant" and node.attribute[0].name == "value"]
         self._weights = {tensor.name: tensor for tensor in graph.initializer}
-        for node in constants:
-            tensor = self._weights[node.output[0]] = onnx.TensorProto()
-            tensor.CopyFrom(node.attribute[0].t)
-            tensor.name = node.output[0]
-        self._nodes = [node for node in graph.node if node not in constants]
+        self._nodes: list[onnx.NodeProto] = []
+        for node in graph.node:
+            if node.op_type == "Constant" and node.attribute[0].name == "value":
+                tensor = self._weights[node.output[0]] = onnx.TensorProto()
+                tensor.CopyFrom(node.attribute[0].t)
+                tensor.name = node.output[0]
+            else:
+                self._nodes.append(node)
         self._values = {value.name: value for value in (*graph.value_info, *graph.input, *graph.output)}
         self._places: dict[str, int] = {}
 
@@ -92,7 +85,7 @@ class _Cutter:
         for at, stage in enumerate(stages):
             if stage.nodes:
                 name = f"part{at}.onnx"
-                later = {name for other in stages[at + 1 :] for node in other.nodes for name in _names_inside(node)}
+                later = {name for other in stages[at + 1 :] for name in list_used(other.nodes)}
                 later |= {name for other in stages[at:] for node in other.kernels for name in node.input}
                 later |= {value.name for value in self._proto.graph.output}
                 part = self._write_part(stage.nodes, later)
@@ -110,7 +103,7 @@ class _Cutter:
         for node in self._nodes:
             kernel = self._is_cut(node)
             needed = (made if kernel else ready).get
-            stage = max((needed(name, 0) for name in _names_inside(node)), default=0)
+            stage = max((needed(name, 0) for name in list_used([node])), default=0)
             while len(stages) <= stage:
                 stages.append(_CutStage())
             (stages[stage].kernels if kernel else stages[stage].nodes).append(node)
@@ -130,7 +123,7 @@ class _Cutter:
 
     def _write_part(self, nodes: Sequence[onnx.NodeProto], later: set[str]) -> onnx.ModelProto:
         made = {name for node in nodes for name in node.output}
-        used = dict.fromkeys(name for node in nodes for name in _names_inside(node) if name not in made)
+        used = dict.fromkeys(name for name in list_used(nodes) if name not in made)
         inputs = [self._values[name] for name in used if name in self._values and name not in self._weights]
         outputs = [self._values[name] for node in nodes for name in node.output if name in later]
         weights = [self._refer(self._weights[name]) for name in used if name in self._weights]

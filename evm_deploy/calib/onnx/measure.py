@@ -1,7 +1,7 @@
 """What has to be known before integers are written: the graph equalised, and the range of each value in it."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from evm_deploy.data.samples import Samples
 from evm_deploy.errors import BundleError, CheckFailed, InputError, first_line
 from evm_deploy.graph import functions, schemas
 from evm_deploy.graph.integer_weights import find_oversized_pairs
+from evm_deploy.graph.uses import list_used
 from evm_deploy.tasks import find_task
 from evm_deploy.tolerances import PARITY
 
@@ -227,7 +228,7 @@ def finish_model(model: ir.Model) -> onnx.ModelProto:
     """
     schemas.register()
     proto = ir.to_proto(model)
-    used = set(_list_inputs(proto.graph))
+    used = set(list_used(proto.graph.node))
     kept = [tensor for tensor in proto.graph.initializer if tensor.name in used]
     del proto.graph.initializer[:]
     proto.graph.initializer.extend(kept)
@@ -240,13 +241,3 @@ def finish_model(model: ir.Model) -> onnx.ModelProto:
             f"the graph cannot be made one of integers ({first_line(error)}).", "quantize what `export` wrote."
         ) from error
     return proto
-
-
-def _list_inputs(graph: onnx.GraphProto) -> Iterator[str]:
-    """The names of all values that nodes take, those within the branches and bodies of nodes among them."""
-    for node in graph.node:
-        yield from node.input
-        for attribute in node.attribute:
-            for inner in (*attribute.graphs, *([attribute.g] if attribute.HasField("g") else ())):
-                yield from _list_inputs(inner)
-                yield from (value.name for value in inner.output)
